@@ -1,0 +1,51 @@
+"""Accuracy and loss on images, always in fp32 and eval mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from prune_core.images import LabelledImages
+from prune_core.network import SimpleNet
+from prune_core.precision import full_precision
+from prune_core.preprocessing import Preprocessing
+
+EVALUATION_VERSION = 1
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a network does on some images.
+
+    Attributes
+    ----------
+    top1, top5 : fraction of images whose label is the likeliest, or among the five likeliest.
+        With five classes or fewer `top5` is 1.
+    loss : mean cross-entropy in nats; NaN or infinite for a diverged network.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+
+
+def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> Score:
+    """The score of a network on images, which are used as they are."""
+    device = net.classifier.weight.device
+    training = net.training
+    net.eval()
+    right, among, loss = 0, 0, torch.zeros((), dtype=torch.float64, device=device)
+    five = min(5, net.architecture.classes)
+    with torch.inference_mode(), full_precision():
+        for start in range(0, len(images), BATCH):
+            pixels = preprocessing(images.images[start : start + BATCH].to(device))
+            labels = images.labels[start : start + BATCH].to(device)
+            logits = net(pixels)
+            loss += torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
+            hits = logits.topk(five, dim=1).indices == labels[:, None]
+            right += int(hits[:, 0].sum())
+            among += int(hits.sum())
+    net.train(training)
+    return Score(right / len(images), among / len(images), float(loss) / len(images))

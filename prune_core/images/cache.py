@@ -1,0 +1,241 @@
+"""Decoded arrays on disk, so that decoding is done once and processes share the pages.
+
+An entry is a folder `images/<key>/` with four .npy files and meta.json. It is written beside its
+place and renamed into it, so that a reader sees a whole entry or none, however many processes
+write at once.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+
+from prune_core.images.arrays import Arrays, fingerprint
+from prune_core.images.decode import DECODE_VERSION
+from prune_core.images.errors import ImagesError
+from prune_core.images.shared import SharedCache
+
+CACHE_VARIABLE = "PRUNE_SWEEP_CACHE"
+"""The environment variable that names the cache's folder, or the URI of one to share."""
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_META = "meta.json"
+_FILES = (*(f"{name}.npy" for name in _ARRAYS), _META)
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """Returns where this machine keeps decoded images.
+
+    That is `cache`, else $PRUNE_SWEEP_CACHE unless it is a URI, else $XDG_CACHE_HOME/prune-sweep,
+    else ~/.cache/prune-sweep.
+    """
+    if cache is not None:
+        return cache.expanduser().absolute()
+    if (named := os.environ.get(CACHE_VARIABLE)) and "://" not in named:
+        return Path(named).expanduser().absolute()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).expanduser().absolute() / "prune-sweep"
+    return Path.home() / ".cache" / "prune-sweep"
+
+
+def shared_cache(cache: Path | None = None) -> SharedCache | None:
+    """Returns the cache that machines share: $PRUNE_SWEEP_CACHE if it is a URI."""
+    named = os.environ.get(CACHE_VARIABLE, "")
+    return SharedCache(named) if cache is None and "://" in named else None
+
+
+def file_states(folder: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Returns (relative name, size in bytes, mtime in ns) of each file; a changed one differs."""
+    stats = [(file.relative_to(folder).as_posix(), file.stat()) for file in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def entry_folder(cache: Path, identity: object) -> Path:
+    """Returns where the cache keeps the arrays of a source, `identity` being JSON-able."""
+    text = json.dumps([DECODE_VERSION, identity], ensure_ascii=True, separators=(",", ":"))
+    return cache / "images" / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def cached(
+    entry: Path, read: Callable[[], Arrays], shared: SharedCache | None = None
+) -> tuple[Arrays, str]:
+    """Returns the arrays of a cache entry and their fingerprint, calling `read` if it has none.
+
+    An entry that is not here but in `shared` is copied, and one that is in neither is put in both.
+
+    The arrays are memory maps of the entry's files, shared between processes until written to,
+    and writing to them never reaches the files. A damaged entry is replaced, with a warning.
+
+    Raises
+    ------
+    ImagesError
+        The cache's folder cannot be read or written; or whatever `read` raises.
+    """
+    with _named_errors(entry):
+        exists = entry.exists()
+    if exists:
+        try:
+            return _open(entry)
+        # Damage shows as almost anything: OSError, EOFError, ValueError, tokenize.TokenError, ...
+        except Exception as error:
+            warnings.warn(
+                f"the cached images in {entry} are damaged ({error}) and are decoded again",
+                stacklevel=3,
+            )
+            _discard(entry)
+    # Copying once is worth waiting for.
+    with _alone(entry) if shared else nullcontext():
+        if shared is not None and entry.exists():
+            return _open(entry)
+        arrays, digest = _fill(entry, read, shared)
+    try:
+        return _open(entry)
+    except Exception:
+        # Another process is exchanging the entry; what was decoded here is as good.
+        return arrays, digest
+
+
+def _fill(
+    entry: Path, read: Callable[[], Arrays], shared: SharedCache | None
+) -> tuple[Arrays, str]:
+    # The folder is made before the images are decoded, so that a cache that cannot be written is
+    # told at once.
+    with _staging(entry) as staging:
+        found = _fetch(entry, staging, shared) if shared else None
+        if found is None:
+            arrays = read()
+            found = arrays, fingerprint(arrays)
+            with _named_errors(entry):
+                _write(staging, *found)
+            if shared:
+                shared.store(entry.name, _FILES, staging)
+        with _named_errors(entry):
+            _publish(staging, entry)
+    return found
+
+
+def _fetch(entry: Path, staging: Path, shared: SharedCache) -> tuple[Arrays, str] | None:
+    if not shared.fetch(entry.name, _FILES, staging):
+        return None
+    try:
+        return _open(staging)
+    except Exception as error:
+        warnings.warn(
+            f"the images {entry.name} in {shared} are damaged ({error}) and are decoded again",
+            stacklevel=5,
+        )
+        return None
+
+
+@contextmanager
+def _alone(entry: Path) -> Iterator[None]:
+    """Waits until no other process of this machine fills the entry.
+
+    The system lets go of the lock of a process that was killed.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks copies more than once
+        yield
+        return
+    locks = entry.parent.parent / "locks"
+    with _named_errors(entry):
+        locks.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(locks / entry.name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with _named_errors(entry):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(entry: Path) -> tuple[Arrays, str]:
+    meta = json.loads((entry / _META).read_text(encoding="utf-8"))
+    # Copy on write: torch warns of read-only arrays, and "r+" would let a caller alter the cache.
+    loaded = [np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _ARRAYS]
+    notes = tuple(str(note) for note in meta["notes"])
+    arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes)
+    digest = fingerprint(arrays)
+    if digest != meta["fingerprint"]:
+        raise ValueError(f"its fingerprint is {digest}, not {meta['fingerprint']}")
+    return arrays, digest
+
+
+def _write(staging: Path, arrays: Arrays, digest: str) -> None:
+    for name in _ARRAYS:
+        with (staging / f"{name}.npy").open("wb") as file:
+            np.save(file, getattr(arrays, name), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    meta = {
+        "classes": arrays.classes,
+        "fingerprint": digest,
+        "notes": arrays.notes,
+        "decode_version": DECODE_VERSION,
+    }
+    with (staging / _META).open("w", encoding="utf-8") as text:
+        json.dump(meta, text, indent=2)
+        text.flush()
+        os.fsync(text.fileno())
+    _sync_folder(staging)
+
+
+def _publish(staging: Path, entry: Path) -> None:
+    try:
+        staging.rename(entry)
+    except OSError:
+        # A folder that is not empty is never replaced: another process was first.
+        if not entry.exists():
+            raise
+    _sync_folder(entry.parent)
+
+
+@contextmanager
+def _staging(entry: Path) -> Iterator[Path]:
+    """A folder of this process's own beside the entry; gone afterwards, unless it was renamed."""
+    # Not tempfile: its folders are private, and a cache may be shared by a group.
+    folder = entry.with_name(f".{entry.name}-{secrets.token_hex(4)}")
+    with _named_errors(entry):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _discard(entry: Path) -> None:
+    """Takes a damaged entry away in one step; a reader that has it mapped keeps its pages."""
+    away = entry.with_name(f".{entry.name}-{secrets.token_hex(4)}")
+    with suppress(OSError):  # another process was first, or writing will say what is wrong
+        entry.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+@contextmanager
+def _named_errors(entry: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ImagesError(
+            f"the image cache {entry.parent} cannot be used ({error.strerror or error}); set "
+            f"the environment variable {CACHE_VARIABLE} to a folder that can be written, "
+            "with space for the decoded images (3 KB each)"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where the system can open folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,189 @@
+"""A metric with its options, as a spec asks for it."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prune_core.layer import LayerView
+from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
+from prune_core.statistics import Request
+
+Option = int | float | str | bool
+
+_CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", re.DOTALL)
+_WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "null": None}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A metric with its options.
+
+    Attributes
+    ----------
+    name : of a registered metric.
+    options : every option, defaults filled in and sorted by name, so that a default that is
+        spelled out is the same choice as one that is not.
+    images : how many of the first training images its statistics are taken from; None for as
+        many as the caller thinks right. An option of every metric that reads statistics.
+    """
+
+    name: str
+    options: tuple[tuple[str, Option], ...] = ()
+    images: int | None = None
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, object] | None = None) -> Choice:
+        """Checks a name and options against the registry.
+
+        Raises
+        ------
+        MetricError
+            Naming the metric, the option, its value and what is allowed.
+        """
+        if name not in METRICS:
+            raise MetricError(f"metric '{name}' is unknown; allowed: {', '.join(sorted(METRICS))}")
+        metric, given = METRICS[name], dict(options or {})
+        kinds: dict[str, object] = dict(metric.option_types)
+        defaults = {option: known.default for option, known in metric.options.items()}
+        if metric.reads_images:
+            kinds[IMAGES], defaults[IMAGES] = int | None, metric.images
+        for option in given:
+            if option == IMAGES and option not in kinds:
+                raise MetricError(
+                    f"metric '{name}' reads no images, so it has no option '{IMAGES}'"
+                )
+            if option not in kinds:
+                allowed = ", ".join(kinds) or "none"
+                raise MetricError(f"metric '{name}' has no option '{option}'; allowed: {allowed}")
+        filled = {**defaults, **given}
+        for option, value in filled.items():
+            filled[option] = _checked(name, option, value, kinds[option])
+        images = typing.cast("int | None", filled.pop(IMAGES, None))
+        if images is not None and images < 1:
+            raise MetricError(
+                f"metric '{name}', option '{IMAGES}' is {images}; it must be 1 or more"
+            )
+        choice = cls(name, tuple(sorted(filled.items())), images)
+        choice.needs()
+        return choice
+
+    @classmethod
+    def parse(cls, value: object) -> Choice:
+        """A choice from what a spec says.
+
+        Parameters
+        ----------
+        value : `entropy_histogram`, `entropy_histogram(bins=64)`, `{entropy_histogram:
+            {bins: 64}}` or `{name: entropy_histogram, bins: 64}`.
+
+        Raises
+        ------
+        MetricError
+            If it is none of these, or as `of` does.
+        """
+        if isinstance(value, str) and (match := _CALL.fullmatch(value)):
+            return cls.of(match[1], _options(value, match[2] or ""))
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return cls.of(value["name"], {k: v for k, v in value.items() if k != "name"})
+        if isinstance(value, Mapping) and len(value) == 1:
+            name, options = next(iter(value.items()))
+            if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
+                return cls.of(name, options)
+        raise MetricError(
+            f"{value!r} is no metric; write a name such as output_l1, or "
+            "entropy_histogram(bins=64), or {entropy_histogram: {bins: 64}}"
+        )
+
+    @property
+    def metric(self) -> Metric:
+        """What is registered under its name."""
+        return METRICS[self.name]
+
+    @property
+    def label(self) -> str:
+        """The name, with the options that differ from their defaults: `entropy(bins=64)`."""
+        known = self.metric.options
+        changed = [f"{k}={v}" for k, v in self.options if v != known[k].default]
+        if self.images != self.metric.images:
+            changed.append(f"{IMAGES}={'none' if self.images is None else self.images}")
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+    def identity(self) -> dict[str, object]:
+        """What of it goes into a cell's key; `images` goes there as the count that it comes to."""
+        return {"name": self.name, "options": dict(self.options), "version": self.metric.version}
+
+    def needs(self) -> frozenset[Request]:
+        """The statistics that the metric reads under these options."""
+        return self.metric.needs(**dict(self.options))
+
+    def __call__(self, layers: Sequence[LayerView]) -> list[Tensor]:
+        """Scores of every layer's channels, [C] float64 each, higher = keep.
+
+        Raises
+        ------
+        MetricError
+            If a score is NaN or infinite.
+        """
+        function, options = self.metric.function, dict(self.options)
+        scores = [function(layer, **options).double() for layer in layers]
+        for layer, values in zip(layers, scores, strict=True):
+            if values.shape != (layer.channels,):
+                raise MetricError(
+                    f"metric '{self.name}' gave shape {tuple(values.shape)} for layer "
+                    f"{layer.index}; expected ({layer.channels},)"
+                )
+            if not bool(torch.isfinite(values).all()):
+                raise MetricError(
+                    f"metric '{self.name}' gave {values[~torch.isfinite(values)][0]} "
+                    f"for a channel of layer {layer.index}"
+                )
+        return scores
+
+
+def _options(whole: str, text: str) -> dict[str, object]:
+    """The options in `bins=64, estimator=pixel`."""
+    options: dict[str, object] = {}
+    for pair in text.split(",") if text.strip() else []:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value) or name in options:
+            raise MetricError(
+                f"'{pair.strip()}' in '{whole}' must be option=value, each given once"
+            )
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> object:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def _checked(name: str, option: str, value: object, hint: object) -> object:
+    """The value as the annotation has it: a whole number may stand for a float."""
+    where = f"metric '{name}', option '{option}' is {value!r}"
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in typing.get_args(hint):
+            allowed = ", ".join(str(choice) for choice in typing.get_args(hint))
+            raise MetricError(f"{where}; allowed: {allowed}")
+        return value
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    # Not isinstance: True would pass for an integer.
+    if type(value) is int and int not in kinds and float in kinds:
+        return float(value)
+    if type(value) not in kinds:
+        names = ["none" if kind is type(None) else getattr(kind, "__name__", "") for kind in kinds]
+        raise MetricError(f"{where}; it must be of type {' or '.join(names)}")
+    return value

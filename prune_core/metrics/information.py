@@ -1,0 +1,175 @@
+"""Entropy of feature maps, and their mutual information with the labels, in nats."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prune_core.layer import LayerView
+from prune_core.metrics.registry import MetricError, metric
+from prune_core.statistics import (
+    Answer,
+    AverageHistogram,
+    ClassMoments,
+    Edges,
+    Moments,
+    PixelHistogram,
+    Request,
+)
+
+Estimator = Literal["average", "pixel"]
+
+# Keeps the logarithm of a constant map's variance finite: -12.4 nats.
+VARIANCE_FLOOR = 1e-12
+
+
+def entropy(counts: Tensor) -> Tensor:
+    """Plug-in entropy in nats of counts over the last axis; 0 ln 0 is 0.
+
+    >>> entropy(torch.tensor([5, 5, 0])).item() == math.log(2)
+    True
+    """
+    counts = counts.double()
+    share = counts / counts.sum(dim=-1, keepdim=True)
+    return -torch.special.xlogy(share, share).sum(dim=-1) + 0.0
+
+
+def information(counts: Tensor, corrected: bool = True) -> Tensor:
+    """Mutual information in nats between bin and class, [C], from counts [C, bins, classes].
+
+    Parameters
+    ----------
+    corrected : subtract the plug-in estimate's bias, (bins - 1) (classes - 1) / 2N over the bins
+        and pairs that occur (Miller and Madow 1955), and clip at 0.
+    """
+    joint = counts.flatten(1)
+    of_bin, of_class = counts.sum(dim=2), counts.sum(dim=1)
+    plug_in = entropy(of_bin) + entropy(of_class) - entropy(joint)
+    if not corrected:
+        return plug_in.clamp(min=0)
+    seen = [(table > 0).sum(dim=1).double() for table in (of_bin, of_class, joint)]
+    bias = (seen[2] - seen[0] - seen[1] + 1) / (2 * joint.sum(dim=1))
+    return (plug_in - bias).clamp(min=0)
+
+
+def gaussian_entropy(variance: Tensor) -> Tensor:
+    """Differential entropy in nats of Gaussians with these variances."""
+    return 0.5 * torch.log(2 * math.pi * math.e * (variance + VARIANCE_FLOOR))
+
+
+def check_bins(bins: int) -> None:
+    """Refuses fewer than 2 bins, with which nothing can be told apart."""
+    if bins < 2:
+        raise MetricError(f"bins {bins}: at least 2 are needed")
+
+
+def label_histogram(bins: int, estimator: Estimator, edges: Edges) -> Request:
+    """The histogram that mutual information with the label is computed from.
+
+    Raises
+    ------
+    MetricError
+        For fewer than 2 bins, or quantiles of single values, which would have to be kept.
+    """
+    check_bins(bins)
+    if estimator == "average":
+        return AverageHistogram(bins, zero_bin=True, edges=edges)
+    if edges != "equal":
+        raise MetricError(f"estimator 'pixel' has no edges '{edges}'; allowed: equal")
+    return PixelHistogram(bins, zero_bin=True)
+
+
+def needs_label_histogram(bins: int, estimator: Estimator, edges: Edges) -> frozenset[Request]:
+    """The statistics of every metric that reads mutual information."""
+    return frozenset({label_histogram(bins, estimator, edges)})
+
+
+def _needs_histogram(bins: int) -> frozenset[Request]:
+    check_bins(bins)
+    return frozenset({AverageHistogram(bins)})
+
+
+@metric(source="Luo and Wu 2017, arXiv:1706.05791", needs=_needs_histogram, nonnegative=True)
+def entropy_histogram(layer: LayerView, *, bins: int = 20) -> Tensor:
+    """Entropy of the channel's average over positions, in equal bins on the channel's range.
+
+    Returns
+    -------
+    Tensor [C], nats, in [0, ln bins]. Equally filled bins are no option here: they would give
+    every channel the same entropy.
+    """
+    return entropy(layer.answer(AverageHistogram(bins))["counts"].sum(dim=2))
+
+
+@metric(source="Chen, Liu, Wu 2020", needs=frozenset({Moments()}))
+def entropy_gaussian(layer: LayerView) -> Tensor:
+    """Differential entropy of a Gaussian with the channel's variance over images and positions.
+
+    Returns
+    -------
+    Tensor [C], nats; negative for small variances, and about -12.4 for a constant map.
+    """
+    return gaussian_entropy(layer.variance)
+
+
+@metric(source="Chen, Liu, Wu 2020", needs=needs_label_histogram, nonnegative=True)
+def mutual_information(
+    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+) -> Tensor:
+    """Mutual information between the channel and the label.
+
+    Parameters
+    ----------
+    bins : for values other than 0; exact zeros, where a ReLU did not fire, have a bin of their own.
+    estimator : `average` takes each image's average over positions as one observation, `pixel`
+        takes every position as one. Positions of an image are no independent observations, so
+        the bias that is subtracted from `pixel` is a lower bound.
+    edges : bins equally wide, or equally filled (`quantile`, for averages only).
+
+    Returns
+    -------
+    Tensor [C], nats, >= 0, Miller-Madow corrected.
+    """
+    return information(layer.answer(label_histogram(bins, estimator, edges))["counts"])
+
+
+def class_shares(classes: Answer) -> Tensor:
+    """p(y), [C, classes], from the answer to `ClassMoments`."""
+    count = classes["count"].double()
+    return count / count.sum(dim=1, keepdim=True)
+
+
+def gaussian_information(variance: Tensor, by_class: Tensor, share: Tensor) -> Tensor:
+    """0.5 ln Var X - sum over y of p(y) 0.5 ln Var(X given y), in nats, [C]; 0 for a constant X.
+
+    Parameters
+    ----------
+    variance : [C].
+    by_class : variance within each class, [C, classes]. Floored at 1e-12 of the channel's, so
+        that a class of one single value stays finite, at any scale of the channel.
+    share : p(y), [C, classes].
+    """
+    whole = variance[:, None]
+    ratio = torch.where(whole > 0, by_class / whole, 1.0).clamp(min=VARIANCE_FLOOR)
+    return -0.5 * (share * ratio.log()).sum(dim=1)
+
+
+@metric(
+    source="the Gaussian estimate of Chen, Liu, Wu 2020, by class",
+    needs=frozenset({Moments(), ClassMoments()}),
+    nonnegative=True,
+)
+def mutual_information_gaussian(layer: LayerView) -> Tensor:
+    """Mutual information with the label if the channel were Gaussian, over all and in each class.
+
+    Returns
+    -------
+    Tensor [C], nats, clipped to [0, H(Y)]; see `gaussian_information`. Variances are those over
+    images and positions.
+    """
+    classes = layer.answer(ClassMoments())
+    estimate = gaussian_information(layer.variance, classes["variance"], class_shares(classes))
+    return torch.minimum(estimate.clamp(min=0), entropy(classes["count"]))

@@ -1,0 +1,136 @@
+"""Metrics that read weights alone, and the random control."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from prune_core.layer import LayerView
+from prune_core.metrics.registry import MetricError, metric
+from prune_core.statistics import Request
+
+
+@metric(source="control", nonnegative=True)
+def random(layer: LayerView) -> Tensor:
+    """Uniform noise in [0, 1), seeded: the control that every metric must beat."""
+    return torch.rand(layer.channels, generator=layer.generator("random"), dtype=torch.float64)
+
+
+@metric(
+    source="Li et al. 2016, arXiv:1608.08710",
+    nonnegative=True,
+    summands=lambda layer: layer.inputs,
+)
+def input_l1(layer: LayerView) -> Tensor:
+    """L1 norm of the filter that makes each channel.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. Changes when the filter is rescaled, though batch normalisation
+    takes the scale out again.
+    """
+    return layer.weight.abs().sum(dim=(1, 2, 3))
+
+
+@metric(
+    source="Chen, Liu, Wu 2020, doi:10.1109/BigData50022.2020.9378489",
+    nonnegative=True,
+    summands=lambda layer: layer.weights_per_channel,
+)
+def output_l1(layer: LayerView) -> Tensor:
+    """L1 norm of the weights that read each channel.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. Changes when a consumer's filter is rescaled, though batch
+    normalisation takes the scale out again.
+    """
+    return layer.consumed.abs().sum(dim=1)
+
+
+@metric(source="Liu et al. 2017, arXiv:1708.06519", nonnegative=True)
+def bn_scale(layer: LayerView) -> Tensor:
+    """Absolute scale that batch normalisation gives each channel.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. Changes when the scale moves into the consumer's weights.
+    """
+    return layer.gamma.abs()
+
+
+@metric(
+    source="He et al. 2019, arXiv:1811.00250",
+    nonnegative=True,
+    summands=lambda layer: layer.channels,
+)
+def fpgm(layer: LayerView) -> Tensor:
+    """Sum of the L2 distances from a channel's filter to all filters of its layer.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0: lowest near the geometric median, where a filter is replaceable.
+    """
+    filters = layer.weight.flatten(1)
+    # By differences: the shortcut through products would give equal filters a distance.
+    return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
+
+
+def _check_kse(neighbours: int, alpha: float) -> frozenset[Request]:
+    if neighbours < 1:
+        raise MetricError(
+            f"metric 'kse', option 'neighbours' is {neighbours}; at least 1 is needed"
+        )
+    if not 0 <= alpha < math.inf:
+        raise MetricError(f"metric 'kse', option 'alpha' is {alpha}; it must be 0 or more")
+    return frozenset()
+
+
+@metric(source="Li et al. 2019 (CVPR), arXiv:1812.04368", needs=_check_kse, nonnegative=True)
+def kse(layer: LayerView, *, neighbours: int = 5, alpha: float = 1.0) -> Tensor:
+    """Kernel sparsity and entropy of the consumer's 2-D kernels that read each channel.
+
+    sqrt(s / (1 + alpha e)), where s is the L1 norm of the channel's kernels and e the entropy of
+    the kernels' shares in the summed distances to their nearest neighbours, both scaled to [0, 1]
+    over the layer. Kernels that are alike have like shares, so a high entropy is redundancy.
+
+    Parameters
+    ----------
+    neighbours : nearest kernels whose distances are summed; at most all others are.
+    alpha : weight of the entropy.
+
+    Returns
+    -------
+    Tensor [C], float64, in [0, 1]. The paper scales the result to [0, 1] once more, which changes
+    no ranking within a layer.
+    """
+    distances = torch.stack([_nearest(kernels, neighbours) for kernels in layer.kernels])
+    total = distances.sum(dim=1, keepdim=True)
+    # Where all distances are 0 the shares are equal, which is what they tend to.
+    share = torch.where(total > 0, distances / total, 1 / layer.consumers)
+    entropy = -torch.special.xlogy(share, share).sum(dim=1)
+    sparsity = layer.consumed.abs().sum(dim=1)
+    return (_scaled(sparsity, 1.0) / (1 + alpha * _scaled(entropy, 0.0))).sqrt()
+
+
+def _nearest(kernels: Tensor, neighbours: int) -> Tensor:
+    """Summed distances of each of [J, k^2] kernels to its nearest others, [J], in any order."""
+    count = min(neighbours, len(kernels) - 1)
+    if kernels.shape[1] > 1:
+        distances = torch.cdist(kernels, kernels, compute_mode="donot_use_mm_for_euclid_dist")
+        # The kernel itself is among them, at distance 0.
+        return distances.topk(count + 1, dim=1, largest=False).values.sum(dim=1)
+    # On a line the nearest ones are among the next in order, on either side.
+    ordered = kernels[:, 0].sort().values
+    edge = ordered.new_full((count,), torch.inf)
+    windows = torch.cat([-edge, ordered, edge]).unfold(0, 2 * count + 1, 1)
+    gaps = (windows - ordered[:, None]).abs()
+    return gaps.topk(count + 1, dim=1, largest=False).values.sum(dim=1)
+
+
+def _scaled(values: Tensor, constant: float) -> Tensor:
+    """Values stretched to [0, 1]; `constant` where they are all the same."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else torch.full_like(values, constant)

@@ -1,0 +1,173 @@
+"""SimpleNet, built from its widths.
+
+A network is its widths: the full network and every pruned one are the same class with
+other numbers. So pruning is slicing tensors into a smaller `SimpleNet`, and a saved network
+is a handful of integers and its tensors.
+
+Source: Hasanpour et al. 2016, "Lets keep it simple", arXiv:1608.06037.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+INPUT_CHANNELS = 3
+IMAGE_SIZE = 32
+DROPOUT = 0.1
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.05
+
+# A number is a 3x3 convolution of that width, `k1` makes it 1x1, `p` is a 2x2 max pooling.
+VARIANTS = {
+    "simplenet_5m": "64 128 128 128 p 128 128 256 p 256 256 p 512 2048k1 256k1 p 256",
+    "simplenet_5m_extra_pool": "64 128 128 128 p 128 128 256 p 256 256 p 512 p 2048k1 256k1 p 256",
+    "simplenet_460k": "32 32 32 64 p 64 64 64 p 64 64 p 96 96k1 96k1 p 100",
+    "simplenet_310k": "64 32 32 32 p 32 32 64 p 64 64 p 128 256k1 64k1 p 64",
+}
+
+
+class ArchitectureError(ValueError):
+    """A network that cannot be built; the message names what to change."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a SimpleNet: everything needed to build one except its weights.
+
+    Attributes
+    ----------
+    widths : channels that each convolution makes, first to last.
+    kernels : side of each convolution's kernel, 1 or 3.
+    pooled : whether a 2x2 max pooling follows each convolution.
+    classes : outputs of the linear layer.
+    """
+
+    widths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    pooled: tuple[bool, ...]
+    classes: int
+
+    def __post_init__(self) -> None:
+        if not len(self.widths) == len(self.kernels) == len(self.pooled) > 0:
+            raise ArchitectureError("widths, kernels and pooled must be equally long, at least 1")
+        if min(self.widths) < 1:
+            raise ArchitectureError(f"widths {self.widths}: every layer needs at least 1 channel")
+        if not set(self.kernels) <= {1, 3}:
+            raise ArchitectureError(f"kernels {self.kernels}: a kernel's side must be 1 or 3")
+        if self.classes < 2:
+            raise ArchitectureError(f"classes {self.classes}: at least 2 are needed")
+
+    @classmethod
+    def named(cls, variant: str, classes: int, width: float = 1.0) -> Architecture:
+        """The architecture of a published variant, its widths multiplied by `width`.
+
+        Raises
+        ------
+        ArchitectureError
+            For an unknown variant or a width that is not positive.
+        """
+        if variant not in VARIANTS:
+            raise ArchitectureError(
+                f"variant '{variant}' is unknown; allowed: {', '.join(VARIANTS)}"
+            )
+        if not (math.isfinite(width) and width > 0):
+            raise ArchitectureError(f"width {width} must be a positive number")
+        widths: list[int] = []
+        kernels: list[int] = []
+        pooled: list[bool] = []
+        for word in VARIANTS[variant].split():
+            if word == "p":
+                pooled[-1] = True
+                continue
+            number, _, kernel = word.partition("k")
+            widths.append(max(1, round(int(number) * width)))
+            kernels.append(int(kernel or 3))
+            pooled.append(False)
+        return cls(tuple(widths), tuple(kernels), tuple(pooled), classes)
+
+    def with_widths(self, widths: tuple[int, ...]) -> Architecture:
+        """The same network with other widths."""
+        return replace(self, widths=tuple(int(width) for width in widths))
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Channels that each convolution reads."""
+        return (INPUT_CHANNELS, *self.widths[:-1])
+
+
+class Block(nn.Module):
+    """Convolution, batch normalisation, ReLU and, where the architecture says so, pooling.
+
+    Its output in eval mode is what the next layer reads: the feature maps that are scored.
+    """
+
+    def __init__(self, inputs: int, width: int, kernel: int, pooled: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, kernel, padding=kernel // 2)
+        self.bn = nn.BatchNorm2d(width, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+        self.pool = nn.MaxPool2d(2) if pooled else nn.Identity()
+        self.dropout = nn.Dropout(DROPOUT) if pooled else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, width, H, W], halved where pooled."""
+        activations = torch.relu_(self.bn(self.conv(images)))
+        return self.dropout(self.pool(activations))
+
+
+class SimpleNet(nn.Module):
+    """A stack of blocks, a global max pooling and a linear layer.
+
+    Parameters
+    ----------
+    architecture : the widths, kernels, poolings and classes.
+
+    Weights are drawn from torch's global generator: Xavier uniform with gain sqrt(2), biases 0.
+    Every network lies channels last in memory, full, pruned or loaded: convolutions round
+    differently in another layout, and one network must give one set of figures.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.blocks = nn.ModuleList(
+            Block(*shape)
+            for shape in zip(
+                architecture.inputs,
+                architecture.widths,
+                architecture.kernels,
+                architecture.pooled,
+                strict=True,
+            )
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+        self.classifier = nn.Linear(architecture.widths[-1], architecture.classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, classes] of normalised images [N, 3, H, W]."""
+        for block in self.blocks:
+            images = block(images)
+        return self.classifier(self.dropout(images.amax(dim=(2, 3))))
+
+    def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
+        """What each layer's consumer reads, first layer to last.
+
+        Yields
+        ------
+        Tensor [N, C, H, W] for each convolution; [N, C, 1, 1] for the last one, whose consumer,
+        the linear layer, reads the global maximum.
+        """
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            images = block(images)
+            yield images.amax(dim=(2, 3), keepdim=True) if index == last else images

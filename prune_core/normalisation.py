@@ -1,0 +1,128 @@
+"""Making the scores of different layers comparable, for one ranking of the whole network.
+
+Each normalisation maps one layer's scores with one increasing function, so that none of them
+changes a ranking within a layer: with local budgets they are all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prune_core.layer import LayerView
+from prune_core.metrics import METRICS, Choice, Metric, MetricError
+
+NORMALISATION_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """A way to make layers comparable.
+
+    Attributes
+    ----------
+    apply : from a metric, a layer's scores [C] and the layer to normalised scores [C].
+    fits : whether it can be applied to a metric.
+    demand : what a metric must be for that, as a message says it.
+    """
+
+    apply: Callable[[Metric, Tensor, LayerView], Tensor]
+    fits: Callable[[Metric], bool]
+    demand: str
+
+    @property
+    def summary(self) -> str:
+        """One sentence on what it does."""
+        return (self.apply.__doc__ or "").split("\n")[0]
+
+
+def _none(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+    """The scores as they are."""
+    return scores
+
+
+def _per_weight(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+    """A sum divided by its number of summands, so that a wide consumer is no merit in itself."""
+    assert metric.summands is not None
+    return scores / metric.summands(layer)
+
+
+def _layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+    """Divided by the layer's mean (Salama et al. 2019, arXiv:1912.00200)."""
+    if bool((scores < 0).any()):
+        raise MetricError(
+            f"metric '{metric.name}' is registered as never negative, but layer {layer.index} has "
+            f"a score of {float(scores.min())}"
+        )
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
+
+
+def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+    """The layer's mean subtracted, and divided by its standard deviation."""
+    # Compared, not computed: the deviation of equal scores may come out as a rounding.
+    if scores.min() == scores.max():
+        return torch.zeros_like(scores)
+    return (scores - scores.mean()) / scores.std(correction=0)
+
+
+NORMALISATIONS = {
+    "none": Normalisation(_none, lambda metric: True, ""),
+    "per_weight": Normalisation(
+        _per_weight, lambda metric: metric.summands is not None, "a sum over weights or filters"
+    ),
+    "layer_mean": Normalisation(
+        _layer_mean,
+        lambda metric: metric.nonnegative,
+        "never negative, since a negative mean would turn the order round",
+    ),
+    "layer_zscore": Normalisation(_layer_zscore, lambda metric: True, ""),
+}
+
+
+def check_normalisation(name: str, choice: Choice) -> None:
+    """Refuses a normalisation that is unknown or has no meaning for a metric.
+
+    Raises
+    ------
+    MetricError
+        Naming both, and what is allowed.
+    """
+    if name not in NORMALISATIONS:
+        raise MetricError(
+            f"normalisation '{name}' is unknown; allowed: {', '.join(NORMALISATIONS)}"
+        )
+    if not NORMALISATIONS[name].fits(choice.metric):
+        fitting = [each for each, kind in NORMALISATIONS.items() if kind.fits(choice.metric)]
+        metrics = [each for each, kind in METRICS.items() if NORMALISATIONS[name].fits(kind)]
+        raise MetricError(
+            f"normalisation '{name}' needs a metric that is {NORMALISATIONS[name].demand}; "
+            f"'{choice.name}' is not; allowed for it: {', '.join(fitting)}; "
+            f"metrics that fit '{name}': {', '.join(sorted(metrics))}"
+        )
+
+
+def normalise(
+    name: str, choice: Choice, scores: Sequence[Tensor], layers: Sequence[LayerView]
+) -> list[Tensor]:
+    """The scores of every layer, normalised.
+
+    Parameters
+    ----------
+    name : `none`, `per_weight`, `layer_mean` or `layer_zscore`.
+    scores : what `choice` gave for `layers`.
+
+    Raises
+    ------
+    MetricError
+        As `check_normalisation` does.
+    """
+    check_normalisation(name, choice)
+    apply = NORMALISATIONS[name].apply
+    return [
+        apply(choice.metric, values.double(), layer)
+        for values, layer in zip(scores, layers, strict=True)
+    ]

@@ -1,0 +1,47 @@
+"""From uint8 pixels to what the network reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PREPROCESSING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Scales each colour to mean 0 and standard deviation 1 over the training images.
+
+    Attributes
+    ----------
+    mean, deviation : of each colour, in units of 0 to 255.
+    """
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, images: Tensor) -> Preprocessing:
+        """The scaling for uint8 training images [N, 3, H, W], from exact integer sums."""
+        histogram = torch.stack(
+            [torch.bincount(images[:, c].flatten(), minlength=256).cpu() for c in range(3)]
+        ).double()
+        levels = torch.arange(256, dtype=torch.float64)
+        count = histogram.sum(1)
+        mean = (histogram * levels).sum(1) / count
+        variance = (histogram * levels.square()).sum(1) / count - mean.square()
+        # A colour that never changes is left unscaled instead of divided by zero.
+        deviation = torch.where(variance > 0, variance.clamp(min=0).sqrt(), 1.0)
+        return cls(
+            (float(mean[0]), float(mean[1]), float(mean[2])),
+            (float(deviation[0]), float(deviation[1]), float(deviation[2])),
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """fp32 [N, 3, H, W], channels last, of uint8 images on the same device."""
+        mean = images.new_tensor(self.mean, dtype=torch.float32).view(3, 1, 1)
+        deviation = images.new_tensor(self.deviation, dtype=torch.float32).view(3, 1, 1)
+        scaled = (images.to(torch.float32) - mean) / deviation
+        return scaled.contiguous(memory_format=torch.channels_last)

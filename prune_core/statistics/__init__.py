@@ -1,0 +1,27 @@
+"""Channel statistics: one pass over the images answers what every metric needs."""
+
+from prune_core.statistics.collect import STATISTICS_VERSION, collect
+from prune_core.statistics.histograms import AverageHistogram, Edges, PixelHistogram, histogram
+from prune_core.statistics.maps import Maps
+from prune_core.statistics.moments import ClassMoments, Moments, ZeroFraction
+from prune_core.statistics.requests import Answer, Collector, Request, StatisticsError
+from prune_core.statistics.sensitivity import GradientProduct, Rank
+
+__all__ = [
+    "STATISTICS_VERSION",
+    "Answer",
+    "AverageHistogram",
+    "ClassMoments",
+    "Collector",
+    "Edges",
+    "GradientProduct",
+    "Maps",
+    "Moments",
+    "PixelHistogram",
+    "Rank",
+    "Request",
+    "StatisticsError",
+    "ZeroFraction",
+    "collect",
+    "histogram",
+]

@@ -1,0 +1,184 @@
+"""One pass over the images that collects what all metrics need, for all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from prune_core.images import LabelledImages
+from prune_core.network import SimpleNet
+from prune_core.precision import full_precision
+from prune_core.preprocessing import Preprocessing
+from prune_core.statistics.maps import Maps
+from prune_core.statistics.requests import (
+    NOT_FINITE,
+    Answer,
+    Collector,
+    Previewing,
+    Request,
+    StatisticsError,
+)
+
+STATISTICS_VERSION = 1
+# The network always reads this many images at once, the last of them padded with black: for
+# another number a convolution may choose another order of summation, and a rounding that moves
+# an average over the edge of a bin would make the answer depend on the batch.
+BLOCK = 128
+
+Collectors = dict[Request, Collector]
+Visit = Callable[[int, Tensor, Tensor], None]
+
+
+def collect(
+    net: SimpleNet,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    requests: Iterable[Request],
+    batch: int = BLOCK,
+) -> list[dict[Request, Answer]]:
+    """The answers to all requests for every layer, in eval mode and fp32.
+
+    One pass over the images answers them all, but for two kinds that cost one more each:
+    histograms of single values, which need the channels' ranges first, and gradients. No answer
+    depends on what else is asked for, nor on `batch`. Memory grows with the number of images
+    only by the averages that histograms keep, 8 bytes per image and channel.
+
+    Parameters
+    ----------
+    images : uint8 [N, 3, H, W] and labels [N], on any device; no augmentation is applied.
+    batch : images that collectors take in at a time, at most `BLOCK`.
+
+    Returns
+    -------
+    For each layer a mapping from request to its answer, on the CPU.
+
+    Raises
+    ------
+    StatisticsError
+        If there are no images, or weights or feature maps are NaN or infinite.
+    """
+    if len(images) == 0:
+        raise StatisticsError("there are no images to take statistics of")
+    if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
+        raise StatisticsError("a weight is NaN or infinite; the network has diverged")
+    wanted = list(dict.fromkeys(requests))
+    classes = net.architecture.classes
+    layers: list[Collectors] = [
+        {request: request.collector(classes) for request in wanted} for _ in net.blocks
+    ]
+    plain = [[c for r, c in layer.items() if not r.gradients] for layer in layers]
+    graded = [[c for r, c in layer.items() if r.gradients] for layer in layers]
+    with _observed(net), full_precision():
+        with torch.inference_mode():
+            if any(isinstance(collector, Previewing) for collector in plain[0]):
+                _visit(net, images, preprocessing, _previewing(plain, batch))
+            if plain[0]:
+                _visit(net, images, preprocessing, _updating(plain, batch))
+        if graded[0]:
+            _visit_gradients(net, images, preprocessing, graded, batch)
+        with torch.inference_mode():
+            answers = [_finish(layer) for layer in layers]
+    return [{r: _plain(answer) for r, answer in layer.items()} for layer in answers]
+
+
+@contextmanager
+def _observed(net: SimpleNet) -> Iterator[None]:
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+def _blocks(
+    net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels of `BLOCK` images, and the labels of those that are no padding."""
+    device = net.classifier.weight.device
+    for start in range(0, len(images), BLOCK):
+        pixels = images.images[start : start + BLOCK].to(device)
+        labels = images.labels[start : start + BLOCK].to(device)
+        padding = (0, 0, 0, 0, 0, 0, 0, BLOCK - len(labels))
+        yield preprocessing(torch.nn.functional.pad(pixels, padding)), labels
+
+
+def _visit(
+    net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing, visit: Visit
+) -> None:
+    for pixels, labels in _blocks(net, images, preprocessing):
+        for layer, maps in enumerate(net.feature_maps(pixels)):
+            visit(layer, maps[: len(labels)], labels)
+
+
+def _previewing(collectors: list[list[Collector]], batch: int) -> Visit:
+    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
+        nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
+        for collector in collectors[layer]:
+            if isinstance(collector, Previewing):
+                for some, their in zip(values.split(batch), labels.split(batch), strict=True):
+                    collector.preview(Maps(some, their, nowhere))
+
+    return visit
+
+
+def _updating(collectors: list[list[Collector]], batch: int) -> Visit:
+    origins: list[Tensor | None] = [None] * len(collectors)
+
+    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
+        if (origin := origins[layer]) is None:
+            nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
+            # Of the whole first block, so that it is the same for every `batch`.
+            origin = origins[layer] = Maps(values, labels, nowhere).averages.mean(dim=0)
+        for some, their in zip(values.split(batch), labels.split(batch), strict=True):
+            maps = Maps(some, their, origin)
+            for collector in collectors[layer]:
+                collector.update(maps)
+
+    return visit
+
+
+def _visit_gradients(
+    net: SimpleNet,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    collectors: list[list[Collector]],
+    batch: int,
+) -> None:
+    for pixels, labels in _blocks(net, images, preprocessing):
+        # Maps need a history even where somebody froze the weights.
+        maps = list(net.feature_maps(pixels.requires_grad_()))
+        logits = net.classifier(maps[-1].flatten(1))[: len(labels)]
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        gradients = torch.autograd.grad(loss, maps)
+        for layer, (values, gradient) in enumerate(zip(maps, gradients, strict=True)):
+            nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
+            for some, slopes, their in zip(
+                values.detach()[: len(labels)].split(batch),
+                gradient[: len(labels)].split(batch),
+                labels.split(batch),
+                strict=True,
+            ):
+                for collector in collectors[layer]:
+                    collector.update(Maps(some, their, nowhere, slopes))
+
+
+def _finish(collectors: Collectors) -> dict[Request, Answer]:
+    answers = {}
+    for request in list(collectors):
+        # Dropped one by one, so that kept averages are freed before the next layer is counted.
+        answers[request] = collectors.pop(request).finish()
+    return answers
+
+
+def _plain(answer: Answer) -> Answer:
+    for tensor in answer.values():
+        if not bool(tensor.isfinite().all()):
+            raise StatisticsError(NOT_FINITE)
+    return {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in answer.items()
+    }

@@ -1,0 +1,120 @@
+"""A network on disk: its widths and how to scale its images, and a safetensors file. No pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prune_core.network import Architecture, SimpleNet
+from prune_core.preprocessing import Preprocessing
+
+DESCRIPTION = "network.json"
+TENSORS = "network.safetensors"
+_FIELDS = {"architecture", "preprocessing", "class_names", "sha256"}
+
+
+class NetworkFileError(ValueError):
+    """A folder that holds no readable network; the message names the file."""
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network with the scaling that its images need, in eval mode.
+
+    Attributes
+    ----------
+    class_names : what the classes are called, if that was known when the network was saved.
+    """
+
+    net: SimpleNet
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
+
+
+def save(
+    net: SimpleNet,
+    preprocessing: Preprocessing,
+    folder: Path,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Writes a network into an existing folder.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer or more names than classes.
+    """
+    from safetensors.torch import save as serialised
+
+    classes = net.architecture.classes
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(f"{len(class_names)} class names for a network of {classes} classes")
+    description: dict[str, Any] = {
+        "architecture": asdict(net.architecture),
+        "preprocessing": asdict(preprocessing),
+    }
+    if class_names is not None:
+        description["class_names"] = list(class_names)
+    tensors = serialised({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+    description["sha256"] = _digest(description, tensors)
+    (folder / TENSORS).write_bytes(tensors)
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+
+def load(folder: str | Path) -> StoredNetwork:
+    """Reads a network that `save` wrote, onto the CPU.
+
+    Raises
+    ------
+    NetworkFileError
+        If a file is absent, damaged or does not fit the other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as deserialised
+
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        tensors = (folder / TENSORS).read_bytes()
+        _check(description, tensors)
+        shape, scaling = description["architecture"], description["preprocessing"]
+        architecture = Architecture(
+            tuple(shape["widths"]),
+            tuple(shape["kernels"]),
+            tuple(shape["pooled"]),
+            shape["classes"],
+        )
+        preprocessing = Preprocessing(_colours(scaling["mean"]), _colours(scaling["deviation"]))
+        with torch.random.fork_rng(devices=[]):
+            net = SimpleNet(architecture)
+        net.load_state_dict(deserialised(tensors))
+        names = description.get("class_names")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise NetworkFileError(f"{folder} holds no readable network: {error}") from error
+    return StoredNetwork(net.eval(), preprocessing, None if names is None else tuple(names))
+
+
+def _check(description: dict[str, Any], tensors: bytes) -> None:
+    """Raises ValueError unless both files are those that were written together."""
+    if unknown := sorted(set(description) - _FIELDS):
+        raise ValueError(f"{DESCRIPTION} has unknown fields: {', '.join(unknown)}")
+    written = description.pop("sha256", None)
+    # Networks of the first version have neither a checksum nor names.
+    if (written or "class_names" in description) and written != _digest(description, tensors):
+        raise ValueError(f"the checksum in {DESCRIPTION} does not match")
+
+
+def _digest(description: dict[str, Any], tensors: bytes) -> str:
+    words = json.dumps(description, sort_keys=True).encode()
+    return hashlib.sha256(words + b"\0" + tensors).hexdigest()
+
+
+def _colours(values: list[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from prune_core.augmentation import augment
+
+
+def pictures(count=6, height=8, width=10):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(1, 256, (count, 3, height, width), generator=generator).to(torch.uint8)
+
+
+def every_crop(image, padding, flip):
+    """All results that may come of one image, cut out explicitly, with their shift and mirror."""
+    colours, height, width = image.shape
+    framed = torch.zeros(colours, height + 2 * padding, width + 2 * padding, dtype=image.dtype)
+    framed[:, padding : padding + height, padding : padding + width] = image
+    for row in range(2 * padding + 1):
+        for column in range(2 * padding + 1):
+            crop = framed[:, row : row + height, column : column + width]
+            yield (row, column, False), crop
+            if flip:
+                yield (row, column, True), torch.flip(crop, dims=[2])
+
+
+@pytest.mark.parametrize("padding", [0, 1, 4])
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_image_is_one_explicit_crop_and_all_of_them_occur(padding, flip):
+    images = pictures(3)
+    generator = torch.Generator().manual_seed(0)
+    seen = [set() for _ in images]
+    for _ in range(60):
+        made = augment(images, generator, padding, flip)
+        assert made.shape == images.shape
+        assert made.dtype is torch.uint8
+        for index, image in enumerate(images):
+            matches = [
+                how
+                for how, crop in every_crop(image, padding, flip)
+                if torch.equal(crop, made[index])
+            ]
+            assert len(matches) == 1
+            seen[index].add(matches[0])
+    possible = (2 * padding + 1) ** 2 * (2 if flip else 1)
+    for ways in seen:
+        # 60 draws leave out each way of `possible` with probability (1 - 1/possible)^60.
+        assert len(ways) == possible if possible <= 2 else len(ways) > min(possible, 60) / 2
+        assert {row for row, _, _ in ways} == set(range(2 * padding + 1))
+        assert {column for _, column, _ in ways} == set(range(2 * padding + 1))
+        assert {mirrored for _, _, mirrored in ways} == ({False, True} if flip else {False})
+
+
+def test_images_of_a_batch_are_cropped_independently():
+    images = pictures(1).expand(64, -1, -1, -1)
+    made = augment(images, torch.Generator().manual_seed(0), padding=4, flip=True)
+    assert len({bytes(image.numpy().tobytes()) for image in made}) > 40
+
+
+def test_the_generator_decides():
+    images = pictures()
+
+    def made(seed):
+        return augment(images, torch.Generator().manual_seed(seed), 4, True)
+
+    assert torch.equal(made(1), made(1))
+    assert not torch.equal(made(1), made(2))
+
+
+def test_the_images_are_left_alone():
+    images = pictures()
+    before = images.clone()
+    made = augment(images, torch.Generator().manual_seed(0), 0, False)
+    assert torch.equal(made, images)
+    made.zero_()
+    assert torch.equal(images, before)

@@ -1,0 +1,91 @@
+"""Latency is what was timed, of the network as it is evaluated, and measuring changes nothing."""
+
+import pytest
+import torch
+
+from prune_core.latency import FEWEST_RUNS, MOST_RUNS, Latency, measure
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch", "median", "iqr"),
+    [
+        ([0.004], 1, 4, 0),
+        ([0.001, 0.002, 0.003, 0.004, 0.005], 1, 3, 2),
+        ([0.005, 0.001, 0.004, 0.002, 0.003], 1, 3, 2),
+        # Quartiles between runs: 1.75 and 3.25.
+        ([0.001, 0.002, 0.003, 0.004], 1, 2.5, 1.5),
+        ([0.256, 0.512, 0.768], 256, 2, 1),
+        # One run that something held up changes neither.
+        ([0.001, 0.001, 0.001, 0.001, 9.0], 1, 1, 0),
+    ],
+)
+def test_median_and_quartiles_are_per_image_in_milliseconds(seconds, batch, median, iqr):
+    found = Latency.of(seconds, batch)
+    assert (found.median_ms, found.iqr_ms) == (pytest.approx(median), pytest.approx(iqr))
+
+
+@pytest.fixture
+def seen(small, lived_in):
+    """A network, and what each of its runs was like."""
+    net, runs = lived_in(small), []
+
+    def look(module, inputs, output):
+        (images,) = inputs
+        runs.append(
+            {
+                "shape": tuple(images.shape),
+                "type": images.dtype,
+                "channels last": images.is_contiguous(memory_format=torch.channels_last),
+                "training": module.training,
+                "inference": torch.is_inference_mode_enabled(),
+                "autocast": torch.is_autocast_enabled("cpu"),
+            }
+        )
+
+    net.register_forward_hook(look)
+    return net, runs
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_network_runs_as_it_is_evaluated(seen, batch):
+    net, runs = seen
+    found = measure(net, batch)
+    assert found.median_ms > 0
+    assert found.iqr_ms >= 0
+    expected = {
+        "shape": (batch, 3, 32, 32),
+        "type": torch.float32,
+        "channels last": True,
+        "training": False,
+        "inference": True,
+        "autocast": False,
+    }
+    assert all(run == expected for run in runs)
+
+
+def test_an_outer_autocast_changes_nothing(seen):
+    net, runs = seen
+    with torch.autocast("cpu", torch.bfloat16):
+        measure(net, 1, seconds=0)
+    assert not any(run["autocast"] for run in runs)
+
+
+def test_a_slow_network_runs_a_few_times_and_a_fast_one_not_for_ever(seen):
+    net, runs = seen
+    measure(net, 1, seconds=0)
+    assert len(runs) == 1 + FEWEST_RUNS
+    runs.clear()
+    measure(net, 1, seconds=3600)
+    assert len(runs) == 5 + MOST_RUNS
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_no_trace(small, lived_in, training):
+    net = lived_in(small).train(training)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    generator = torch.get_rng_state()
+    measure(net, 2, seconds=0)
+    assert net.training == training
+    assert torch.equal(torch.get_rng_state(), generator)
+    after = net.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

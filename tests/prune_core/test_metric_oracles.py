@@ -1,0 +1,440 @@
+"""Every closed-form value that the method names, and other libraries where they agree."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from sklearn.metrics import mutual_info_score
+
+from prune_core.metrics.information import (
+    entropy,
+    gaussian_entropy,
+    gaussian_information,
+    information,
+)
+from prune_core.metrics.weighted import log_weights, summed
+from prune_core.statistics import AverageHistogram, Moments, histogram
+
+E = math.e
+
+
+def grid(count):
+    """Midpoints of `count` equal parts of [0, 1]: a sample without sampling error."""
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def normal(count):
+    return torch.special.ndtri(grid(count))
+
+
+def column(values):
+    return values[:, None]
+
+
+# Metric, values of one channel [N], expected score, tolerance. Values are fp32 and a grid cuts
+# off the tails beyond 1/2N: both move a variance by less than 1e-4.
+ENTROPIES = [
+    ("entropy_gaussian", normal(100_000), 1.418939, 1e-4),
+    ("entropy_gaussian", 3 * normal(100_000), 1.418939 + math.log(3), 1e-4),
+    ("entropy_gaussian", 7 * grid(100_000), math.log(7) + 0.176485, 1e-5),
+    ("entropy_gaussian", -torch.log(grid(100_000)), 1 + 0.418939, 1e-4),
+    ("entropy_gaussian", normal(100_000).relu(), 0.880775, 1e-4),
+    ("entropy_gaussian", torch.full((64,), 0.3), gaussian_entropy(torch.zeros(()).double()), 1e-9),
+    ("activation_l1", normal(100_000).relu(), 0.398942, 1e-5),
+    ("activation_l1", torch.full((64,), 0.25), 0.25, 0),
+    ("apoz", normal(100_000).relu(), -0.5, 0),
+    ("apoz", torch.zeros(64), -1, 0),
+    ("apoz", torch.ones(64), 0, 0),
+    ("entropy_histogram", torch.full((64,), 0.3), 0, 0),
+    ("entropy_histogram", torch.zeros(64), 0, 0),
+    ("entropy_histogram", grid(10_000), math.log(20), 1e-12),
+    ("entropy_histogram(bins=7)", grid(7_000), math.log(7), 1e-12),
+    ("entropy_histogram(bins=4)", torch.tensor([0.0, 0.1, 0.9, 1.0]), math.log(2), 1e-12),
+]
+
+
+@pytest.mark.parametrize(("choice", "values", "expected", "tolerance"), ENTROPIES)
+def test_entropies(scored, choice, values, expected, tolerance):
+    (score,) = scored(choice, column(values))
+    assert score.item() == pytest.approx(float(expected), abs=tolerance)
+
+
+def test_relu_of_a_normal_has_the_known_variance(answered):
+    values = column(normal(100_000).relu())
+    labels = torch.zeros(len(values), dtype=torch.int64)
+    found = answered(values, labels, 2, Moments())[Moments()]
+    assert found["variance"].item() == pytest.approx(0.340845, abs=2e-5)
+
+
+def test_gaussian_entropy_of_known_variances():
+    variances = torch.tensor([1, 4, 1 / 12], dtype=torch.float64)
+    expected = [1.418939, 1.418939 + math.log(2), 0.176485]
+    assert gaussian_entropy(variances).tolist() == pytest.approx(expected, abs=1e-6)
+    assert gaussian_entropy(torch.zeros(1)).isfinite().all()
+
+
+# Half the distance of the classes' means, true information, Gaussian information before clipping.
+TWO_CLASSES = [
+    (0.25, 0.030311, 0.030312),
+    (0.5, 0.111421, 0.111572),
+    (1, 0.336831, 0.346574),
+    (2, 0.632720, 0.804719),
+    (3, 0.689298, 1.151293),
+]
+
+
+def two_classes(distance, count=100_000):
+    values = torch.cat([normal(count) - distance, normal(count) + distance])
+    return column(values), torch.tensor([0, 1]).repeat_interleave(count)
+
+
+@pytest.mark.parametrize(("distance", "truth", "_gaussian"), TWO_CLASSES)
+def test_information_about_two_classes(scored, distance, truth, _gaussian):
+    values, labels = two_classes(distance)
+    # 400 bins of a range of 9 to 14: binning loses a share of width^2 / 24, under 1e-4, and the
+    # correction takes (bins - 1) / 2N = 1e-3 from an estimate that a grid does not bias.
+    (score,) = scored("mutual_information(bins=400)", values, labels)
+    assert score.item() == pytest.approx(truth, abs=1.2e-3)
+    assert score.item() < truth
+    (plug_in,) = information(
+        histogram(values.T, labels, classes=2, bins=400, zero_bin=True), corrected=False
+    )
+    assert plug_in.item() == pytest.approx(truth, abs=1.5e-4)
+
+
+@pytest.mark.parametrize(("distance", "truth", "gaussian"), TWO_CLASSES)
+@pytest.mark.parametrize("edges", ["equal", "quantile"])
+def test_twenty_bins_lose_little(scored, distance, truth, gaussian, edges):
+    values, labels = two_classes(distance)
+    (score,) = scored(f"mutual_information(edges={edges})", values, labels)
+    assert truth * 0.96 < score.item() <= truth
+
+
+@pytest.mark.parametrize(("distance", "_truth", "gaussian"), TWO_CLASSES)
+def test_gaussian_information_about_two_classes(scored, distance, _truth, gaussian):
+    assert 0.5 * math.log(1 + distance**2) == pytest.approx(gaussian, abs=1e-6)
+    whole, parts = torch.tensor([1 + distance**2]).double(), torch.ones(1, 2).double()
+    (before_clipping,) = gaussian_information(whole, parts, parts / 2)
+    assert before_clipping.item() == pytest.approx(gaussian, abs=1e-6)
+    values, labels = two_classes(distance)
+    (score,) = scored("mutual_information_gaussian", values, labels)
+    assert score.item() == pytest.approx(min(gaussian, math.log(2)), abs=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_a_label_that_is_a_function_of_the_channel(scored, classes):
+    labels = torch.arange(classes).repeat_interleave(1000)
+    values = column(labels / classes + 0.3 / classes * grid(len(labels)))
+    counts = histogram(values.T, labels, classes, bins=classes, zero_bin=True)
+    assert information(counts, corrected=False).item() == pytest.approx(math.log(classes))
+    # The correction takes (classes - 1) / 2N too much where bin and class are one.
+    (score,) = scored(f"mutual_information(bins={classes})", values, labels)
+    bias = (classes - 1) / (2 * len(labels))
+    assert score.item() == pytest.approx(math.log(classes) + bias, abs=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "limit"), [(10, 0.01242), (100, 0.1059)])
+def test_a_label_that_is_independent_of_the_channel(classes, limit):
+    # 300 channels of 10,000 images in 20 equally filled bins: 2 N I ~ chi2 with 19 (K - 1)
+    # degrees of freedom, whose .9999 quantile is the limit.
+    count, bins = 10_000, 20
+    freedom = (bins - 1) * (classes - 1)
+    assert scipy.stats.chi2.ppf(0.9999, freedom) / (2 * count) == pytest.approx(limit, rel=1e-3)
+    labels = torch.arange(count) % classes
+    values = torch.rand(300, count, dtype=torch.float64)
+    counts = histogram(values, labels, classes, bins, edges="quantile")
+    plug_in, corrected = information(counts, corrected=False), information(counts)
+    if classes == 10:
+        # One in 10,000 is above the limit; of 300, more than 1 is with probability 4e-4.
+        assert (plug_in > limit).sum() <= 1
+        assert scipy.stats.kstest(2 * count * plug_in, "chi2", args=(freedom,)).pvalue > 1e-3
+        assert corrected.max() <= 0.005
+        assert corrected.mean() <= 0.001
+    else:
+        # With 5 images a cell the chi2 law holds but roughly: its mean of .0941 is .0984, of
+        # which the correction over the pairs that occur takes .0933.
+        assert plug_in.mean() == pytest.approx(0.0984, abs=0.001)
+        assert (plug_in > limit).double().mean() <= 0.02
+        assert corrected.mean() == pytest.approx(0.0051, abs=0.001)
+
+
+def test_a_constant_channel_tells_nothing(scored):
+    labels = torch.arange(60) % 3
+    for value in (0.0, 0.3, 1e-30, 3e7):
+        values = torch.full((60, 1, 4, 4), value)
+        for choice in ("mutual_information", "mutual_information(estimator=pixel)"):
+            assert scored(choice, values, labels).item() == 0
+        assert scored("mutual_information(edges=quantile)", values, labels).item() == 0
+        assert scored("mutual_information_gaussian", values, labels).item() == 0
+        assert scored("wmi_snr", values, labels).item() == 0
+
+
+def test_rounding_around_a_constant_tells_nothing(scored):
+    labels = torch.arange(60) % 3
+    values = column(torch.where(labels == 1, 1.0000001, 1.0))
+    for name in ("mutual_information", "mutual_information_gaussian", "wmi_snr"):
+        assert scored(name, values, labels).item() == 0
+    assert scored("entropy_histogram", values, labels).item() == 0
+
+
+def test_silence_is_a_value_of_its_own(scored):
+    # Half the images do not fire, and just those are of class 1. Without a bin of their own
+    # they would share one with the weakest of the others.
+    labels = torch.arange(1000) % 2
+    values = column(torch.where(labels == 1, 0, 1e-3 + 10 * grid(1000) ** 4))
+    assert scored("mutual_information(bins=2)", values, labels).item() == pytest.approx(
+        math.log(2), abs=2e-3
+    )
+
+
+def test_information_is_scikit_learns():
+    generator = torch.Generator().manual_seed(3)
+    for classes, bins in [(2, 3), (10, 20), (100, 5)]:
+        labels = torch.randint(0, classes, (700,), generator=generator)
+        values = torch.rand(4, 700, generator=generator, dtype=torch.float64) + labels / classes
+        counts = histogram(values, labels, classes, bins)
+        for channel, table in enumerate(counts):
+            index = np.repeat(np.arange(bins + 1), table.sum(dim=1))
+            of_class = np.concatenate([np.repeat(np.arange(classes), row) for row in table])
+            expected = mutual_info_score(of_class, index)
+            found = information(counts, corrected=False)[channel].item()
+            assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_miller_madow_is_the_sum_of_corrected_entropies():
+    def corrected(counts):
+        plain = scipy.stats.entropy(counts[counts > 0])
+        return plain + ((counts > 0).sum() - 1) / (2 * counts.sum())
+
+    generator = np.random.default_rng(0)
+    table = generator.integers(0, 30, (6, 4))
+    expected = corrected(table.sum(0)) + corrected(table.sum(1)) - corrected(table.reshape(-1))
+    found = information(torch.from_numpy(table)[None]).item()
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_entropy_is_scipys():
+    counts = torch.randint(0, 50, (5, 12))
+    counts[:, 3] = 0
+    expected = scipy.stats.entropy(counts.numpy(), axis=1)
+    np.testing.assert_allclose(entropy(counts), expected, rtol=1e-12)
+
+
+def test_pixels_are_observations_of_their_own(scored):
+    # The average tells the classes apart where single values do not, and the other way round.
+    labels = torch.tensor([0, 1]).repeat(500)
+    values = torch.rand(1000, 2, 2, 2)
+    values[labels == 1, 0, 0, 0] = values[labels == 1, 0, 0, 0] + 0.001
+    flat = torch.full((1000, 1, 2, 2), 0.5)
+    flat[labels == 1, 0] = torch.tensor([[0.1, 0.9], [0.9, 0.1]])
+    assert scored("mutual_information", flat, labels).item() == 0
+    assert scored("mutual_information(estimator=pixel)", flat, labels).item() == pytest.approx(
+        math.log(2), abs=1e-3
+    )
+    table = histogram(
+        values.double().permute(1, 0, 2, 3).flatten(1),
+        labels.repeat_interleave(4),
+        classes=2,
+        bins=20,
+        zero_bin=True,
+    )
+    expected = information(table)
+    found = scored("mutual_information(estimator=pixel)", values, labels)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+# Weights: [J, C, k, k] for the consumer and [C, C_in, k, k] for the producer.
+CONSUMER = torch.tensor(
+    [[[[3.0, 0], [0, 4]], [[1, 1], [1, 1]]], [[[0, 0], [0, 2]], [[1, 0], [0, 0]]]]
+)
+PRODUCER = torch.tensor([[0.0, 0], [3, 4], [0, 0]])[:, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("choice", "weights", "expected"),
+    [
+        ("output_l1", {"consumer_weight": CONSUMER}, [9, 5]),
+        ("input_l1", {"weight": PRODUCER}, [0, 7, 0]),
+        ("fpgm", {"weight": PRODUCER}, [5, 10, 5]),
+        ("bn_scale", {"weight": PRODUCER, "gamma": torch.tensor([-2.0, 0, 3])}, [2, 0, 3]),
+        ("log_output_weight", {"consumer_weight": torch.full((5, 2, 3, 3), E**-2)}, [-2, -2]),
+        (
+            "log_output_weight",
+            {"consumer_weight": torch.tensor([[E, -1.0]])[..., None, None]},
+            [1, 0],
+        ),
+    ],
+)
+def test_weights(scored, choice, weights, expected):
+    assert scored(choice, **weights).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_reading_one_of_weights_e_to_minus_two(scored):
+    consumer = torch.full((5, 3, 3, 3), E**-2, dtype=torch.float64)
+    logarithms = torch.full((3, 45), -2.0, dtype=torch.float64)
+    assert summed(torch.ones(3), logarithms).tolist() == [-45] * 3
+    values, labels = torch.rand(200, 3), torch.arange(200) % 4
+    known = scored("mutual_information", values, labels)
+    weighted = scored("weighted_mutual_information", values, labels, consumer_weight=consumer)
+    torch.testing.assert_close(weighted, 45 * known - 90)
+
+
+def test_weighted_metrics_by_hand(scored):
+    """Every weighted metric as nested loops over Python floats."""
+    generator = torch.Generator().manual_seed(5)
+    consumer = torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64)
+    consumer[0, 1] = 0  # floored at 1e-3 of the median
+    labels = torch.arange(300) % 3
+    values = (
+        torch.rand(300, 3, 2, 2, generator=generator) * torch.tensor([1.0, 2, 5])[:, None, None]
+    )
+    values += labels[:, None, None, None] * torch.tensor([0.0, 0.1, 3])[:, None, None]
+    known = scored("mutual_information", values, labels).tolist()
+    gaussian = scored("entropy_gaussian", values).tolist()
+    x = values.double().numpy()
+    variance = x.var(axis=(0, 2, 3))
+    floor = 1e-3 * consumer.abs().median().item()
+    v = consumer.tolist()
+    flat = [[abs(w) for j in range(4) for row in v[j][c] for w in row] for c in range(3)]
+    norms = [
+        [math.sqrt(sum(w * w for row in v[j][c] for w in row)) for j in range(4)] for c in range(3)
+    ]
+    means = np.stack([x[labels == y].mean(axis=(0, 2, 3)) for y in range(3)])
+    between = means.var(axis=0) / variance  # classes are equally large
+    scale = [
+        math.sqrt(sum(norms[c][j] ** 2 * variance[c] for c in range(3)) / (3 * 4)) for j in range(4)
+    ]
+
+    def noise(j, c):
+        return sum(norms[o][j] ** 2 * variance[o] for o in range(3) if o != c)
+
+    def snr(c):
+        total = 0.0
+        for j in range(4):
+            s = norms[c][j] ** 2 * variance[c] / noise(j, c)
+            total += 0.5 * math.log((1 + s) / (1 + s * (1 - between[c])))
+        return total
+
+    def log(weight):
+        return math.log(max(weight, floor))
+
+    shares = [
+        [
+            math.log(max(abs(w) * math.sqrt(variance[c]) / scale[j], 1e-3))
+            for j in range(4)
+            for row in v[j][c]
+            for w in row
+        ]
+        for c in range(3)
+    ]
+    expected = {
+        "weighted_mutual_information": [sum(known[c] + log(w) for w in flat[c]) for c in range(3)],
+        "weighted_mutual_information_kernel": [
+            sum(known[c] + log(n) for n in norms[c]) for c in range(3)
+        ],
+        "weighted_mutual_information_product": [known[c] * sum(flat[c]) for c in range(3)],
+        "weighted_entropy": [sum(gaussian[c] + log(w) for w in flat[c]) for c in range(3)],
+        "log_output_weight": [sum(log(w) for w in flat[c]) / 16 for c in range(3)],
+        "wmi_gauge_free": [known[c] + sum(shares[c]) / 16 for c in range(3)],
+        "wmi_snr": [snr(c) for c in range(3)],
+    }
+    for name, scores in expected.items():
+        found = scored(name, values, labels, consumer_weight=consumer).tolist()
+        assert found == pytest.approx(scores, rel=1e-9), name
+    shuffled = scored(
+        "weighted_mutual_information_shuffled", values, labels, consumer_weight=consumer
+    )
+    dealt = [(shuffled[c].item() - sum(log(w) for w in flat[c])) / 16 for c in range(3)]
+    assert sorted(dealt) == pytest.approx(sorted(known), rel=1e-9)
+
+
+def test_weights_are_floored_and_never_below(scored, answered):
+    consumer = torch.tensor([[1e-9, 0.0, 0.5, 2.0]])[:, :, None, None]
+    expected = math.log(1e-3 * 1e-9)  # the lower median of four
+    assert scored("log_output_weight", consumer_weight=consumer)[1] == pytest.approx(expected)
+    mostly_zero = torch.tensor([[0.0, 0, 0, 2.0]])[:, :, None, None]
+    found = scored("log_output_weight", consumer_weight=mostly_zero)
+    assert found.tolist() == pytest.approx([math.log(2e-3)] * 3 + [math.log(2)])
+    found = scored("log_output_weight", consumer_weight=torch.zeros(2, 3, 1, 1))
+    assert found.tolist() == pytest.approx([math.log(1e-3)] * 3)
+
+
+def test_log_weights_are_by_channel():
+    from prune_core.layer import LayerView
+
+    consumer = torch.rand(5, 3, 2, 2, dtype=torch.float64) + 0.1
+    ones = torch.ones(3, dtype=torch.float64)
+    layer = LayerView(0, ones.view(3, 1, 1, 1), ones, ones, consumer)
+    for channel in range(3):
+        expected = consumer[:, channel].flatten().log()
+        torch.testing.assert_close(log_weights(layer)[channel], expected)
+
+
+def explicit_kse(consumer, neighbours, alpha):
+    """The definition, by loops over kernels."""
+    filters, channels = consumer.shape[:2]
+    sparsity, entropies = [], []
+    for channel in range(channels):
+        kernels = [kernel.flatten() for kernel in consumer[:, channel]]
+        sums = []
+        for mine in range(filters):
+            others = [math.dist(kernels[mine], kernels[o]) for o in range(filters) if o != mine]
+            sums.append(sum(sorted(others)[:neighbours]))
+        entropies.append(scipy.stats.entropy(sums))
+        sparsity.append(consumer[:, channel].abs().sum().item())
+    s, e = np.array(sparsity), np.array(entropies)
+    s, e = (s - s.min()) / (s.max() - s.min()), (e - e.min()) / (e.max() - e.min())
+    return np.sqrt(s / (1 + alpha * e))
+
+
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize(("neighbours", "alpha"), [(5, 1.0), (1, 0.5), (50, 0.0)])
+def test_kse_is_its_definition(scored, side, neighbours, alpha):
+    consumer = torch.randn(9, 6, side, side, dtype=torch.float64)
+    found = scored(f"kse(neighbours={neighbours}, alpha={alpha})", consumer_weight=consumer)
+    np.testing.assert_allclose(found, explicit_kse(consumer, neighbours, alpha), rtol=1e-9)
+
+
+def test_kse_of_kernels_that_are_all_alike(scored):
+    alike = torch.ones(4, 3, 3, 3) * torch.tensor([1.0, 2, 3])[:, None, None]
+    assert scored("kse", consumer_weight=alike).tolist() == pytest.approx([0, math.sqrt(0.5), 1])
+    assert scored("kse", consumer_weight=torch.ones(1, 2, 3, 3)).tolist() == [1, 1]
+    assert scored("kse", consumer_weight=torch.zeros(4, 1, 1, 1)).tolist() == [1]
+
+
+def test_quantile_edges_fill_the_bins_equally_and_keep_ties_together():
+    values = torch.randn(3, 1003, dtype=torch.float64).exp()
+    values[1, ::3] = 0
+    values[2, :500] = 1.5
+    labels = torch.zeros(1003, dtype=torch.int64)
+    counts = histogram(values, labels, 1, bins=10, zero_bin=True, edges="quantile")[..., 0]
+    assert counts[0, 0] == 0
+    assert counts[0, 1:].min() >= 100
+    assert counts[0, 1:].max() <= 101
+    assert counts[1, 0] == 335
+    assert counts[1, 1:].max() - counts[1, 1:].min() <= 1
+    assert counts[2].max() >= 500
+    assert (counts.sum(dim=1) == 1003).all()
+    counts = histogram(values[:1, :1000], labels[:1000], 1, bins=10, edges="quantile")
+    assert counts[0, :, 0].tolist() == [0] + [100] * 10
+
+
+def test_chunks_change_no_count(monkeypatch):
+    values, labels = torch.rand(7, 90, dtype=torch.float64), torch.arange(90) % 4
+    values[3] = 0
+    for edges in ("equal", "quantile"):
+        whole = histogram(values, labels, 4, 6, True, edges)
+        for chunk in (1, 200):
+            monkeypatch.setattr("prune_core.statistics.histograms.CHUNK_VALUES", chunk)
+            assert torch.equal(histogram(values, labels, 4, 6, True, edges), whole)
+        monkeypatch.undo()
+
+
+def test_the_histogram_behind_every_average_is_the_requests(answered):
+    values, labels = torch.rand(50, 2, 2, 2), torch.arange(50) % 2
+    request = AverageHistogram(5, zero_bin=True, edges="quantile")
+    found = answered(values, labels, 2, request)[request]["counts"]
+    averages = values.double().mean(dim=(2, 3)).T
+    assert torch.equal(found, histogram(averages, labels, 2, 5, True, "quantile"))

@@ -1,0 +1,302 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from prune_core.images import LabelledImages
+from prune_core.network import Architecture
+from prune_core.statistics import (
+    AverageHistogram,
+    ClassMoments,
+    GradientProduct,
+    Moments,
+    PixelHistogram,
+    Rank,
+    StatisticsError,
+    ZeroFraction,
+    collect,
+)
+from prune_core.statistics.collect import BLOCK
+
+EVERYTHING = [
+    Moments(),
+    ClassMoments(),
+    ZeroFraction(),
+    AverageHistogram(20),
+    AverageHistogram(20, zero_bin=True),
+    AverageHistogram(7, zero_bin=True, edges="quantile"),
+    PixelHistogram(16, zero_bin=True),
+    GradientProduct(),
+    Rank(),
+]
+
+
+def same(one, other, relative=0.0):
+    """Whether two answers of `collect` agree: counts exactly, numbers to a relative error."""
+    for layer, (a, b) in enumerate(zip(one, other, strict=True)):
+        for request in b:
+            for name, tensor in a[request].items():
+                scale = tensor.abs().max().item() if tensor.is_floating_point() else 0
+                torch.testing.assert_close(
+                    b[request][name],
+                    tensor,
+                    rtol=relative,
+                    atol=relative * scale,
+                    msg=lambda text, layer=layer, request=request: f"{layer} {request}: {text}",
+                )
+
+
+@pytest.fixture(scope="module")
+def net(small, lived_in):
+    net = lived_in(small)
+    with torch.no_grad():  # one channel that never fires and one that never changes
+        net.blocks[1].bn.weight[2] = 0
+        net.blocks[1].bn.bias[2] = -1
+        net.blocks[2].bn.weight[3] = 0
+        net.blocks[2].bn.bias[3] = 1.7
+    return net
+
+
+@pytest.fixture(scope="module")
+def images(coloured):
+    return coloured(BLOCK + 21)
+
+
+@pytest.fixture(scope="module")
+def maps(net, images, scaling):
+    """Every layer's feature maps of all images, by running the network in the same blocks."""
+    with torch.no_grad():
+        padded = torch.cat([images.images, images.images[: 2 * BLOCK - len(images)]])
+        blocks = [list(net.feature_maps(scaling(part))) for part in padded.split(BLOCK)]
+    return [torch.cat(parts)[: len(images)].double().numpy() for parts in zip(*blocks, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def answers(net, images, scaling):
+    torch.set_num_threads(1)
+    return collect(net, images, scaling, EVERYTHING)
+
+
+def test_moments_are_numpys(answers, maps, images):
+    labels = images.labels.numpy()
+    for layer, values in enumerate(maps):
+        found = answers[layer][Moments()]
+        np.testing.assert_allclose(found["mean"], values.mean(axis=(0, 2, 3)), rtol=1e-12)
+        variance = values.var(axis=(0, 2, 3))
+        np.testing.assert_allclose(found["variance"], variance, rtol=1e-11, atol=1e-14)
+        found = answers[layer][ClassMoments()]
+        for label in range(4):
+            mine = values[labels == label]
+            count = mine.shape[0] * mine.shape[2] * mine.shape[3]
+            assert (found["count"][:, label] == count).all()
+            np.testing.assert_allclose(
+                found["mean"][:, label], mine.mean(axis=(0, 2, 3)), rtol=1e-11, atol=1e-14
+            )
+            np.testing.assert_allclose(
+                found["variance"][:, label], mine.var(axis=(0, 2, 3)), rtol=1e-11, atol=1e-14
+            )
+
+
+def test_a_constant_channel_has_no_variance_at_all(answers):
+    assert answers[1][Moments()]["mean"][2] == 0
+    assert answers[1][Moments()]["variance"][2] == 0
+    assert answers[2][Moments()]["mean"][3] == pytest.approx(1.7)
+    assert answers[2][Moments()]["variance"][3] == 0
+    assert not answers[2][ClassMoments()]["variance"][3].any()
+
+
+def test_zero_fractions_are_numpys(answers, maps):
+    for layer, values in enumerate(maps):
+        expected = (values == 0).mean(axis=(0, 2, 3))
+        np.testing.assert_allclose(answers[layer][ZeroFraction()]["fraction"], expected, rtol=1e-14)
+    assert answers[1][ZeroFraction()]["fraction"][2] == 1
+    assert any(0.1 < f < 0.9 for f in answers[0][ZeroFraction()]["fraction"])
+
+
+def plain_histogram(values, labels, bins):
+    """np.histogram over each channel's own values; zeros apart."""
+    counts = np.zeros((bins + 1, 4), dtype=np.int64)
+    rest = values != 0
+    np.add.at(counts, (0, labels[~rest]), 1)
+    if rest.any():
+        low, high = values[rest].min(), values[rest].max()
+        if high - low <= 1e-6 * high:
+            high = np.inf
+        edges = np.linspace(low, high, bins + 1)[1:-1] if high < np.inf else []
+        index = np.searchsorted(edges, values[rest], side="right")
+        np.add.at(counts, (index + 1, labels[rest]), 1)
+    return counts
+
+
+def test_histograms_of_averages_are_numpys(answers, maps, images):
+    labels = images.labels.numpy()
+    for layer, values in enumerate(maps):
+        averages = values.mean(axis=(2, 3))
+        with_zero = answers[layer][AverageHistogram(20, zero_bin=True)]["counts"].numpy()
+        plain = answers[layer][AverageHistogram(20)]["counts"].numpy()
+        assert not plain[:, 0].any()
+        for channel in range(values.shape[1]):
+            mine = averages[:, channel]
+            np.testing.assert_array_equal(with_zero[channel], plain_histogram(mine, labels, 20))
+            low, high = mine.min(), mine.max()
+            if high - low > 1e-6 * high:
+                expected = np.histogram(mine, bins=20, range=(low, high))[0]
+                np.testing.assert_array_equal(plain[channel, 1:].sum(axis=1), expected)
+
+
+def test_histograms_of_pixels_are_numpys(answers, maps, images):
+    for layer, values in enumerate(maps):
+        counts = answers[layer][PixelHistogram(16, zero_bin=True)]["counts"].numpy()
+        labels = np.repeat(images.labels.numpy(), values.shape[2] * values.shape[3])
+        for channel in range(values.shape[1]):
+            mine = values[:, channel].reshape(-1)
+            np.testing.assert_array_equal(counts[channel], plain_histogram(mine, labels, 16))
+
+
+def test_ranks_are_numpys(answers, maps):
+    for layer, values in enumerate(maps):
+        ranks = np.linalg.matrix_rank(values.astype(np.float32))
+        expected = ranks.mean(axis=0)
+        # A singular value at the threshold may fall on either side in another library.
+        np.testing.assert_allclose(answers[layer][Rank()]["rank"], expected, atol=0.05)
+    assert answers[1][Rank()]["rank"][2] == 0
+    assert answers[2][Rank()]["rank"][3] == 1
+    assert answers[0][Rank()]["rank"].max() > 10
+
+
+def test_gradient_products_are_derivatives_of_a_gate(answers, net, images, scaling):
+    """(sum of activation x gradient) is the slope of the loss in a factor on the channel."""
+    layer, step = 1, 1e-3
+    few = LabelledImages(images.images[:12], images.labels[:12])
+    (found,) = [collect(net, few, scaling, [GradientProduct()])[layer][GradientProduct()]["square"]]
+    exact = copy.deepcopy(net).double()
+    pixels = scaling(few.images).double()
+
+    def losses(channel, factor):
+        def gate(_module, _inputs, output):
+            scale = torch.ones(output.shape[1], dtype=torch.float64)
+            scale[channel] = factor
+            return output * scale[:, None, None]
+
+        hook = exact.blocks[layer].register_forward_hook(gate)
+        with torch.no_grad():
+            logits = exact(pixels)
+        hook.remove()
+        return torch.nn.functional.cross_entropy(logits, few.labels, reduction="none")
+
+    for channel in range(len(found)):
+        slope = (losses(channel, 1 + step) - losses(channel, 1 - step)) / (2 * step)
+        assert found[channel] == pytest.approx(float(slope.square().mean()), rel=2e-2, abs=1e-9)
+    assert found[2] == 0  # it never fires
+    assert found.max() > 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 7, 256])
+def test_nothing_depends_on_the_batch(answers, net, images, scaling, batch):
+    same(answers, collect(net, images, scaling, EVERYTHING, batch=batch), relative=1e-10)
+
+
+def test_full_size_feature_maps_do_not_depend_on_the_batch_either(lived_in, coloured, scaling):
+    net = lived_in(Architecture.named("simplenet_310k", 10))
+    images, requests = coloured(140, 10), EVERYTHING[:6]
+    expected = collect(net, images, scaling, requests)
+    for batch in (1, 7, 256):
+        same(expected, collect(net, images, scaling, requests, batch=batch), relative=1e-10)
+
+
+def test_an_image_counts_the_same_in_any_company(net, images, scaling):
+    """Shuffled images fall into other blocks and other places, and lose no bit by it."""
+    order = torch.randperm(len(images))
+    shuffled = LabelledImages(images.images[order], images.labels[order])
+    requests = [Moments(), AverageHistogram(20, zero_bin=True), ZeroFraction(), Rank()]
+    expected = collect(net, images, scaling, requests)
+    same(expected, collect(net, shuffled, scaling, requests), relative=1e-10)
+    # Backwards, products are summed over images too, in the order of their places.
+    expected = collect(net, images, scaling, [GradientProduct()])
+    same(expected, collect(net, shuffled, scaling, [GradientProduct()]), relative=1e-6)
+
+
+def test_an_image_alone_counts_as_in_company(lived_in, coloured, scaling):
+    # On its own a convolution would sum in another order than in a batch.
+    net = lived_in(Architecture.named("simplenet_310k", 10))
+    images = LabelledImages(coloured(40).images, torch.ones(40, dtype=torch.int64))
+    images.labels[0] = 0
+    alone = collect(net, images.first(1), scaling, [Moments()])
+    company = collect(net, images, scaling, [ClassMoments()])
+    for one, many in zip(alone, company, strict=True):
+        expected = many[ClassMoments()]["mean"][:, 0]
+        torch.testing.assert_close(one[Moments()]["mean"], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_nothing_depends_on_what_else_is_asked_for(answers, net, images, scaling):
+    for request in EVERYTHING:
+        alone = collect(net, images, scaling, [request, request])
+        assert all(list(layer) == [request] for layer in alone)
+        same(answers, alone)
+
+
+def test_an_autocast_around_it_changes_nothing(answers, net, images, scaling):
+    with torch.autocast("cpu", torch.bfloat16):
+        same(answers, collect(net, images, scaling, EVERYTHING))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_alone(net, images, scaling, training):
+    mine = copy.deepcopy(net).train(training)
+    for parameter in mine.parameters():
+        parameter.requires_grad_(False)
+    before, state = copy.deepcopy(mine.state_dict()), torch.get_rng_state()
+    found = collect(mine, images, scaling, EVERYTHING)
+    assert mine.training is training
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in mine.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(parameter.grad is None for parameter in mine.parameters())
+    for layer in found:
+        for answer in layer.values():
+            assert all(t.is_contiguous() and not t.is_inference() for t in answer.values())
+
+
+def test_small_spreads_on_a_large_mean_keep_their_digits(answered):
+    # A plain sum of squares in float64 would leave 3 digits of this variance.
+    noise = torch.randn(4096, 2, 4, 4)
+    values = 4096 + noise * 0.25
+    labels = torch.arange(4096) % 3
+    found = answered(values, labels, 3, Moments(), ClassMoments())
+    exact = values.double().numpy()
+    np.testing.assert_allclose(found[Moments()]["variance"], exact.var(axis=(0, 2, 3)), rtol=1e-10)
+    np.testing.assert_allclose(
+        found[ClassMoments()]["variance"][:, 1], exact[labels == 1].var(axis=(0, 2, 3)), rtol=1e-7
+    )
+
+
+def test_a_class_without_images_has_zeros(answered):
+    found = answered(torch.rand(6, 2), torch.tensor([0, 0, 2, 2, 2, 2]), 4, ClassMoments())
+    assert found[ClassMoments()]["count"].tolist() == [[2, 0, 4, 0]] * 2
+    assert not found[ClassMoments()]["variance"][:, [1, 3]].any()
+
+
+def test_no_images_is_an_error_with_a_name(net, images, scaling):
+    with pytest.raises(StatisticsError, match="no images"):
+        collect(net, LabelledImages(images.images[:0], images.labels[:0]), scaling, EVERYTHING)
+
+
+@pytest.mark.parametrize("request_", EVERYTHING[:-1], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_diverged_network_is_an_error_and_not_a_number(net, images, scaling, request_, bad):
+    broken, overflowing = copy.deepcopy(net), copy.deepcopy(net)
+    with torch.no_grad():
+        broken.blocks[0].bn.bias[1] = bad
+        for block in overflowing.blocks:
+            block.bn.weight.fill_(3e38)
+        overflowing.classifier.weight.mul_(1e38)
+    with pytest.raises(StatisticsError, match="diverged"):
+        collect(broken, images.first(20), scaling, [request_])
+    if request_ != ZeroFraction():
+        with pytest.raises(StatisticsError, match="diverged"):
+            collect(overflowing, images.first(20), scaling, [request_])
+
+
+def test_no_requests_cost_no_pass(net, images, scaling):
+    assert collect(net, images, scaling, []) == [{}, {}, {}, {}]

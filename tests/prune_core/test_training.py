@@ -1,0 +1,263 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from prune_core.evaluation import evaluate
+from prune_core.images import LabelledImages
+from prune_core.network import Architecture, SimpleNet
+from prune_core.training import (
+    RECALIBRATION_IMAGES,
+    Diverged,
+    Epoch,
+    Recipe,
+    one_cycle,
+    recalibrate,
+    train,
+)
+
+RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05)
+
+
+def trained(net, images, scaling, recipe=RECIPE, seed=0, **options):
+    train(net, images, scaling, recipe, seed, flip_keeps_label=True, **options)
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def equal(one, other):
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_seed_decides_every_bit(small, lived_in, coloured, scaling, precision):
+    images, recipe = coloured(70), Recipe(2, 16, 0.05, precision=precision)
+    first = trained(lived_in(small), images, scaling, recipe, seed=5)
+    torch.manual_seed(99)  # what the process drew before must not matter
+    assert equal(trained(lived_in(small), images, scaling, recipe, seed=5), first)
+    assert not equal(trained(lived_in(small), images, scaling, recipe, seed=6), first)
+
+
+def test_the_seed_decides_the_order_and_the_dropout_each(small, lived_in, coloured, scaling):
+    def weights(seed, dropout, batch):
+        net = lived_in(small)
+        for module in net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        recipe = Recipe(1, batch, 0.05, crop_padding=0, flip=False, precision="fp32")
+        return trained(net, coloured(64), scaling, recipe, seed)
+
+    # Without dropout two seeds differ by the order of the batches.
+    assert not equal(weights(0, 0.0, 16), weights(1, 0.0, 16))
+    assert equal(weights(0, 0.0, 16), weights(0, 0.0, 16))
+    # All images in one batch have no order: only rounding is left, or the dropout.
+    name = "blocks.0.conv.weight"
+    one, other = weights(0, 0.0, 64)[name], weights(1, 0.0, 64)[name]
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    one, other = weights(0, 0.5, 64)[name], weights(1, 0.5, 64)[name]
+    assert not torch.allclose(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_a_full_size_network_is_reproducible_too(coloured, scaling):
+    images = coloured(32)
+
+    def run():
+        torch.manual_seed(1)
+        net = SimpleNet(Architecture.named("simplenet_310k", 4))
+        return trained(net, images, scaling, Recipe(1, 16, 0.05), seed=2)
+
+    assert equal(run(), run())
+
+
+def test_the_global_generator_is_untouched(small, lived_in, coloured, scaling):
+    net, images = lived_in(small), coloured(40)
+    state = torch.get_rng_state()
+    trained(net, images, scaling)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_simple_problem_is_learnt(small, coloured, scaling, precision):
+    net = SimpleNet(small)
+    recipe = Recipe(6, 16, 0.05, crop_padding=2, precision=precision)
+    before = evaluate(net, coloured(100, seed=1), scaling)
+    history = train(net, coloured(160), scaling, recipe, 0, flip_keeps_label=True)
+    after = evaluate(net, coloured(100, seed=1), scaling)
+    assert before.top1 < 0.6
+    assert after.top1 > 0.95
+    assert after.loss < before.loss / 3
+    assert history[-1].loss < history[0].loss / 2
+
+
+def test_the_history_has_an_entry_an_epoch_and_is_reported(small, lived_in, coloured, scaling):
+    seen = []
+    recipe = Recipe(3, 16, 0.01)
+    history = train(lived_in(small), coloured(40), scaling, recipe, 0, True, report=seen.append)
+    assert history == seen
+    assert [entry.epoch for entry in history] == [1, 2, 3]
+    assert all(isinstance(entry, Epoch) and 0 <= entry.accuracy <= 1 for entry in history)
+    # 40 images are 2 batches of 16 an epoch, the rest waits: accuracy is a number of 32nds.
+    assert all(entry.accuracy * 32 == round(entry.accuracy * 32) for entry in history)
+
+
+def test_the_first_loss_is_that_of_the_untrained_network(small, lived_in, coloured, scaling):
+    net, images = lived_in(small), coloured(32)
+    recipe = Recipe(1, 32, 1e-12, crop_padding=0, flip=False, precision="fp32")
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    with torch.no_grad():
+        logits = net.train()(scaling(images.images))
+    expected = nn.functional.cross_entropy(logits, images.labels)
+    (epoch,) = train(net, images, scaling, recipe, 0, True)
+    assert epoch.loss == pytest.approx(float(expected), rel=1e-5)
+    assert epoch.accuracy == float((logits.argmax(1) == images.labels).double().mean())
+
+
+def test_no_epoch_changes_nothing(small, lived_in, coloured, scaling):
+    net = lived_in(small)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert train(net, coloured(16), scaling, Recipe(0), 0, True) == []
+    assert equal(before, net.state_dict())
+
+
+def test_fewer_images_than_a_batch_are_one_batch(small, lived_in, coloured, scaling):
+    net = lived_in(small)
+    before = net.blocks[0].conv.weight.detach().clone()
+    (epoch,) = train(net, coloured(10), scaling, Recipe(1, 128, 0.1), 0, True)
+    assert math.isfinite(epoch.loss)
+    assert not torch.equal(before, net.blocks[0].conv.weight)
+
+
+@pytest.mark.parametrize("learning_rate", [1e30, 1e38])
+def test_divergence_has_a_name(small, lived_in, coloured, scaling, learning_rate):
+    recipe = Recipe(2, 16, learning_rate, warmup=0)
+    with pytest.raises(Diverged, match="epoch"):
+        trained(lived_in(small), coloured(32), scaling, recipe)
+
+
+def test_divergence_in_the_last_step_is_seen(small, lived_in, coloured, scaling):
+    # One step: its loss is that of the weights before it and says nothing of those after it.
+    recipe = Recipe(1, 16, 1e38, warmup=0, weight_decay=100)
+    net = lived_in(small)
+    with pytest.raises(Diverged, match="weight"):
+        trained(net, coloured(16), scaling, recipe)
+    assert not all(tensor.isfinite().all() for tensor in net.state_dict().values())
+
+
+def test_flips_need_the_recipe_and_the_data_to_agree(small, lived_in, coloured, scaling):
+    def weights(recipe_flips, data_flips):
+        net = lived_in(small)
+        recipe = Recipe(1, 16, 0.05, crop_padding=0, flip=recipe_flips)
+        train(net, coloured(32), scaling, recipe, 0, flip_keeps_label=data_flips)
+        return net.state_dict()
+
+    plain = weights(False, True)
+    assert equal(weights(True, False), plain)
+    assert equal(weights(False, False), plain)
+    assert not equal(weights(True, True), plain)
+
+
+def test_weight_decay_spares_biases_and_batch_normalisation(small, lived_in, coloured, scaling):
+    # Without a gradient's help: the difference that decay alone makes in one step.
+    def weights(decay):
+        net = lived_in(small)
+        recipe = Recipe(
+            1, 16, 0.1, 0, momentum=0, weight_decay=decay, recalibrate=False, precision="fp32"
+        )
+        return trained(net, coloured(16), scaling, recipe)
+
+    decayed, free = weights(0.5), weights(0.0)
+    changed = {name for name in free if not torch.equal(decayed[name], free[name])}
+    assert changed == {f"blocks.{layer}.conv.weight" for layer in range(4)} | {"classifier.weight"}
+
+
+def test_one_cycle():
+    recipe = Recipe(1, learning_rate=0.4, warmup=0.25)
+    assert one_cycle(recipe, 0) == 0
+    assert one_cycle(recipe, 0.125) == pytest.approx(0.2)
+    assert one_cycle(recipe, 0.25) == pytest.approx(0.4)
+    assert one_cycle(recipe, 0.625) == pytest.approx(0.2)
+    assert one_cycle(recipe, 1) == pytest.approx(0, abs=1e-12)
+    assert one_cycle(Recipe(1, learning_rate=0.4, warmup=0), 0) == 0.4
+    assert one_cycle(Recipe(1, learning_rate=0.4, warmup=1), 1) == pytest.approx(0, abs=1e-12)
+
+
+def test_recalibration_finds_the_statistics_of_the_images(small, lived_in, coloured, scaling):
+    net, images = lived_in(small), coloured(512)
+    weights = {name: parameter.clone() for name, parameter in net.named_parameters()}
+    recalibrate(net, images, scaling, batch=512)
+    # One batch: every normalised map then has mean beta and standard deviation gamma.
+    with torch.no_grad():
+        maps = scaling(images.images)
+        for block in net.blocks:
+            made = block.conv(maps)
+            variance, mean = torch.var_mean(made, dim=(0, 2, 3))
+            torch.testing.assert_close(block.bn.running_mean, mean, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(block.bn.running_var, variance, rtol=1e-3, atol=1e-4)
+            maps = block(maps)
+    assert all(torch.equal(parameter, weights[n]) for n, parameter in net.named_parameters())
+    assert all(block.bn.momentum == 0.05 for block in net.blocks)
+
+
+def test_recalibration_forgets_the_old_statistics_and_averages_full_batches(
+    small, lived_in, coloured, scaling
+):
+    images, net, other = coloured(70), lived_in(small), lived_in(small)
+    with torch.no_grad():
+        for block in other.blocks:
+            block.bn.running_mean.fill_(7)
+            block.bn.running_var.fill_(9)
+    recalibrate(net, images, scaling, batch=32)
+    recalibrate(other, images, scaling, batch=32)
+    assert equal(net.state_dict(), other.state_dict())
+    # The mean of the first layer over the two full batches; the last 6 images are left out.
+    with torch.no_grad():
+        made = net.blocks[0].conv(scaling(images.images[:64]))
+    torch.testing.assert_close(
+        net.blocks[0].bn.running_mean, made.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5
+    )
+    assert net.blocks[0].bn.num_batches_tracked == 2
+
+
+def test_training_ends_with_a_recalibration_unless_told_otherwise(
+    small, lived_in, coloured, scaling
+):
+    images = coloured(70)
+    kept = lived_in(small)
+    trained(kept, images, scaling, Recipe(2, 16, 0.05, recalibrate=False))
+    ended = trained(lived_in(small), images, scaling, Recipe(2, 16, 0.05))
+    assert not equal(ended, kept.state_dict())
+    recalibrate(kept, images, scaling)
+    assert equal(ended, kept.state_dict())
+
+
+def test_recalibration_reads_a_bounded_number_of_images(small, lived_in, coloured, scaling):
+    first, other = coloured(RECALIBRATION_IMAGES), coloured(64, seed=1)
+    more = LabelledImages(
+        torch.cat([first.images, other.images]), torch.cat([first.labels, other.labels])
+    )
+    net, bounded = lived_in(small), lived_in(small)
+    recalibrate(net, first, scaling)
+    recalibrate(bounded, more, scaling)
+    assert equal(net.state_dict(), bounded.state_dict())
+
+
+def test_recalibration_uses_what_there_is(small, lived_in, coloured, scaling):
+    net, images = lived_in(small), coloured(6)
+    state = torch.get_rng_state()
+    recalibrate(net, images, scaling, batch=32)
+    assert net.blocks[0].bn.num_batches_tracked == 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not net.training
+
+
+def test_a_pruned_network_recovers_by_recalibration(small, coloured, scaling):
+    net, images, test = SimpleNet(small), coloured(200), coloured(100, seed=1)
+    train(net, images, scaling, Recipe(6, 16, 0.05), 0, True)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.bn.running_mean.add_(2)
+    broken = evaluate(net, test, scaling)
+    recalibrate(net, images, scaling, batch=50)
+    assert evaluate(net, test, scaling).loss < broken.loss / 3
