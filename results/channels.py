@@ -1,0 +1,76 @@
+"""How far metrics agree on the channels of a layer."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+
+def rank_agreement(
+    scores: pd.DataFrame, method: Literal["kendall", "spearman"] = "kendall"
+) -> pd.DataFrame:
+    """How alike two metrics order the channels of a layer.
+
+    Parameters
+    ----------
+    scores : what `load_scores` returned.
+    method : Kendall's tau-b, which allows for ties, or Spearman's rho.
+
+    Returns
+    -------
+    DataFrame, one row for each dataset, seed, layer and pair of metrics, with `correlation` in
+    [-1, 1]; NaN where a metric gives all channels of the layer the same score.
+
+    Raises
+    ------
+    ValueError
+        If a metric has two scores for one channel.
+    """
+    channel = ["dataset", "seed", "baseline_key", "metric", "layer", "channel"]
+    if scores.duplicated(channel).any():
+        raise ValueError(
+            "a metric has two scores for one channel, from different numbers of images or "
+            "versions; select by scores_key first"
+        )
+    correlate = {"kendall": _kendall, "spearman": _spearman}[method]
+    rows = []
+    for (dataset, seed, _, layer), group in scores.groupby([*channel[:3], "layer"]):
+        wide = group.pivot_table(index="channel", columns="metric", values="score")
+        # Ranks order as scores do, and infinite ones can be subtracted.
+        found = correlate(stats.rankdata(wide.to_numpy(), axis=0, nan_policy="propagate"))
+        for one, other in combinations(range(len(wide.columns)), 2):
+            pair = wide.columns[one], wide.columns[other]
+            rows.append((dataset, seed, layer, *pair, found[one, other]))
+    names = ["dataset", "seed", "layer", "metric", "other_metric", "correlation"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _kendall(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tau-b of all pairs of columns at once, [M, M], of ranks [C, M]; NaN for constant ones.
+
+    Tau-b is the cosine between the signs of all differences: Kendall 1945, Biometrika 33.
+    """
+    count = ranks.shape[1]
+    products = np.zeros((count, count))
+    for channel in range(1, len(ranks)):
+        signs = np.sign(ranks[channel:] - ranks[:-channel])
+        products += signs.T @ signs
+    return _cosines(products)
+
+
+def _spearman(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rho of all pairs of columns, [M, M], of ranks [C, M]; NaN for constant ones."""
+    centred = ranks - ranks.mean(axis=0)
+    return _cosines(centred.T @ centred)
+
+
+def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares = np.diagonal(products)
+    lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
+    # Rounding may leave the cosine of equal columns a little above 1.
+    return np.clip(products / np.outer(lengths, lengths), -1.0, 1.0)

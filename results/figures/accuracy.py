@@ -1,0 +1,147 @@
+"""Accuracy against what is left of the parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from results.accuracy import accuracy_table
+from results.figures.panels import LETTER, PANEL, columns_of, comparable, grid, outer, panels
+from results.figures.style import FAINT, INK, PAPER, Look, looks, said, styled
+
+_FEW = 8
+STAGE_WORDS = {
+    "baseline": "of the unpruned network",
+    "pruned": "after pruning",
+    "recalibrated": "after recalibration",
+    "finetuned": "after fine-tuning",
+}
+
+
+@styled
+def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
+    """Mean top-1 accuracy of each metric over the achieved parameter ratio.
+
+    A panel for each data set, budget and normalisation. The band is the 95 % t interval of the
+    mean over the seeds, from the smaller to the larger value where there are two seeds, and
+    absent for one; what of it lies beyond the axes is cut off. The dashed line is the mean of
+    the unpruned networks. A hollow point has a layer at its floor in at least one seed.
+
+    Parameters
+    ----------
+    frame : what `results.load` returned; only cells that are ok count.
+    at, split : see `results.accuracy_table`.
+    """
+    cells = comparable(frame)
+    points = accuracy_points(cells, at, split)
+    if points.empty:
+        return said("No cell is ok, so there is no accuracy to draw.")
+    found = [panel for panel in panels(cells) if len(panel.of(points))]
+    figure, axes = grid(len(found), 4.1, 3.0, columns_of(found))
+    metrics = looks(cells["metric"])
+    for panel, place in zip(found, axes, strict=True):
+        _panel(place, panel.of(points), panel.rows, metrics, split)
+        place.set_title(panel.title)
+    outer(axes, "parameter ratio", f"{split} accuracy, %\n{STAGE_WORDS[at]}")
+    _legend(figure, points, metrics)
+    return figure
+
+
+def accuracy_points(cells: pd.DataFrame, at: str, split: str) -> pd.DataFrame:
+    """What is drawn: the table of accuracies with `x`, and the band in `low` and `high`.
+
+    Returns
+    -------
+    DataFrame, one row for each panel, metric and ratio: `x` is the mean achieved parameter
+    ratio, since a budget may miss its target; `low` and `high` bound the band, NaN without one.
+    """
+    names = [*PANEL, "metric", "ratio"]
+    table = accuracy_table(cells, at, split)
+    spread = cells.groupby(names, dropna=False).agg(
+        x=("parameter_ratio", "mean"),
+        least=(f"{at}_{split}_top1", "min"),
+        most=(f"{at}_{split}_top1", "max"),
+    )
+    table = table.merge(spread.reset_index(), on=names, how="left")
+    # A t interval of two values is thirteen times as wide as they lie apart.
+    two = table["seeds"] == 2
+    return table.assign(
+        x=table["x"].fillna(table["ratio"]),
+        low=table["low"].where(~two, table["least"]),
+        high=table["high"].where(~two, table["most"]),
+    ).drop(columns=["least", "most"])
+
+
+def _panel(
+    axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, metrics: dict[str, Look], split: str
+) -> None:
+    many = points["metric"].nunique() > _FEW
+    for at, (metric, look) in enumerate(metrics.items()):
+        line = points[points["metric"] == metric].sort_values("x")
+        if line.empty:
+            continue
+        x, y = line["x"].to_numpy(float), 100 * line["mean"].to_numpy(float)
+        (drawn,) = axes.plot(x, y, color=look.colour, linestyle=look.dash or "-", linewidth=1.5)
+        drawn.set(label=metric, gid=f"metric{at}-line")
+        floor = line["collapsed"].to_numpy(int) > 0
+        for kind, where, face in (("dots", ~floor, look.colour), ("collapsed", floor, PAPER)):
+            (dots,) = axes.plot(x[where], y[where], linestyle="none", marker=look.marker)
+            dots.set(markersize=4, markeredgewidth=1.1, color=look.colour, markerfacecolor=face)
+            dots.set(zorder=3, gid=f"metric{at}-{kind}")
+        if line["low"].notna().any():
+            low, high = 100 * line["low"].to_numpy(float), 100 * line["high"].to_numpy(float)
+            band = axes.fill_between(x, low, high, color=look.colour, linewidth=0)
+            band.set(alpha=0.06 if many else 0.12, gid=f"metric{at}-band")
+    unpruned = rows.drop_duplicates("baseline_key")[f"baseline_{split}_top1"].mean()
+    if pd.notna(unpruned):
+        control = axes.axhline(100 * unpruned, color=INK, linewidth=1, zorder=1)
+        control.set(linestyle=(0, (6, 3)), label="unpruned")
+    axes.set_ylim(*_limits(100 * points["mean"], 100 * unpruned))
+
+
+def _limits(means: pd.Series, unpruned: float) -> tuple[float, float]:
+    """Room for all means and some for their bands; those of few seeds can be enormous."""
+    least, most = np.nanmin([means.min(), unpruned]), np.nanmax([means.max(), unpruned])
+    room = max(0.12 * (most - least), 0.5)
+    return max(least - room, 0.0), min(most + room, 100.5)
+
+
+def _legend(figure: Figure, points: pd.DataFrame, metrics: dict[str, Look]) -> None:
+    handles = metric_handles(metrics)
+    handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="unpruned"))
+    if points["collapsed"].gt(0).any():
+        hollow = Line2D([], [], color=FAINT, linestyle="none", marker="o", markersize=4)
+        hollow.set(markerfacecolor=PAPER, label="hollow: a layer at its floor")
+        handles.append(hollow)
+    handles.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
+    legend_below(figure, handles)
+
+
+def metric_handles(metrics: dict[str, Look]) -> list[Line2D]:
+    """An entry of the legend for each metric."""
+    return [
+        Line2D(
+            [], [], color=look.colour, linestyle=look.dash or "-", marker=look.marker, label=name
+        )
+        for name, look in metrics.items()
+    ]
+
+
+def legend_below(figure: Figure, handles: list[Line2D]) -> None:
+    """Puts a legend below all panels, in as many columns as there is room for."""
+    for handle in handles:
+        handle.set_markersize(4)
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = int(figure.get_figwidth() / (LETTER * longest + 0.7))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, 5)))
+
+
+def _band_words(seeds: pd.Series) -> str:
+    if seeds.max() == 1:
+        return "one seed: no intervals"
+    if seeds.max() == 2:
+        return "band: between the two seeds"
+    return "band: 95 % t interval, cut at the axes"

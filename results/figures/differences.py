@@ -1,0 +1,122 @@
+"""How much better or worse than a reference each metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from results.comparison import paired_difference
+from results.figures.accuracy import STAGE_WORDS, legend_below
+from results.figures.panels import columns_of, comparable, grid, outer, panels
+from results.figures.style import COLOURS, GRID, INK, said, styled
+
+_MOST_RATIOS = 3
+_MARKERS = ("o", "s", "D")
+
+
+@styled
+def differences(
+    frame: pd.DataFrame,
+    reference: str = "output_l1",
+    at: str = "finetuned",
+    split: str = "test",
+    ratios: Sequence[float] | None = None,
+) -> Figure:
+    """Accuracy of each metric minus that of a reference, with its interval, in points.
+
+    A panel for each data set, budget and normalisation, a row for each metric, the best one on
+    top. Differences are paired by the baseline; the bar is the 95 % t interval of the mean over
+    the seeds, and absent where there is none. An interval that ends in an arrow goes on beyond
+    the axis.
+
+    Parameters
+    ----------
+    frame : what `results.load` returned; only cells that are ok count.
+    reference : metric that is subtracted.
+    at, split : see `results.paired_difference`.
+    ratios : target ratios to show; three of them, from the smallest on, if not given.
+    """
+    cells = comparable(frame)
+    metrics = cells["metric"].dropna().unique()
+    if reference not in metrics:
+        return said(f"No cell of {reference} is ok, so there is nothing to compare with.")
+    if len(metrics) == 1:
+        return said(f"{reference} is the only metric, so there is nothing to compare it with.")
+    table = paired_difference(cells, None, reference, at, split)
+    table = table.dropna(subset="difference_points")
+    wanted = spread(table["ratio"].unique()) if ratios is None else list(ratios)
+    table = table[table["ratio"].isin(wanted)]
+    if table.empty:
+        return said(f"No baseline has both {reference} and another metric at these ratios.")
+    found = [panel for panel in panels(cells) if len(panel.of(table))]
+    order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
+    height = 0.7 + (0.1 + 0.085 * len(wanted)) * len(order)
+    figure, axes = grid(len(found), 3.0, height, columns_of(found), order)
+    colours = dict(zip(wanted, cycle(COLOURS), strict=False))
+    for panel, place in zip(found, axes, strict=True):
+        _panel(place, panel.of(table), order, colours)
+        place.set_title(panel.title)
+        if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            place.set_yticklabels([])
+    outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
+    handles = [
+        Line2D([], [], color=colour, marker=_MARKERS[at % 3], label=f"ratio {ratio:g}")
+        for at, (ratio, colour) in enumerate(colours.items())
+    ]
+    some = table["low_points"].notna().any()
+    words = "bar: 95 % t interval" if some else "no intervals: one seed"
+    legend_below(figure, [*handles, Line2D([], [], linestyle="none", label=words)])
+    return figure
+
+
+def spread(ratios: Sequence[float]) -> list[float]:
+    """At most three of these ratios, the smallest, the middle and the largest below 1."""
+    ordered = sorted(ratio for ratio in ratios if ratio < 1) or sorted(ratios)
+    places = np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_RATIOS)).round().astype(int)
+    return [ordered[place] for place in places]
+
+
+def _panel(axes: Axes, table: pd.DataFrame, order: list[str], colours: dict[float, str]) -> None:
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    axes.grid(False, axis="y")
+    for line in range(1, len(order), 2):
+        axes.axhspan(line - 0.5, line + 0.5, color=GRID, alpha=0.35, linewidth=0, zorder=0)
+    low, high = _limits(table)
+    axes.set_xlim(low, high)
+    width = 0.7 / len(colours)
+    for at, (ratio, colour) in enumerate(colours.items()):
+        rows = table[table["ratio"] == ratio].set_index("metric")
+        rows = rows.reindex([name for name in order if name in rows.index])
+        y = np.array([order.index(name) for name in rows.index])
+        y = y + width * ((len(colours) - 1) / 2 - at)
+        axes.hlines(y, rows["low_points"], rows["high_points"], color=colour, linewidth=1.3)
+        x = rows["difference_points"].to_numpy(float)
+        (dots,) = axes.plot(x, y, linestyle="none", marker=_MARKERS[at % 3], color=colour)
+        dots.set(markersize=4, label=f"{ratio:g}", gid=f"ratio{at}", zorder=3)
+        for ends, beyond, arrow in (
+            (low, rows["low_points"] < low, "<"),
+            (high, rows["high_points"] > high, ">"),
+        ):
+            for tip in y[beyond.to_numpy()]:
+                axes.plot(ends, tip, arrow, color=colour, markersize=4, clip_on=False)
+    axes.set_yticks(np.arange(len(order)), order)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.tick_params(axis="y", length=0)
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Wide enough for all means and most intervals; a few seeds can have enormous ones."""
+    means = table["difference_points"]
+    least, most = min(means.min(), 0.0), max(means.max(), 0.0)
+    room = max(0.75 * (most - least), 0.5)
+    ends = min(table["low_points"].min(), least), max(table["high_points"].max(), most)
+    low = max(least - room, ends[0] if pd.notna(ends[0]) else least)
+    high = min(most + room, ends[1] if pd.notna(ends[1]) else most)
+    pad = 0.04 * (high - low)
+    return low - pad, high + pad

@@ -1,0 +1,115 @@
+"""How baselines were trained, and pruned networks fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from results.figures.accuracy import legend_below, metric_handles
+from results.figures.panels import even_columns, grid, outer, point_words, scope_order
+from results.figures.style import INK, Look, looks, said, styled
+
+_PANEL = ["dataset", "scope", "budget", "normalisation"]
+
+
+@styled
+def training_curves(
+    history: pd.DataFrame, ratio: float | None = None, metrics: Iterable[str] = ()
+) -> Figure:
+    """Training loss by epoch: of each baseline, and of fine-tuning by metric.
+
+    A line of panels for each data set: its baselines, a curve for each, then for each budget and
+    normalisation the mean over the seeds of each metric.
+
+    Parameters
+    ----------
+    history : what `results.load_history` returned.
+    ratio : target of the cells to show; the smallest one if not given.
+    metrics : all of the sweep, so that each looks as it does in the other figures.
+
+    Raises
+    ------
+    ValueError
+        If a metric has two cells for one seed and point: their mean would be of two studies.
+    """
+    baselines = history[history["stage"] == "baseline"].dropna(subset="loss")
+    cells = history[history["stage"] == "finetune"].dropna(subset="loss")
+    ratios = sorted(cells["ratio"].dropna().unique())
+    if baselines.empty and not ratios:
+        return said("No cell has told its losses, so there is no training to draw.")
+    ratio = ratios[0] if ratio is None and ratios else ratio
+    cells = cells[cells["ratio"] == ratio]
+    twice = cells[cells.duplicated([*_PANEL, "metric", "seed", "epoch"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise ValueError(
+            f"{first['metric']} has two trainings for {first['dataset']}, seed {first['seed']}, "
+            f"{first['budget']}, ratio {ratio:g}; select cells until it has one"
+        )
+    panels = [
+        (dataset, part, rows)
+        for dataset in sorted({*baselines["dataset"].dropna(), *cells["dataset"].dropna()})
+        for part, rows in _parts(dataset, baselines, cells)
+    ]
+    if not panels:
+        return said(f"No cell of ratio {ratio:g} has told its losses.")
+    most = max(sum(name == dataset for name, _, _ in panels) for dataset, _, _ in panels)
+    figure, axes = grid(len(panels), 4.1, 2.6, even_columns(most))
+    drawn = cells["metric"].dropna().unique()
+    styles = looks([*metrics, *drawn])
+    for (dataset, part, rows), place in zip(panels, axes, strict=True):
+        place.set_title(f"{dataset}, {part}")
+        if part == "baselines":
+            for key, curve in rows.groupby("baseline_key"):
+                _curve(place, curve.set_index("epoch")["loss"], str(key), INK)
+        else:
+            _metrics(place, rows, styles)
+        place.set_ylim(0, place.get_ylim()[1])
+        place.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    outer(axes, "epoch", "training loss, nats")
+    if len(drawn):
+        handles = metric_handles({name: look for name, look in styles.items() if name in drawn})
+        legend_below(figure, handles)
+    return figure
+
+
+def _parts(
+    dataset: str, baselines: pd.DataFrame, cells: pd.DataFrame
+) -> list[tuple[str, pd.DataFrame]]:
+    own = baselines[baselines["dataset"] == dataset]
+    parts = [("baselines", own)] if len(own) else []
+    groups = [rows for _, rows in cells[cells["dataset"] == dataset].groupby(_PANEL, dropna=False)]
+    groups.sort(key=lambda rows: scope_order(rows.iloc[0]))
+    for rows in groups:
+        ratio = rows["ratio"].iloc[0]
+        words = ", ".join(point_words(rows.iloc[0], cells))
+        parts.append((f"{words}, fine-tuning at {ratio:g}", rows))
+    return parts
+
+
+def _metrics(axes: Axes, rows: pd.DataFrame, metrics: dict[str, Look]) -> None:
+    for at, (metric, look) in enumerate(metrics.items()):
+        curve = rows[rows["metric"] == metric].groupby("epoch")["loss"].mean()
+        if len(curve):
+            _curve(axes, curve, metric, look.colour, look, f"metric{at}-training")
+
+
+def _curve(
+    axes: Axes,
+    curve: pd.Series,
+    label: str,
+    colour: str,
+    look: Look | None = None,
+    gid: str = "baseline",
+) -> None:
+    (line,) = axes.plot(curve.index.to_numpy(float), curve.to_numpy(float), color=colour)
+    line.set(linewidth=1.3, label=label, gid=gid)
+    if look is not None:
+        line.set_linestyle(look.dash or "-")
+    # A single epoch is a point, which no line shows.
+    if len(curve) == 1:
+        line.set(marker=look.marker if look else "o", markersize=4)

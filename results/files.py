@@ -1,0 +1,168 @@
+"""Single Parquet files of ours: how they are written, and how they are read with suspicion."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.filters import Filter
+from results.places import DiskFolder, Entry, Folder, StoreError
+from results.schema import VERSION_KEY, SchemaError, check_version, columns_of
+
+KEY = re.compile(r"[0-9a-f]{16}")
+COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")
+SUFFIX = ".parquet"
+ROWS_OF_A_GROUP = 20_000
+_READ_WHOLE_BYTES = 512 * 1024
+
+
+class DamagedFileWarning(UserWarning):
+    """A file in the results folder that is no readable table of ours and was left out."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A Parquet file in a folder.
+
+    Attributes
+    ----------
+    named : whether a person named this very file, so that it may be called anything.
+    """
+
+    folder: Folder
+    entry: Entry
+    named: bool = False
+
+    @property
+    def stem(self) -> str:
+        """Its name without `.parquet`: the key of its only cell, unless it holds many."""
+        return self.entry.name.removesuffix(SUFFIX)
+
+    @property
+    def key(self) -> str | None:
+        """The key of its only cell or scores, or None if it may hold many."""
+        return self.stem if KEY.fullmatch(self.stem) else None
+
+    def __str__(self) -> str:
+        return str(self.folder / self.entry.name)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why a file cannot be read."""
+
+    file: File
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} is damaged and counts as absent ({self.reason})"
+
+
+def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
+    """Replaces a file so that readers and crashes see the old or the new one, never a part."""
+    DiskFolder(path.parent).write(path.name, content)
+
+
+def content_of(rows: pa.Table) -> pa.Buffer:
+    """A table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    # A flipped bit in a figure must be an unreadable file, never another figure.
+    options: dict[str, Any] = {"write_page_checksum": True}
+    if len(rows) == 1:
+        # What pays for many rows makes a file of one row four times as slow to read and write.
+        rows = rows.cast(
+            pa.schema([field.remove_metadata() for field in rows.schema], rows.schema.metadata)
+        )
+        options |= {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    else:
+        options |= {"compression": "zstd", "row_group_size": ROWS_OF_A_GROUP}
+    pq.write_table(rows, sink, **options)
+    return sink.getvalue()
+
+
+def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> pa.Table | Damage:
+    """A file's columns, those that it lacks null, of all rows or of those that are chosen.
+
+    Returns
+    -------
+    A table of this schema, or what is wrong with the file.
+
+    Raises
+    ------
+    SchemaError
+        If the file has a newer schema version.
+    StoreError
+        If an object store does not answer.
+    """
+    parse = partial(_parse, file, schema, chosen)
+    try:
+        if file.entry.size <= _READ_WHOLE_BYTES:
+            return parse(pa.BufferReader(file.folder.read(file.entry.name)))
+        try:
+            with file.folder.open(file.entry.name) as source:
+                return parse(source)
+        except OSError:
+            # Parquet does not tell a store that failed from damage; one request for all does.
+            return parse(pa.BufferReader(file.folder.read(file.entry.name)))
+    except (SchemaError, StoreError):
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
+        return Damage(file, " ".join(str(error).split())[:200])
+
+
+def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.NativeFile) -> pa.Table:
+    with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True) as parquet:
+        written = parquet.schema_arrow
+        _check(file, written, schema)
+        there = set(written.names)
+        present = [name for name in schema.names if name in there]
+        if chosen is not None and parquet.num_row_groups > 1:
+            # The columns that choose are read first, and the others of the groups that they leave.
+            few = pa.schema([schema.field(name) for name in chosen.columns])
+            looked = [name for name in present if name in chosen.columns]
+            groups = [
+                group
+                for group in range(parquet.num_row_groups)
+                if len(chosen.of(_shaped(parquet.read_row_group(group, looked), few)))
+            ]
+            found = parquet.read_row_groups(groups, present, use_threads=False)
+        else:
+            found = parquet.read(present, use_threads=file.entry.size > _READ_WHOLE_BYTES)
+    # The first column of every table names the file that a single cell or score lies in.
+    first = schema.names[0]
+    if file.key is not None and set(found.column(first).to_pylist()) != {file.key}:
+        raise pa.ArrowInvalid(f"its {first} is not its name")
+    return chosen.of(_shaped(found, schema)) if chosen else _shaped(found, schema)
+
+
+def _check(file: File, written: pa.Schema, schema: pa.Schema) -> None:
+    metadata = written.metadata or {}
+    if not (file.key or COMPACTED.fullmatch(file.stem) or file.named):
+        raise pa.ArrowInvalid("its name is no key; it may be a copy")
+    if VERSION_KEY not in metadata:
+        raise pa.ArrowInvalid("no table of prune-sweep")
+    check_version(metadata, str(file))
+    expected = columns_of(int(metadata[VERSION_KEY]))
+    if absent := (set(schema.names) - set(written.names)) & expected:
+        raise pa.ArrowInvalid(f"it lacks the column {', '.join(sorted(absent))}")
+
+
+def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Columns of the schema's types and order; those that are absent are null."""
+    if found.schema.equals(schema):
+        return pa.Table.from_arrays(found.columns, schema=schema)
+    present = set(found.column_names)
+    columns = []
+    for field in schema:
+        if field.name not in present:
+            columns.append(pa.nulls(len(found), field.type))
+            continue
+        column = found.column(field.name)
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,86 @@
+"""The table of all cells, packed for a script that draws the part that is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes
+    ----------
+    factor : what numbers are multiplied by to get the unit of the label.
+    decimals : of numbers; None for text.
+    """
+
+    name: str
+    label: str
+    factor: float = 1
+    decimals: int | None = None
+
+
+_COLUMNS = (
+    Column("status", "status"),
+    Column("dataset", "data set"),
+    Column("metric", "metric"),
+    Column("budget", "budget"),
+    Column("normalisation", "normalisation"),
+    Column("ratio", "ratio", 1, 3),
+    Column("seed", "seed", 1, 0),
+    Column("finetuned_test_top1", "fine-tuned, %", 100, 2),
+    Column("recalibrated_test_top1", "recalibrated, %", 100, 2),
+    Column("pruned_test_top1", "pruned, %", 100, 2),
+    Column("baseline_test_top1", "unpruned, %", 100, 2),
+    Column("parameter_ratio", "achieved ratio", 1, 4),
+    Column("parameters", "parameters", 1, 0),
+    Column("macs", "MACs, millions", 1e-6, 2),
+    Column("latency_1_ms", "latency at batch 1, ms", 1, 3),
+    Column("latency_256_ms", "latency at batch 256, ms", 1, 4),
+    Column("collapsed", "collapsed"),
+    Column("seconds", "seconds", 1, 1),
+    Column("variant", "network"),
+    Column("key", "key"),
+)
+# A reader looks for these by choosing, not by typing.
+_CHOICES = ("status", "dataset", "metric", "budget", "normalisation", "ratio", "seed")
+
+
+def packed(frame: pd.DataFrame) -> dict[str, Any]:
+    """The cells by column: numbers rounded to what is shown, text as places in a list of words.
+
+    Columns in which no cell has a value, such as latencies that were not measured, are left out.
+    """
+    columns = []
+    for column in _COLUMNS:
+        if column.name not in frame or frame[column.name].isna().all():
+            continue
+        made: dict[str, Any] = {"name": column.name, "label": column.label}
+        made["choice"] = column.name in _CHOICES
+        if column.decimals is None:
+            texts = _text(frame[column.name])
+            words = sorted(set(texts))
+            places = {word: at for at, word in enumerate(words)}
+            made |= {"words": words, "values": [places[text] for text in texts]}
+        else:
+            numbers = frame[column.name].astype(float) * column.factor
+            values = numbers.round(column.decimals).tolist()
+            made |= {"decimals": column.decimals, "values": [_finite(value) for value in values]}
+        columns.append(made)
+    return {"rows": len(frame), "columns": columns}
+
+
+def _text(values: pd.Series) -> list[str]:
+    if values.name == "collapsed":
+        return ["" if pd.isna(value) else "yes" if value else "no" for value in values]
+    return ["" if pd.isna(value) else str(value) for value in values]
+
+
+def _finite(value: float) -> float | int | None:
+    if value != value or value in (float("inf"), float("-inf")):
+        return None
+    return int(value) if value == int(value) else value

@@ -1,0 +1,209 @@
+"""What was run, what failed, and where and with what: the facts of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from results.report.tables import Entry, Table
+from results.report.wording import DASH, TIMES, duration, listed, moment, number, percent
+from results.schema import STATUSES
+from results.study import SCRATCH
+
+_ERROR_HEAD, _ERROR_TAIL = 1_500, 2_500
+_EXAMPLES = 5
+_GROUPS = 50
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Cells that ended the same way.
+
+    Attributes
+    ----------
+    cells : what the first few of them are, in words.
+    """
+
+    status: str
+    error: str
+    count: int
+    cells: tuple[str, ...]
+
+
+def statuses(frame: pd.DataFrame, planned: Iterable[str]) -> list[tuple[str, int]]:
+    """How many cells have each status, ok first, and how many planned ones have no row."""
+    counts = frame["status"].value_counts()
+    known = [*STATUSES, *sorted(set(counts.index) - set(STATUSES))]
+    found = [(name, int(counts[name])) for name in known if name in counts.index]
+    absent = len(set(planned) - set(frame["key"]))
+    return [*found, ("not run", absent)] if absent else found
+
+
+def datasets(frame: pd.DataFrame) -> Table:
+    """The data sets, with their images."""
+    names = ["dataset", "source", "classes", "train_images", "validation_images", "test_images"]
+    rows = frame[[*names, "dataset_fingerprint"]].dropna(subset="dataset").drop_duplicates()
+    lines = tuple(
+        (
+            Entry(str(row["dataset"])),
+            Entry(_word(row["source"])),
+            Entry(_word(row["dataset_fingerprint"])[:12]),
+            *(Entry(number(row[name], 0)) for name in names[2:]),
+        )
+        for _, row in rows.sort_values(names).iterrows()
+    )
+    heads = ("data set", "source", "fingerprint", "classes", "training", "held out", "test images")
+    return Table("", heads, lines, text_columns=3)
+
+
+def baselines(frame: pd.DataFrame) -> Table:
+    """The unpruned networks, with their accuracy over the seeds."""
+    names = ["dataset", "variant", "width", "train_images", "epochs"]
+    known = frame.dropna(subset=["baseline_key", "baseline_test_top1"])
+    lines = []
+    for _, rows in known.groupby(names, dropna=False):
+        first, once = rows.iloc[0], rows.drop_duplicates("baseline_key")["baseline_test_top1"]
+        lines.append(
+            (
+                Entry(str(first["dataset"])),
+                Entry(f"{_word(first['variant'])}, widths {TIMES} {first['width']:g}"),
+                Entry(number(rows["parameters_full"].max(), 0)),
+                Entry(number(rows["macs_full"].max() / 1e6, 1)),
+                Entry(number(first["epochs"], 0)),
+                Entry(str(len(once))),
+                Entry(percent(once.mean())),
+                Entry(percent(once.std())),
+                Entry(duration(rows["seconds_baseline"].mean())),
+            )
+        )
+    heads: tuple[str, ...] = ("data set", "network", "parameters", "MACs, millions", "epochs")
+    heads += ("seeds", "accuracy, %", "deviation, points", "training time")
+    return Table("", heads, tuple(lines), text_columns=2)
+
+
+def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """The axes of the grid and the recipes, as terms and texts."""
+    pruned = frame[frame["metric"] != SCRATCH]
+    metrics = sorted(pruned["metric"].dropna().unique())
+    facts = [
+        ("sweep", listed(frame["sweep"])),
+        (f"metrics ({len(metrics)})", listed(metrics)),
+        ("parameter ratios", listed(frame["ratio"].astype(float))),
+        ("budgets", listed(frame["budget"].fillna(frame["scope"]))),
+        ("normalisations", listed(frame["normalisation"])),
+        ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
+        ("fewest channels of a layer", _floors(frame)),
+        ("fine-tuning", "; ".join(recipes(pruned)) or _epochs(pruned["finetune_epochs"])),
+    ]
+    if (frame["metric"] == SCRATCH).any():
+        scratch = frame[frame["metric"] == SCRATCH]
+        facts.append(("from scratch", "; ".join(recipes(scratch)) or _epochs(scratch["epochs"])))
+    return facts
+
+
+def recipes(frame: pd.DataFrame) -> list[str]:
+    """The distinct trainings after pruning, as the cells' identities have them."""
+    found: dict[str, None] = {}
+    for text in frame["identity"].dropna().unique():
+        try:
+            recipe = json.loads(text)["finetune"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(recipe, dict):
+            words = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()]
+            found[", ".join(words)] = None
+    return list(found)
+
+
+def failures(frame: pd.DataFrame) -> tuple[list[Failure], int]:
+    """Cells that are not ok, by status and error, the most frequent first.
+
+    Returns
+    -------
+    At most 50 of them, and how many more there are.
+    """
+    bad = frame[frame["status"] != "ok"]
+    bad = bad.assign(error=bad["error"].fillna("no error was recorded").astype(str))
+    groups = [
+        Failure(
+            status=str(status),
+            error=_shortened(str(error)),
+            count=len(rows),
+            cells=tuple(_cell_words(row) for _, row in rows.head(_EXAMPLES).iterrows()),
+        )
+        for (status, error), rows in bad.groupby(["status", "error"], sort=False)
+    ]
+    groups.sort(key=lambda failure: -failure.count)
+    return groups[:_GROUPS], max(len(groups) - _GROUPS, 0)
+
+
+def provenance(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Where, when and with what the cells ran, as terms and texts."""
+    versions = [name for name in frame.columns if name.startswith("version_")]
+    facts = [
+        (name.removeprefix("version_").replace("_", "-"), listed(frame[name])) for name in versions
+    ]
+    return [
+        ("cells", f"{frame['key'].nunique():,}"),
+        ("baselines", f"{frame['baseline_key'].nunique():,}"),
+        ("first begun", moment(frame["started_at"].min())),
+        ("last ended", moment(frame["finished_at"].max())),
+        ("time of all cells together", duration(frame["seconds"].sum())),
+        ("git revision", listed(frame["git_revision"])),
+        *facts,
+        ("hosts", listed(frame["host"])),
+        ("devices", listed(frame["device"])),
+        ("threads", listed(int(count) for count in frame["threads"].dropna().unique())),
+        ("precision of training", listed(frame["precision"])),
+    ]
+
+
+def identity(frame: pd.DataFrame) -> tuple[str, str]:
+    """Key and identity, as indented JSON, of one cell as an example; empty without any."""
+    known = frame.dropna(subset=["key", "identity"])
+    if known.empty:
+        return "", ""
+    first = known.iloc[0]
+    try:
+        return str(first["key"]), json.dumps(json.loads(first["identity"]), indent=2)
+    except ValueError:
+        return str(first["key"]), str(first["identity"])
+
+
+def _shortened(error: str) -> str:
+    left = len(error) - _ERROR_HEAD - _ERROR_TAIL
+    if left <= 0:
+        return error
+    return f"{error[:_ERROR_HEAD]}\n[{left:,} characters left out]\n{error[-_ERROR_TAIL:]}"
+
+
+def _cell_words(row: pd.Series) -> str:
+    words = [row["dataset"], f"seed {row['seed']}", row["metric"], row["budget"]]
+    words += [row["normalisation"], "" if pd.isna(row["ratio"]) else f"{row['ratio']:g}"]
+    return " ".join(str(word) for word in words if not pd.isna(word) and word) + f" ({row['key']})"
+
+
+def _floors(frame: pd.DataFrame) -> str:
+    names = ["min_channels", "min_channels_fraction", "round_to"]
+    words = []
+    for _, row in frame[names].dropna().drop_duplicates().iterrows():
+        text = f"{row['min_channels']:g}"
+        if row["min_channels_fraction"]:
+            text += f" or {100 * row['min_channels_fraction']:g} % of them"
+        if row["round_to"] > 1:
+            text += f", in multiples of {row['round_to']:g}"
+        words.append(text)
+    return "; ".join(words) or DASH
+
+
+def _epochs(column: pd.Series) -> str:
+    found = listed(int(count) for count in column.dropna().unique())
+    return found if found == DASH else f"{found} epochs"
+
+
+def _word(value: Any) -> str:
+    return DASH if pd.isna(value) else str(value)

@@ -1,0 +1,117 @@
+"""Writes a report as one HTML file, or as Markdown with its figures beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from results.figures import save
+from results.places import DiskFolder, folder_of
+from results.report.cells import packed
+from results.report.content import content
+from results.report.gathering import Sweep, gather
+from results.report.inline import data, script_hash, svg
+from results.report.pictures import pictures
+from results.report.tables import REFERENCE
+
+Format = Literal["html", "md"]
+FORMATS: tuple[Format, ...] = ("html", "md")
+
+
+def write(
+    folders: Sequence[str | Path], form: Format = "html", to: str | Path | None = None
+) -> Path:
+    """Writes the report of one or more results folders.
+
+    Parameters
+    ----------
+    folders : what sweeps wrote; paths, or URIs of object stores.
+    form : html, one file with all figures in it that asks nothing of the network; or md, with
+        the figures as PNG files in a folder beside it, named after it.
+    to : the file; if not given, `report.html` or `report.md` in the folder, and in the current
+        one where there are several folders or an object store.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    results.StoreError, results.SchemaError
+        If a folder cannot be read.
+    OSError
+        If the report cannot be written.
+    """
+    names = [str(folder) for folder in folders]
+    path = Path(to) if to is not None else _place(names) / f"report.{form}"
+    sweep = gather(names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = _html(sweep) if form == "html" else _markdown(sweep, path)
+    DiskFolder(path.parent).write(path.name, text.encode())
+    return path
+
+
+def _place(folders: list[str]) -> Path:
+    if len(folders) == 1 and isinstance(found := folder_of(folders[0]), DiskFolder):
+        return found.path
+    return Path()
+
+
+def _html(sweep: Sweep) -> str:
+    templates = resources.files("results.report") / "templates"
+    script = (templates / "report.js").read_text(encoding="utf-8")
+    drawn = [
+        (picture, svg(picture.figure, picture.name, picture.title)) for picture in pictures(sweep)
+    ]
+    return _render(
+        "report.html.j2",
+        sweep,
+        pictures=drawn,
+        metrics=sorted(sweep.frame.loc[sweep.frame["status"] == "ok", "metric"].dropna().unique()),
+        cells=data(packed(sweep.frame)),
+        style=(templates / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=script_hash(script),
+    )
+
+
+def _markdown(sweep: Sweep, path: Path) -> str:
+    folder = path.with_name(f"{path.stem}-figures")
+    drawn = []
+    for picture in pictures(sweep):
+        png, _ = save(picture.figure, folder / picture.name)
+        drawn.append((picture, f"{folder.name}/{png.name}"))
+    return _render("report.md.j2", sweep, pictures=drawn)
+
+
+def _render(template: str, sweep: Sweep, **names: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("results.report"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell": _in_table, "indented": _code}
+    text = environment.get_template(template).render(
+        report=content(sweep), reference=REFERENCE, **names
+    )
+    return text if environment.autoescape else re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _in_table(text: str) -> str:
+    """Text that ends neither its cell of a Markdown table nor the table."""
+    for letter in "\\`*[]<|":
+        text = text.replace(letter, f"\\{letter}")
+    return " ".join(text.split())
+
+
+def _code(text: str) -> str:
+    """Text that Markdown shows as it is, whatever is in it."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

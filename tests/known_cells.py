@@ -1,0 +1,99 @@
+"""Cells with chosen accuracies, for tables whose right answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from results.frames import _NULLABLE
+from results.schema import NESTED, table
+
+Row = dict[str, Any]
+
+STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
+
+
+def cell(
+    metric: str = "output_l1", seed: int = 0, accuracy: float | None = 0.5, **changes: Any
+) -> Row:
+    """A row of `cells` that is ok; the accuracy is that of every stage and split.
+
+    `changes` replace columns; `recipe` is what it was fine-tuned by, `version` that of the code.
+    """
+    dataset = changes.get("dataset", "digits")
+    recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
+    row: Row = {
+        "baseline_key": f"{dataset}-{changes.get('width', 1.0)}-{seed}",
+        "sweep": "known",
+        "status": "ok",
+        "dataset": dataset,
+        "source": dataset,
+        "dataset_fingerprint": f"pixels of {dataset}",
+        "classes": 10,
+        "train_images": 900,
+        "validation_images": 100,
+        "test_images": 100,
+        "variant": "simplenet_310k",
+        "width": 1.0,
+        "seed": seed,
+        "metric": metric,
+        "metric_options": "{}",
+        "normalisation": "none",
+        "scope": "local",
+        "budget": "uniform_parameters",
+        "min_channels": 1,
+        "min_channels_fraction": 0.0,
+        "round_to": 1,
+        "ratio": 0.3,
+        "epochs": 4,
+        "finetune_epochs": 2,
+        "parameters": 300,
+        "parameters_full": 1000,
+        "parameter_ratio": 0.3,
+        "macs": 3000,
+        "macs_full": 10_000,
+        "collapsed": False,
+        "device": "a processor",
+        "threads": 1,
+    }
+    for stage in STAGES:
+        for split in ("validation", "test"):
+            row[f"{stage}_{split}_top1"] = accuracy
+    row |= changes
+    if row["scope"] != "local" and row["budget"] == "uniform_parameters":
+        row["budget"] = row["scope"]
+    identity = {
+        "baseline": row["baseline_key"],
+        "budget": {"rule": row["budget"], "reference": {"baseline": row["baseline_key"]}},
+        "finetune": recipe,
+        "ratio": row["ratio"],
+        "scores": {"baseline": row["baseline_key"], "metric": metric, "statistics": [str(seed)]},
+        "version": version,
+    }
+    return {"identity": json.dumps(identity), **row}
+
+
+def failed(metric: str = "output_l1", seed: int = 0, **changes: Any) -> Row:
+    """A row of a cell that diverged while it was fine-tuned, with an accuracy from before."""
+    row = cell(metric, seed, 0.01, status="diverged", error="loss is nan", **changes)
+    return row | {"finetuned_test_top1": None, "finetuned_validation_top1": None}
+
+
+def cells(accuracies: Mapping[str, Sequence[float | None]], **changes: Any) -> list[Row]:
+    """Cells by metric, an accuracy a seed from 0 on; None leaves the cell out."""
+    return [
+        cell(metric, seed, accuracy, **changes)
+        for metric, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+        if accuracy is not None
+    ]
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """What `results.load` makes of these rows, which get keys of their own; without a disk."""
+    numbered = [{"key": f"{at:016x}", **row} for at, row in enumerate(rows)]
+    content = table(numbered).drop_columns(list(NESTED))
+    return content.to_pandas(types_mapper=_NULLABLE.get)

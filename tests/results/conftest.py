@@ -1,0 +1,50 @@
+"""Rows of the `cells` table with a value in every column."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from results import Store
+from results.schema import CELLS
+
+Row = dict[str, Any]
+
+
+def _value(kind: pa.DataType, seed: int) -> Any:
+    if pa.types.is_struct(kind):
+        return {field.name: _value(field.type, seed) for field in kind}
+    if pa.types.is_list(kind):
+        return [_value(kind.value_type, seed), _value(kind.value_type, seed + 1)]
+    if pa.types.is_timestamp(kind):
+        return datetime(2024, 2, 29, 23, 59, 59, 1 + seed, tzinfo=UTC)
+    return {
+        pa.string(): f"text {seed} äß 数",
+        # Past 2^31 and past what a float holds exactly, where a wrong type would show.
+        pa.int64(): 2**53 + 1 + seed,
+        pa.int32(): 7 + seed,
+        pa.float64(): 0.1 + seed,
+        pa.bool_(): seed % 2 == 0,
+    }[kind]
+
+
+@pytest.fixture(scope="session")
+def full_row() -> Callable[..., Row]:
+    """A row with every column filled in, no two columns alike; `changes` replace columns."""
+
+    def build(key: str = "0123456789abcdef", **changes: Any) -> Row:
+        row = {field.name: _value(field.type, at) for at, field in enumerate(CELLS)}
+        return row | {"key": key, "status": "ok"} | changes
+
+    return build
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, ready for writing."""
+    store = Store(tmp_path / "runs")
+    store.create()
+    return store

@@ -1,0 +1,124 @@
+"""Selection and allocation: known answers, and that the two add up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from known_cells import cell, cells, failed, frame
+
+import results
+
+LENT = {"scope": "widths_of", "budget": "widths_of(output_l1)"}
+
+
+def study():
+    """Accuracies by seed: A is output_l1, B is taylor."""
+    rows = cells({"output_l1": [0.50, 0.60], "taylor": [0.80, 0.85]}, scope="global")
+    rows += cells({"taylor": [0.55, 0.62], "random": [0.20, 0.40]}, **LENT)
+    rows += cells({"scratch": [0.70, 0.90]}, finetune_epochs=4, recipe={"epochs": 4}, **LENT)
+    # Local cells are no part of it.
+    return rows + cells({"output_l1": [0.1, 0.1], "taylor": [0.2, 0.3], "scratch": [0.0, 0.1]})
+
+
+def effects(rows):
+    table = results.selection_against_allocation(frame(rows))
+    assert (table["widths_of"] == "output_l1").all()
+    return table.set_index(["effect", "metric"])
+
+
+def test_effects_computed_by_hand():
+    table = effects(study())
+    points = table["difference_points"].round(6).to_dict()
+    assert points == {
+        ("selection", "random"): -25,
+        ("scratch", "scratch"): 25,
+        ("selection over random", "output_l1"): 25,
+        ("selection", "taylor"): 3.5,
+        ("allocation", "taylor"): 24,
+        ("both", "taylor"): 27.5,
+        ("selection over random", "taylor"): 28.5,
+    }
+    assert (table["seeds"] == 2).all()
+    assert (table["unpaired"] == 0).all()
+    assert (table["finetune_epochs"] == 2).all()
+    row = table.loc[("selection", "taylor")]
+    assert (row["accuracy"], row["accuracy_reference"]) == (
+        pytest.approx(0.585),
+        pytest.approx(0.55),
+    )
+    assert row["deviation_points"] == pytest.approx(np.std([5, 2], ddof=1))
+
+
+def test_selection_and_allocation_add_up_to_both():
+    chance = np.random.default_rng(0)
+    rows = cells({name: chance.random(5) for name in ("output_l1", "taylor")}, scope="global")
+    rows += cells({"taylor": chance.random(5)}, **LENT)
+    points = effects(rows)["difference_points"]
+    parts = points[("selection", "taylor")] + points[("allocation", "taylor")]
+    assert points[("both", "taylor")] == pytest.approx(parts)
+
+
+def test_a_lender_with_options_is_read_from_the_budget():
+    name = "mutual_information(bins=64)"
+    rows = cells({name: [0.5, 0.6], "taylor": [0.8, 0.9]}, scope="global")
+    rows += cells({"taylor": [0.7, 0.9]}, scope="widths_of", budget=f"widths_of({name})")
+    table = results.selection_against_allocation(frame(rows))
+    assert set(table["widths_of"]) == {name}
+    found = table.set_index("effect")["difference_points"].round(6).to_dict()
+    assert found == {"selection": 25, "allocation": 5, "both": 30}
+
+
+def test_two_lenders_normalisations_and_ratios_are_kept_apart():
+    rows = []
+    for at, (normalisation, ratio) in enumerate(
+        [("none", 0.3), ("none", 0.5), ("layer_mean", 0.3)]
+    ):
+        changes = {"normalisation": normalisation, "ratio": ratio}
+        values = {"output_l1": [0.5, 0.5], "taylor": [0.6, 0.6 + at / 10]}
+        rows += cells(values, scope="global", **changes)
+        rows += cells({"taylor": [0.5, 0.5 + at / 10]}, **LENT, **changes)
+        lent = {"scope": "widths_of", "budget": "widths_of(taylor)"}
+        rows += cells({"output_l1": [0.4, 0.4]}, **lent, **changes)
+    table = results.selection_against_allocation(frame(rows))
+    assert len(table) == 3 * 2 * 3
+    assert not table.duplicated(["widths_of", "normalisation", "ratio", "effect", "metric"]).any()
+    found = table[(table["effect"] == "selection") & (table["widths_of"] == "output_l1")]
+    assert sorted(found["difference_points"].round(6)) == [0, 5, 10]
+
+
+def test_a_lender_without_its_global_cell_is_told():
+    rows = cells({"taylor": [0.5, 0.6], "random": [0.2, 0.3]}, **LENT)
+    table = effects(rows)
+    row = table.loc[("selection", "taylor")]
+    assert row["seeds"] == 0
+    assert row["note"].endswith("was not run here")
+    assert table.loc[("selection over random", "taylor"), "difference_points"] == pytest.approx(30)
+
+
+def test_random_as_the_lender_is_its_own_control():
+    rows = cells({"random": [0.2, 0.3], "taylor": [0.9, 0.8]}, scope="global")
+    rows += cells({"taylor": [0.5, 0.7]}, scope="widths_of", budget="widths_of(random)")
+    table = results.selection_against_allocation(frame(rows)).set_index("effect")
+    assert table.loc["selection over random", "difference_points"] == pytest.approx(35)
+    assert table.loc["selection", "difference_points"] == pytest.approx(35)
+
+
+def test_one_seed_has_no_interval_and_failed_cells_no_partner():
+    rows = [*cells({"output_l1": [0.5], "taylor": [0.6]}, scope="global")]
+    rows += [cell("taylor", 0, 0.7, **LENT), failed("random", 0, **LENT)]
+    table = effects(rows)
+    assert table.loc[("selection", "taylor"), "note"] == "one seed: no interval"
+    assert np.isnan(table.loc[("selection", "taylor"), "low_points"])
+    assert table.loc[("selection", "random"), "seeds"] == 0
+
+
+def test_holms_family_is_all_effects():
+    table = effects(study())
+    p = table["p"].dropna()
+    assert len(p) > 3
+    assert table["p_holm"].min() == pytest.approx(min(1, len(p) * p.min()))
+
+
+def test_permuted_rows_change_nothing():
+    expected = results.selection_against_allocation(frame(study()))
+    found = results.selection_against_allocation(frame(study()[::-1]))
+    pd.testing.assert_frame_equal(found, expected)

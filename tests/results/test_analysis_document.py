@@ -1,0 +1,55 @@
+"""Every snippet of docs/analysis.md, in order, on a small version of the study that it names."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs" / "analysis.md"
+
+# What makes the study train in seconds; all that the snippets look at stays as it is.
+SMALLER = {
+    "datasets": [{"source": "digits", "train_images": 200}],
+    "network": {"variant": "simplenet_310k", "width": 0.1},
+    "seeds": [0, 1],
+    "metrics": ["random", "output_l1", "weighted_mutual_information"],
+    "ratios": [0.3],
+    "recipe": {"epochs": 1, "batch_size": 64},
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs/study`, as the document's spec makes it."""
+    pytest.importorskip("torch", reason="torch is absent, and with it what runs the study")
+    place = tmp_path_factory.mktemp("analysis")
+    (spec,) = (yaml.safe_load(block) for block in blocks("yaml"))
+    assert set(SMALLER) < set(spec)
+    (place / "study.yaml").write_text(yaml.safe_dump(spec | SMALLER))
+    command = Path(sys.executable).with_name("prune-sweep")
+    subprocess.run([command, "run", "study.yaml", "--executor", "serial"], cwd=place, check=True)
+    return place
+
+
+def test_every_snippet_runs_and_its_assertions_hold(study: Path):
+    snippets = blocks("python")
+    assert len(snippets) > 10
+    # One script, as a reader would paste them; a failure names the line of the script.
+    script = study / "analysis.py"
+    script.write_text("\n".join(snippets))
+    done = subprocess.run(
+        [sys.executable, script], cwd=study, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{script}\n{done.stderr}"
+    # pandas and the others may warn of what readers would copy.
+    assert "Warning" not in done.stderr

@@ -1,0 +1,160 @@
+"""Three sentences that claim no more than the intervals say."""
+
+import numpy as np
+import pytest
+from known_cells import cell, cells, failed, frame
+
+import results
+from results.claims import CLAIMS
+from results.conclusion import leads
+
+BASELINES = 4
+
+
+def study(**changes):
+    """Four seeds in which taylor is far ahead of output_l1, and output_l1 hardly of random."""
+    rows = []
+    for ratio, gain in ((0.3, 0.0), (0.6, 0.1)):
+        values = {
+            "taylor": [0.7, 0.71, 0.72, 0.705],
+            "output_l1": [0.5, 0.52, 0.51, 0.505],
+            "random": [0.5, 0.51, 0.52, 0.5],
+        }
+        for name, accuracies in values.items():
+            rows += cells({name: [a + gain for a in accuracies]}, ratio=ratio, **changes)
+    return rows
+
+
+def test_the_best_metric_is_told_with_its_lead_and_interval():
+    (lead,) = leads(frame(study()))
+    assert (lead.metric, lead.second, lead.metrics, lead.ratios) == ("taylor", "output_l1", 3, 2)
+    assert lead.points == pytest.approx(20)
+    differences = np.array([0.2, 0.19, 0.21, 0.2]) * 100
+    half = 3.182446 * differences.std(ddof=1) / 2
+    assert (lead.low, lead.high) == (pytest.approx(20 - half), pytest.approx(20 + half))
+    assert (lead.seeds, lead.behind) == (BASELINES, 2)
+    best, _, _ = results.conclusion(frame(study()))
+    assert best == (
+        "On digits (local, uniform_parameters) taylor has the highest validation accuracy of 3 "
+        "metrics, averaged over 2 ratios; on the test images it is +20.00 points from output_l1, "
+        "the second (95 % interval +18.70 to +21.30, 4 seeds), and after Holm's correction it is "
+        "ahead of 2 of the 2 others."
+    )
+
+
+def test_being_ahead_takes_holms_correction():
+    # Each of the two is behind with a p of about 0.03, which is not enough for both.
+    ahead = [0.5, 0.6, 0.7]
+    rows = cells({"a": ahead, "b": [0.478, 0.567, 0.658], "c": [0.480, 0.570, 0.660]})
+    (lead,) = leads(frame(rows))
+    assert lead.low > 0
+    assert (lead.metric, lead.second, lead.behind) == ("a", "c", 0)
+
+
+def test_validation_images_choose_and_test_images_judge():
+    rows = [
+        cell(name, seed, test, finetuned_validation_top1=validation)
+        for name, validation, test in (("taylor", 0.9, 0.4), ("random", 0.8, 0.5))
+        for seed, test in enumerate((test, test + 0.01, test + 0.03 * (name == "random")))
+    ]
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.behind) == ("taylor", 0)
+    assert lead.high < 0
+    best = results.conclusion(frame(rows))[0]
+    assert "on the test images it is -11.00 points from random, the second" in best
+    assert "open" not in best
+
+
+def test_an_interval_around_zero_leaves_the_order_open():
+    rows = cells({"output_l1": [0.5, 0.52, 0.51], "random": [0.5, 0.51, 0.52]})
+    assert "so which of the two is better is open" in results.conclusion(frame(rows))[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"a": [0.9], "b": [0.5]}, "(one seed: no interval, so nothing is sure)"),
+        (
+            {"a": [0.9] * 3, "b": [0.5] * 3},
+            "(the same in all 3 seeds: no interval, so nothing is sure)",
+        ),
+    ],
+)
+def test_without_an_interval_nothing_is_sure(values, said):
+    best = results.conclusion(frame(cells(values)))[0]
+    assert best.endswith(f"{said}.")
+    assert "ahead" not in best
+
+
+def test_metrics_that_lack_a_cell_are_not_compared():
+    rows = [*study(), *cells({"lucky": [0.99, None, 0.99, 0.99]}), failed("lucky", 1)]
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.metrics, lead.seeds) == ("taylor", 3, BASELINES)
+
+
+def test_networks_from_scratch_and_borrowed_widths_are_no_metrics_to_choose():
+    rows = study() + cells({"scratch": [0.99] * 4})
+    rows += cells({"random": [0.99] * 4, "a": [0.1] * 4}, scope="widths_of", budget="widths_of(a)")
+    assert [lead.metric for lead in leads(frame(rows))] == ["taylor"]
+
+
+def test_places_are_named_by_what_tells_them_apart():
+    rows = study() + study(scope="global", normalisation="layer_mean", width=0.5)
+    assert sorted(lead.place for lead in leads(frame(rows))) == [
+        "digits (global, layer_mean, width 0.5)",
+        "digits (local, uniform_parameters, width 1.0)",
+    ]
+    assert results.conclusion(frame(rows))[0].count("highest validation accuracy") == 2
+
+
+def test_many_places_are_counted():
+    rows = study(dataset="a") + study(dataset="b") + study(dataset="c")
+    rows += cells({"random": [0.9], "taylor": [0.5]}, dataset="d")
+    assert results.conclusion(frame(rows))[0] == (
+        "Of 4 combinations of study, budget and normalisation, the highest validation accuracy is "
+        "that of taylor in 3 and random in 1; on the test images the 95 % interval of the lead "
+        "over the second lies above zero in 3; 1 has one seed and so no interval."
+    )
+
+
+def test_verdicts_and_failures_are_counted():
+    wmi = {"dataset": "svhn", "source": "svhn"}
+    rows = cells({"weighted_mutual_information": [0.5, 0.62, 0.7]}, **wmi)
+    rows += cells({"output_l1": [0.4, 0.5, 0.6]}, **wmi)
+    rows += [failed("random"), failed("taylor"), cell("apoz", status="timeout")]
+    assert results.conclusion(frame(rows))[1] == (
+        "Of 1 comparison with the abstracts' claims after fine-tuning, 1 confirmed; 3 of 9 cells "
+        "failed (2 diverged and 1 timeout)."
+    )
+
+
+def test_what_is_missing_is_listed():
+    missing = results.conclusion(frame(cells({"random": [0.5, 0.6], "taylor": [0.5, 0.6]})))[2]
+    assert missing == (
+        f"Missing: cells for {len(CLAIMS)} of the abstracts' {len(CLAIMS)} claims, 3 seeds in "
+        "every study, 5 ratios in every study, the controls input_l1 and output_l1, networks "
+        "trained from scratch and measured latencies."
+    )
+
+
+def test_a_whole_study_misses_nothing():
+    names = ["random", "input_l1", "output_l1", "entropy_gaussian", "weighted_mutual_information"]
+    rows = []
+    for dataset in ("svhn", "cifar10", "cifar100"):
+        for scope in ("local", "global"):
+            for ratio in (0.3, 0.4, 0.45, 0.53, 0.9):
+                changes = {"dataset": dataset, "scope": scope, "ratio": ratio, "latency_1_ms": 1.0}
+                rows += cells({name: [0.5, 0.6, 0.7] for name in [*names, "scratch"]}, **changes)
+    assert results.conclusion(frame(rows))[2] == "Nothing that the method asks for is missing."
+
+
+def test_no_cells_and_nothing_but_failures_have_three_sentences_too():
+    nothing = "No setting has two metrics with all their cells, so there is nothing to compare."
+    assert results.conclusion(frame([]))[:2] == [
+        nothing,
+        "No claim of the abstracts was put to the test.",
+    ]
+    sentences = results.conclusion(frame([failed("a"), failed("b")]))
+    assert sentences[0] == nothing
+    assert sentences[1].endswith("2 of 2 cells failed (2 diverged).")
+    assert len(sentences) == 3

@@ -1,0 +1,339 @@
+"""Figures show what the tables say, and say so where there is nothing to show."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up_sweep
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_sweep import Grid
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+import results
+from results import figures
+from results.figures.differences import spread
+from results.figures.style import COLOURS, looks
+
+SMALL = Grid(
+    datasets=("cifar10", "svhn"),
+    metrics=("random", "output_l1", "entropy_gaussian", "taylor"),
+    ratios=(0.2, 0.4, 0.6),
+    scopes=(("local", "none"), ("global", "none"), ("global", "layer_zscore")),
+)
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory) -> pd.DataFrame:
+    return made_up_sweep.frame(tmp_path_factory.mktemp("small") / "runs", SMALL)
+
+
+def words(figure: Figure) -> str:
+    """All text of a figure."""
+    axes = [text.get_text() for place in figure.axes for text in place.texts]
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    labels = [f"{place.get_xlabel()}\n{place.get_ylabel()}" for place in figure.axes]
+    return "\n".join([*axes, *legends, *labels])
+
+
+def panel(figure: Figure, title: str):
+    return next(place for place in figure.axes if place.get_title("left") == title)
+
+
+def drawn(axes, gid: str):
+    """The artist of a panel with this name."""
+    return next(artist for artist in axes.get_children() if artist.get_gid() == gid)
+
+
+def own(table: pd.DataFrame, metric: str, scope: str = "local") -> pd.DataFrame:
+    chosen = (table["dataset"] == "cifar10") & (table["metric"] == metric)
+    return table[chosen & (table["scope"] == scope) & (table["normalisation"] == "none")]
+
+
+def test_accuracy_has_a_panel_for_each_data_set_and_budget(frame):
+    figure = figures.accuracy(frame)
+    assert [place.get_title("left") for place in figure.axes] == [
+        f"{dataset}, {point}"
+        for dataset in ("cifar10", "svhn")
+        for point in ("local", "global, raw scores", "global, layer_zscore")
+    ]
+    for text in [*SMALL.metrics, "unpruned", "95 % t interval", "parameter ratio", "accuracy, %"]:
+        assert text in words(figure)
+
+
+def test_accuracy_draws_the_means_and_their_intervals(frame):
+    axes = panel(figures.accuracy(frame), "cifar10, local")
+    table = own(results.accuracy_table(frame), "taylor").sort_values("ratio")
+    cells = own(frame, "taylor")
+    at = sorted(SMALL.metrics).index("taylor")
+    line = drawn(axes, f"metric{at}-line")
+    np.testing.assert_allclose(line.get_ydata(), 100 * table["mean"])
+    # Where it really is, not where it was to be.
+    achieved = cells.groupby("ratio")["parameter_ratio"].mean()
+    np.testing.assert_allclose(line.get_xdata(), achieved)
+    band = drawn(axes, f"metric{at}-band").get_paths()[0].vertices
+    for _, row in table.iterrows():
+        for end in ("low", "high"):
+            near = np.abs(band - [achieved[row["ratio"]], 100 * row[end]]).max(axis=1)
+            assert near.min() < 1e-9
+    control = next(line for line in axes.lines if line.get_label() == "unpruned")
+    assert control.get_ydata()[0] == pytest.approx(100 * cells["baseline_test_top1"].mean())
+
+
+@pytest.mark.parametrize("at", ["pruned", "recalibrated"])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_accuracy_of_every_stage_and_split(at, split, frame):
+    figure = figures.accuracy(frame, at, split)
+    line = drawn(panel(figure, "cifar10, local"), "metric1-line")
+    table = own(results.accuracy_table(frame, at, split), sorted(SMALL.metrics)[1])
+    np.testing.assert_allclose(sorted(line.get_ydata()), sorted(100 * table["mean"]))
+    assert f"{split} accuracy" in words(figure)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [((0,), "one seed"), ((0, 1), "between the two")])
+def test_few_seeds_are_said_to_be_few(seeds, said, tmp_path):
+    grid = Grid(datasets=("svhn",), metrics=("random", "taylor"), ratios=(0.2, 0.5), seeds=seeds)
+    frame = made_up_sweep.frame(tmp_path / "runs", grid)
+    figure = figures.accuracy(frame)
+    assert said in words(figure)
+    bands = [artist for artist in figure.axes[0].collections if "band" in str(artist.get_gid())]
+    assert len(bands) == (0 if len(seeds) == 1 else 2)
+    if bands:
+        # Of two seeds: from one to the other.
+        cells = frame[frame["metric"] == "random"]["finetuned_test_top1"]
+        heights = bands[0].get_paths()[0].vertices[:, 1]
+        assert heights.max() == pytest.approx(100 * cells.max())
+        assert heights.min() == pytest.approx(100 * cells.min())
+
+
+def test_collapsed_points_are_hollow(frame):
+    first = (frame["metric"] == "taylor") & (frame["ratio"] == 0.2) & (frame["scope"] == "local")
+    marked = frame.assign(collapsed=(first & (frame["seed"] == 1)).astype("boolean"))
+    figure = figures.accuracy(marked)
+    axes = panel(figure, "cifar10, local")
+    at = sorted(SMALL.metrics).index("taylor")
+    hollow, full = drawn(axes, f"metric{at}-collapsed"), drawn(axes, f"metric{at}-dots")
+    assert (len(hollow.get_xdata()), len(full.get_xdata())) == (1, 2)
+    assert to_rgb(hollow.get_markerfacecolor()) == (1, 1, 1)
+    assert "hollow" in words(figure)
+    assert "hollow" not in words(figures.accuracy(frame.assign(collapsed=False)))
+
+
+def test_two_studies_have_panels_of_their_own(frame):
+    both = pd.concat([frame, frame.assign(width=0.5, key=frame["key"].str[::-1])])
+    titles = [place.get_title("left") for place in figures.accuracy(both).axes]
+    assert "cifar10, width 0.5, local" in titles
+    assert "cifar10, width 1, local" in titles
+    assert len(titles) == 12
+
+
+def test_differences_are_those_of_the_table(frame):
+    figure = figures.differences(frame, "output_l1", ratios=[0.2])
+    axes = panel(figure, "cifar10, local")
+    table = results.paired_difference(frame, None, "output_l1")
+    rows = own(table[table["ratio"] == 0.2], "entropy_gaussian")
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(names) == ["entropy_gaussian", "random", "taylor"]
+    dots = drawn(axes, "ratio0")
+    at = np.round(dots.get_ydata()).tolist().index(names.index("entropy_gaussian"))
+    assert dots.get_xdata()[at] == pytest.approx(rows["difference_points"].item())
+    bars = next(found for found in axes.collections if len(found.get_paths()) == 3)
+    ends = bars.get_segments()[at][:, 0]
+    assert sorted(ends) == pytest.approx([rows["low_points"].item(), rows["high_points"].item()])
+
+
+def test_an_interval_beyond_the_axis_ends_in_an_arrow(frame):
+    wild = (frame["metric"] == "taylor") & (frame["seed"] == 0)
+    shifted = frame.assign(
+        finetuned_test_top1=frame["finetuned_test_top1"].where(~wild, 0.01 * frame["ratio"])
+    )
+    arrows = [
+        line.get_marker()
+        for line in panel(figures.differences(shifted), "cifar10, local").lines
+        if line.get_marker() in "<>"
+    ]
+    assert {"<", ">"} == set(arrows)
+
+
+def test_three_ratios_are_compared_unless_told(frame):
+    assert "ratio 0.2\nratio 0.4\nratio 0.6" in words(figures.differences(frame))
+    assert figures.differences(frame, ratios=[0.4]).legends[0].get_texts()[0].get_text() == (
+        "ratio 0.4"
+    )
+    assert spread([0.1 * n for n in range(9, 0, -1)]) == pytest.approx([0.1, 0.5, 0.9])
+    # Nothing was removed at a ratio of 1.
+    assert spread([1.0, 0.3]) == [0.3]
+    assert spread([1.0]) == [1.0]
+
+
+def test_kept_widths_are_fractions_of_the_layers(frame):
+    figure = figures.kept_widths(frame)
+    values = panel(figure, "cifar10, global, raw scores").collections[0].get_array()
+    cells = own(frame[frame["ratio"] == 0.2], "random", "global")
+    expected = [
+        100 * np.mean([widths[layer] / full[layer] for widths, full in pairs])
+        for pairs in [list(zip(cells["widths"], cells["widths_full"], strict=True))]
+        for layer in range(13)
+    ]
+    at = sorted(SMALL.metrics).index("random")
+    np.testing.assert_allclose(values[at], expected)
+    assert "0.2" in words(figure)
+    wider = figures.kept_widths(frame, 0.6)
+    assert panel(wider, "cifar10, local").collections[0].get_array().mean() > values.mean()
+
+
+def test_metrics_share_a_row_where_all_widths_are_alike(frame):
+    figure = figures.kept_widths(frame[frame["scope"] == "local"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["every metric"]
+
+
+def test_agreement_is_the_mean_over_layers_and_seeds():
+    rows = [("d", 0, 0, "a", "b", 0.5), ("d", 1, 3, "a", "b", 0.1), ("d", 0, 0, "a", "c", math.nan)]
+    names = ["dataset", "seed", "layer", "metric", "other_metric", "correlation"]
+    figure = figures.agreement(pd.DataFrame(rows, columns=names))
+    axes = figure.axes[0]
+    order = [label.get_text() for label in axes.get_yticklabels()]
+    values = np.ma.filled(axes.collections[0].get_array(), np.nan)
+    a, b, c = (order.index(name) for name in "abc")
+    assert values[a, b] == values[b, a] == pytest.approx(0.3)
+    assert math.isnan(values[a, c])
+    assert np.diagonal(values).tolist() == [1, 1, 1]
+    assert sorted(text.get_text() for text in axes.texts) == ["0.3", "0.3"]
+
+
+def test_similar_metrics_stand_side_by_side():
+    pairs = {("a", "c"): 0.9, ("b", "d"): 0.8}
+    rows = [
+        ("d", 0, 0, one, other, pairs.get((one, other), 0.0))
+        for one, other in ("ab", "ac", "ad", "bc", "bd", "cd")
+    ]
+    names = ["dataset", "seed", "layer", "metric", "other_metric", "correlation"]
+    figure = figures.agreement(pd.DataFrame(rows, columns=names))
+    order = "".join(label.get_text() for label in figure.axes[0].get_yticklabels())
+    assert abs(order.index("a") - order.index("c")) == abs(order.index("b") - order.index("d")) == 1
+
+
+def test_the_front_goes_through_what_nothing_beats(frame):
+    figure = figures.pareto_fronts(frame)
+    table = results.pareto(frame, "macs")
+    table = table[(table["dataset"] == "cifar10") & table["on_front"]].sort_values("macs")
+    axes = next(
+        place
+        for place in figure.axes
+        if place.get_title("left") == "cifar10" and "multiply" in place.get_xlabel()
+    )
+    line = drawn(axes, "front")
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_visible()
+    np.testing.assert_allclose(line.get_xdata(), table["macs"] / 1e6)
+    np.testing.assert_allclose(line.get_ydata(), 100 * table["accuracy"])
+    assert len(figure.axes) == 8
+    assert "a made-up processor, 1 thread" in words(figure)
+
+
+def test_costs_that_were_not_measured_have_no_panel(frame):
+    without = frame.assign(latency_1_ms=math.nan, latency_256_ms=math.nan)
+    assert len(figures.pareto_fronts(without).axes) == 4
+    older = frame.drop(columns=[name for name in frame if name.startswith("latency")])
+    assert len(figures.pareto_fronts(older).axes) == 4
+
+
+def history() -> pd.DataFrame:
+    """Two epochs of two baselines and of two cells that differ in the seed."""
+    rows = []
+    for seed in (0, 1):
+        baseline = {"dataset": "svhn", "seed": seed, "baseline_key": f"b{seed}"}
+        cell = {"metric": "taylor", "scope": "local", "budget": "uniform_parameters"}
+        cell |= {"key": f"k{seed}", "normalisation": "none", "ratio": 0.3}
+        for epoch in (1, 2):
+            loss = 2.0 / epoch + seed
+            rows.append(baseline | {"stage": "baseline", "epoch": epoch, "loss": loss})
+            rows.append(baseline | cell | {"stage": "finetune", "epoch": epoch, "loss": loss / 4})
+    return pd.DataFrame(rows)
+
+
+def test_training_has_a_curve_for_each_baseline_and_metric():
+    figure = figures.training_curves(history())
+    baselines = panel(figure, "svhn, baselines")
+    assert [line.get_ydata().tolist() for line in baselines.lines] == [[2, 1], [3, 2]]
+    cells = panel(figure, "svhn, local, fine-tuning at 0.3")
+    assert [line.get_ydata().tolist() for line in cells.lines] == [[0.625, 0.375]]
+    assert "taylor" in words(figure)
+    assert "random" not in words(figure)
+    (line,) = panel(
+        figures.training_curves(history(), metrics=["apoz", "taylor"]), cells.get_title("left")
+    ).lines
+    assert (
+        line.get_color() == looks(["apoz", "taylor"])["taylor"].colour != cells.lines[0].get_color()
+    )
+
+
+def test_trainings_of_two_studies_are_not_averaged():
+    other = history().assign(key=lambda rows: rows["key"] + "x")
+    with pytest.raises(ValueError, match=r"taylor has two trainings for svhn, seed 0, .* 0\.3"):
+        figures.training_curves(pd.concat([history(), other]))
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (figures.accuracy, "No cell is ok"),
+        (figures.differences, "No cell of output_l1 is ok"),
+        (figures.kept_widths, "No cell is ok"),
+        (figures.pareto_fronts, "No cell is ok"),
+    ],
+)
+@pytest.mark.parametrize("rows", [0, 3])
+def test_figures_without_data_say_so(draw, said, rows, frame):
+    assert said in words(draw(frame.head(rows).assign(status="failed")))
+
+
+def test_other_figures_without_data_say_so(frame):
+    empty = pd.DataFrame(columns=["dataset", "metric", "other_metric", "correlation"])
+    assert "nothing to compare" in words(figures.agreement(empty))
+    assert "no training to draw" in words(figures.training_curves(history().head(0)))
+    assert "No cell of ratio 0.9" in words(figures.kept_widths(frame, 0.9))
+    alone = frame[frame["metric"] == "output_l1"]
+    assert "the only metric" in words(figures.differences(alone))
+
+
+def test_22_metrics_look_different_and_keep_their_look():
+    made = looks(made_up_sweep.METRICS)
+    assert len({(look.colour, look.dash, look.marker) for look in made.values()}) == 22
+    assert len({(look.colour, look.dash) for look in made.values()}) == 22
+    assert looks(reversed(made_up_sweep.METRICS)) == made
+    assert made["random"].colour not in COLOURS
+
+
+def test_saved_figures_are_the_same_bytes(frame, tmp_path):
+    first = figures.save(figures.differences(frame.head(60)), tmp_path / "a.b" / "one")
+    second = figures.save(figures.differences(frame.head(60)), str(tmp_path / "two"))
+    assert [path.name for path in first] == ["one.png", "one.svg"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_the_users_own_settings_change_nothing_and_stay(frame, tmp_path):
+    plain = figures.save(figures.kept_widths(frame.head(60)), tmp_path / "plain")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9}):
+        before = dict(mpl.rcParams)
+        other = figures.save(figures.kept_widths(frame.head(60)), tmp_path / "other")
+        assert dict(mpl.rcParams) == before
+    assert plain[0].read_bytes() == other[0].read_bytes()
+
+
+def test_no_pyplot_is_loaded(tmp_path):
+    code = "import sys; from results import figures; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(results.__file__).parents[1],
+    )
+    assert done.stdout == "False\n"

@@ -1,0 +1,336 @@
+"""The report says what the tables say, of any folder, and lets nothing of the data run."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import made_up_sweep
+import pytest
+from made_up_sweep import Grid
+
+import results
+from results import report
+from results.report.content import content
+from results.report.gathering import gather
+
+SMALL = Grid(
+    datasets=("cifar10", "svhn"),
+    metrics=("random", "output_l1", "weighted_mutual_information"),
+    ratios=(0.3, 0.6),
+    scopes=(("local", "none"), ("global", "none")),
+)
+ATTACK = "<script>alert(1)</script>"
+SECTIONS = ["conclusion", "run", "claims", "figures", "accuracy", "differences", "ranks"]
+SECTIONS += ["cells", "provenance"]
+
+
+class Page(HTMLParser):
+    """What a browser would find in the page: ids, references, the text of its parts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: Counter[str] = Counter()
+        self.references: list[str] = []
+        self.scripts: list[str] = []
+        self.policy = ""
+        self._inside: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self._inside.append(tag)
+        self.ids.update([found["id"]] if "id" in found else [])
+        self.references += [
+            value
+            for name, value in found.items()
+            if name in ("href", "src", "xlink:href", "srcset", "action", "data", "poster")
+        ]
+        if tag == "meta" and found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"]
+        if tag == "script" and found.get("type") != "application/json":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._inside and self._inside[-1] == "script":
+            if self.scripts:
+                self.scripts[-1] += data
+        elif not self._inside or self._inside[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def cells_of(text: str) -> dict:
+    """The data of the table of cells."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    rows = list(made_up_sweep.rows(SMALL))
+    rows[5] |= {"status": "failed", "error": f"ValueError: {ATTACK}\n  line two", "macs": None}
+    rows[6] |= {"status": "timeout", "error": "x" * 10_000, "finetuned_test_top1": None}
+    return made_up_sweep.write(tmp_path_factory.mktemp("small") / "runs", rows, scores=True)
+
+
+@pytest.fixture(scope="module")
+def text(folder, tmp_path_factory) -> str:
+    path = report.write([folder], to=tmp_path_factory.mktemp("page") / "new" / "page.html")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text) -> Page:
+    return Page(text)
+
+
+def test_it_has_all_parts_and_every_link_leads_somewhere(page):
+    assert set(SECTIONS) | {"failures"} <= set(page.ids)
+    assert page.ids.most_common(1)[0][1] == 1
+    for reference in page.references:
+        assert reference.startswith("#") or reference.startswith("data:image/png;base64,")
+        assert not reference.startswith("#") or reference[1:] in page.ids
+
+
+def test_it_asks_nothing_of_the_network_and_runs_one_script_alone(text, page):
+    assert "default-src 'none'" in page.policy
+    (script,) = page.scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.policy
+    assert "@import" not in text
+    assert not re.findall(r"url\((?!#|&quot;#)", text)
+
+
+def test_every_figure_has_colours_that_follow_the_page(text):
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) == 6
+    for drawing in drawings:
+        assert 'role="img"' in drawing
+        assert "var(--ink)" in drawing
+        for colour in ("#1f2328", "#ffffff"):
+            assert colour not in drawing
+
+
+def test_conclusion_and_accuracies_are_those_of_the_tables(folder, page):
+    frame = results.load(folder)
+    for sentence in results.conclusion(frame):
+        assert " ".join(sentence.split()) in page.text
+    for _, row in results.accuracy_table(frame).iterrows():
+        half = f"± {50 * (row['high'] - row['low']):.2f}"
+        assert re.search(rf"{100 * row['mean']:.2f}\*? {half}", page.text)
+    for _, row in results.paired_difference(frame, None, "output_l1").iterrows():
+        assert f"{row['difference_points']:+.2f}".replace("-", "\N{MINUS SIGN}") in page.text
+
+
+def test_claims_have_their_verdict(folder, page):
+    table = results.claims(results.load(folder))
+    run = table[(table["verdict"] != "not run")]
+    assert len(run)
+    shown = re.findall(r"\b(confirmed|contradicted|undecided)\b", page.text)
+    # Beside those of the table, the explanation names two of them and the conclusion some.
+    assert len(shown) > len(run)
+    absent = table.loc[table["verdict"] == "not run", "claim"].unique()
+    assert f"{len(absent)} of the claims were not put to the test" in page.text
+    for claim in absent:
+        assert claim in page.text
+
+
+def test_the_table_of_cells_holds_the_frame(folder, text):
+    frame, cells = results.load(folder), cells_of(text)
+    columns = {column["name"]: column for column in cells["columns"]}
+    assert cells["rows"] == len(frame)
+    values = columns["finetuned_test_top1"]["values"]
+    for value, expected in zip(values, frame["finetuned_test_top1"], strict=True):
+        assert value is None if expected != expected else abs(value - 100 * expected) <= 0.00501
+    for name in ("status", "dataset", "metric", "key"):
+        words, places = columns[name]["words"], columns[name]["values"]
+        assert [words[place] for place in places] == frame[name].tolist()
+    assert columns["macs"]["label"] == "MACs, millions"
+    assert columns["seed"]["values"] == frame["seed"].tolist()
+
+
+def test_failures_are_shown_escaped_and_shortened(text, page):
+    assert f"ValueError: {ATTACK} line two" in page.text
+    assert ATTACK not in text
+    assert "[6,000 characters left out]" in page.text
+    assert "1 failed" in page.text
+    assert "1 timeout" in page.text
+
+
+def test_it_says_where_the_numbers_come_from(page):
+    for word in ("2.8.0", "0123456789abcdef0123", "a made-up processor", "node-1", "2026-01-01"):
+        assert word in page.text
+
+
+def test_hostile_names_stay_names(tmp_path):
+    names = [f"m{ATTACK}", 'q"uote', "$a_b$ & {x}", "new\nline | pipe"]
+    rows = []
+    for number, row in enumerate(made_up_sweep.rows(SMALL)):
+        metric = {"random": names[number % 4]}.get(row["metric"], row["metric"])
+        changes = {"metric": metric, "dataset": f"d</script>{ATTACK}", "host": ATTACK}
+        rows.append(row | changes | {"sweep": ATTACK, "identity": f'{{"a": "{ATTACK}"}}'})
+    rows = list(
+        {(row["metric"], row["scope"], row["seed"], row["ratio"]): row for row in rows}.values()
+    )
+    folder = made_up_sweep.write(tmp_path / "runs", rows)
+    text = report.write([folder]).read_text(encoding="utf-8")
+    assert ATTACK not in text
+    page = Page(text)
+    assert len(page.scripts) == 1
+    assert page.ids.most_common(1)[0][1] == 1
+    columns = {column["name"]: column for column in cells_of(text)["columns"]}
+    assert f"m{ATTACK}" in columns["metric"]["words"]
+    markdown = report.write([folder], "md").read_text(encoding="utf-8")
+    assert "<script" not in markdown.replace("\\<script", "")
+    assert_tables_are_whole(markdown)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"key": "f" * 16, "status": "failed", "error": "why"}], "No cell is ok"),
+        ([next(made_up_sweep.rows())], "Missing:"),
+        (
+            [
+                row | {"metric": row["metric"].replace("fpgm", "my_own(bins=3)")}
+                for row in made_up_sweep.rows(Grid(("x",), ("fpgm", "random"), (0.5,), (7,)))
+            ],
+            "metrics (2) my_own(bins=3), random",
+        ),
+    ],
+    ids=["all failed", "one cell", "unknown metric, one seed"],
+)
+def test_any_folder_has_a_report(rows, said, tmp_path):
+    folder = made_up_sweep.write(tmp_path / "runs", rows)
+    page = Page(report.write([str(folder)]).read_text(encoding="utf-8"))
+    assert said in page.text
+    assert set(SECTIONS) <= set(page.ids)
+
+
+def test_an_empty_folder_has_a_report(tmp_path):
+    folder = made_up_sweep.write(tmp_path / "runs", [])
+    text = report.write([folder]).read_text(encoding="utf-8")
+    assert f"There is no cell in {folder}" in Page(text).text
+    assert set(SECTIONS) <= set(Page(text).ids)
+    assert_tables_are_whole(report.write([folder], "md").read_text(encoding="utf-8"))
+
+
+def test_rows_of_the_first_schema_have_a_report(tmp_path):
+    rows = [
+        {name: value for name, value in row.items() if "latency" not in name}
+        for row in made_up_sweep.rows(Grid(("svhn",), ("random", "fpgm"), (0.5,)))
+    ]
+    for row in rows:
+        del row["baseline_history"]
+    text = report.write([made_up_sweep.write(tmp_path / "runs", rows)]).read_text("utf-8")
+    assert not [c for c in cells_of(text)["columns"] if c["name"].startswith("latency")]
+    assert "measured latencies" in Page(text).text
+
+
+def test_cells_that_are_not_comparable_are_said_to_be(tmp_path):
+    rows = [
+        row | {"identity": json.dumps({"finetune": {"learning_rate": row["seed"]}})}
+        for row in made_up_sweep.rows(Grid(("svhn",), ("output_l1", "fpgm"), (0.5,)))
+    ]
+    folder = made_up_sweep.write(tmp_path / "runs", rows)
+    page = Page(report.write([folder]).read_text(encoding="utf-8"))
+    assert "This part cannot be computed" in page.text
+    assert "different fine-tuning" in page.text
+    assert "learning rate 0; learning rate 1; learning rate 2" in page.text
+
+
+def test_several_folders_are_one_report_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grids = [Grid((name,), ("output_l1", "fpgm"), (0.5,)) for name in ("svhn", "cifar10")]
+    rows = [
+        [row | {"key": f"{at}{row['key'][1:]}"} for row in made_up_sweep.rows(grid)]
+        for at, grid in enumerate(grids)
+    ]
+    folders = [made_up_sweep.write(tmp_path / f"{at}", found) for at, found in enumerate(rows)]
+    assert report.write(folders) == Path("report.html")
+    again = report.write(folders, to="again.html")
+    assert again.read_bytes() == Path("report.html").read_bytes()
+    columns = {c["name"]: c for c in cells_of(Path("report.html").read_text("utf-8"))["columns"]}
+    assert columns["dataset"]["words"] == ["cifar10", "svhn"]
+
+
+def test_planned_cells_without_a_row_are_counted(tmp_path):
+    rows = list(made_up_sweep.rows(Grid(("svhn",), ("fpgm",), (0.5,))))
+    folder = made_up_sweep.write(tmp_path / "runs", rows)
+    planned = [row["key"] for row in rows] + ["e" * 16, "d" * 16]
+    plan = {"name": "x", "cells": dict.fromkeys(planned, "label")}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert ("not run", 2) in content(gather([str(folder)])).statuses
+    (folder / "plan.json").write_text("[")
+    assert content(gather([str(folder)])).statuses == [("ok", 3)]
+
+
+def test_an_object_stores_report_lies_here(object_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    where = object_store.new_prefix()
+    store = results.Store(where)
+    store.create()
+    for row in made_up_sweep.rows(Grid(("svhn",), ("fpgm",), (0.5,))):
+        store.write(row)
+    assert report.write([where]) == Path("report.html")
+    assert cells_of(Path("report.html").read_text("utf-8"))["rows"] == 3
+
+
+def assert_tables_are_whole(markdown: str) -> None:
+    """Every line of a table has as many cells as its head."""
+    columns = 0
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            columns = 0
+            continue
+        count = len(re.findall(r"(?<!\\)\|", line)) - 1
+        assert count == (columns or count), line
+        columns = count
+
+
+def test_markdown_has_its_figures_beside_it(folder, tmp_path):
+    path = report.write([folder], "md", tmp_path / "study.md")
+    markdown = path.read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", markdown)
+    assert len(pictures) == 6
+    for picture in pictures:
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    assert_tables_are_whole(markdown)
+    assert "| random |" in markdown
+    for sentence in results.conclusion(results.load(folder)):
+        assert sentence.replace("*", "\\*") in markdown
+
+
+WITHOUT = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "ray", "prune_core", "sweep"):
+            raise ModuleNotFoundError(f"blocked: {name}")
+
+sys.meta_path.insert(0, Refuse())
+from results import report
+print(report.write([sys.argv[1]], to=sys.argv[2]))
+"""
+
+
+def test_a_report_needs_neither_torch_nor_ray(tmp_path):
+    folder = made_up_sweep.write(tmp_path / "runs", list(made_up_sweep.rows())[:1])
+    words = [sys.executable, "-c", WITHOUT, str(folder), str(tmp_path / "page.html")]
+    root = Path(results.__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=root)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'page.html'}\n"), done.stderr

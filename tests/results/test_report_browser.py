@@ -1,0 +1,222 @@
+"""The report in a browser: quiet, on its own, sorted and filtered, on a phone and on paper."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import made_up_sweep
+import pytest
+from made_up_sweep import Grid
+
+import results
+from results import report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ATTACK = "<script>alert(1)</script>"
+MEGABYTES_AT_MOST = 8
+ROWS = 3 * 12 * 9 * 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    rows = list(made_up_sweep.rows(Grid()))
+    assert len(rows) == ROWS
+    rows[0] |= {"status": "failed", "error": f"{ATTACK}</script>\n<img src=x onerror=alert(2)>"}
+    rows[1] |= {"status": "diverged", "error": "NaN", "finetuned_test_top1": None}
+    return made_up_sweep.write(tmp_path_factory.mktemp("large") / "runs", rows, scores=True)
+
+
+@pytest.fixture(scope="module")
+def path(folder) -> Path:
+    return report.write([folder])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no chromium on this machine; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What the console, errors and dialogs said that no test has taken out."""
+    return []
+
+
+@pytest.fixture
+def visit(browser, path, said):
+    """Opens the report with these options of a browser's context; every visit must be quiet."""
+    asked: list[str] = []
+    contexts = []
+
+    def allow(route):
+        if route.request.url == path.as_uri():
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    def note(kind):
+        return lambda thing: said.append(f"{kind}: {getattr(thing, 'text', thing)}")
+
+    def begin(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", note("console"))
+        page.on("pageerror", note("error"))
+        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+        page.route("**/*", allow)
+        page.goto(path.as_uri())
+        return page
+
+    yield begin
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert asked == []
+
+
+def column(page, name: str) -> list[str]:
+    """What the table shows in a column."""
+    heads = [text.strip() for text in page.locator("#table thead th").all_inner_texts()]
+    at = heads.index(name) + 1
+    return page.locator(f"#table tbody td:nth-child({at})").all_inner_texts()
+
+
+def test_a_large_sweep_is_a_small_file(path):
+    assert path.stat().st_size < MEGABYTES_AT_MOST * 1e6
+
+
+def test_the_cells_can_be_sorted(visit, folder):
+    page, frame = visit(), results.load(folder)
+    accuracies = 100 * frame["finetuned_test_top1"].dropna()
+    name = "fine-tuned, %"
+    button = page.get_by_role("button", name=name)
+    head = page.locator("#table th", has=button)
+    button.click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    expected = [f"{value:.2f}" for value in accuracies.sort_values().head(25)]
+    assert column(page, name) == expected
+    button.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, name)[0] == f"{accuracies.max():.2f}"
+    # A cell without an accuracy is the last one either way.
+    page.get_by_role("combobox", name="status").select_option(label="diverged")
+    assert column(page, name) == [""]
+    page.get_by_role("button", name="metric", exact=True).click()
+    assert page.locator("#table th[aria-sort]").count() == 1
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_missing_accuracies_come_last_either_way(visit):
+    page = visit()
+    page.get_by_role("combobox", name="metric").select_option(label="random")
+    page.get_by_role("combobox", name="data set").select_option(label="svhn")
+    for _ in range(2):
+        page.get_by_role("button", name="fine-tuned, %").click()
+        while page.get_by_role("button", name="Next").is_enabled():
+            page.get_by_role("button", name="Next").click()
+        shown = column(page, "fine-tuned, %")
+        assert shown[-1] == ""
+        assert "" not in shown[:-1]
+
+
+def test_the_cells_can_be_filtered_and_turned_over(visit):
+    page = visit()
+    found = page.locator("#found")
+    assert found.inner_text() == f"{ROWS} cells"
+    assert page.locator("#page").inner_text() == f"1 to 25 of {ROWS}"
+    assert page.get_by_role("button", name="Previous").is_disabled()
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("#page").inner_text() == f"26 to 50 of {ROWS}"
+    page.get_by_role("combobox", name="data set").select_option(label="cifar10")
+    page.get_by_role("combobox", name="ratio").select_option(label="0.3")
+    assert found.inner_text() == f"36 of {ROWS} cells"
+    assert set(column(page, "data set")) == {"cifar10"}
+    page.get_by_role("searchbox").fill("ENTROPY gaussian")
+    assert found.inner_text() == f"3 of {ROWS} cells"
+    assert set(column(page, "metric")) == {"entropy_gaussian"}
+    assert not page.locator("#pager").is_visible()
+    page.get_by_role("searchbox").fill("nothing like it")
+    assert column(page, "metric") == []
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function("document.getElementById('found').textContent.endsWith(' cells')")
+    assert found.inner_text() == f"{ROWS} cells"
+
+
+def test_what_the_data_say_is_text(visit, said):
+    page = visit()
+    shown = page.locator(".failure pre").all_inner_texts()
+    assert f"{ATTACK}</script>\n<img src=x onerror=alert(2)>" in shown
+    assert page.locator("img").count() == 0
+    # The policy of the page stops a script that got into it after all.
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'),"
+        "{textContent: 'window.ran = true'}))"
+    )
+    assert page.evaluate("window.ran") is None
+    assert "Content Security Policy" in said.pop()
+
+
+def test_a_phone_needs_no_sideways_scrolling(visit):
+    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    for part in page.locator("details").all():
+        part.evaluate("part => { part.open = true; }")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    too_wide = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(part => !part.closest('.scroll, svg, pre')"
+        " && part.getBoundingClientRect().right > 391).map(part => part.outerHTML.slice(0, 80))"
+    )
+    assert too_wide == []
+
+
+def test_paper_shows_what_is_folded_and_no_controls(visit):
+    page = visit(viewport={"width": 680, "height": 1000})
+    folded = page.locator("details:not([open])")
+    before = folded.count()
+    assert before > 0
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("#filters").is_visible()
+    assert folded.count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert folded.count() == before
+
+
+def test_dark_and_light_differ_in_figures_too(visit):
+    colours = []
+    for scheme in ("light", "dark"):
+        page = visit(color_scheme=scheme)
+        colours.append(
+            page.evaluate(
+                "[document.body, document.querySelector('#figure-accuracy svg [id*=patch_1] path')]"
+                ".map((part, at) => getComputedStyle(part)[at ? 'fill' : 'backgroundColor'])"
+            )
+        )
+    light, dark = colours
+    assert light == ["rgb(255, 255, 255)"] * 2
+    assert len(set(dark)) == 1
+    assert set(dark).isdisjoint(light)
+
+
+def test_one_metric_can_be_put_forward(visit):
+    page = visit()
+    names = page.locator("#highlight option").all_inner_texts()
+    page.locator("#highlight").select_option(label="taylor")
+    at = names.index("taylor") - 1
+    marks = page.locator("#figure-accuracy [id*='-metric'][id*='-line']").all()
+    assert len(marks) == 3 * 12
+    for mark in marks:
+        own = f"metric{at}-" in mark.get_attribute("id")
+        assert own != ("dimmed" in (mark.get_attribute("class") or ""))
+    page.locator("#highlight").select_option(label="all metrics")
+    assert page.locator(".dimmed").count() == 0

@@ -1,0 +1,141 @@
+"""The schema keeps what is put in, refuses what does not fit, and does not change unnoticed."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from results import DamagedFileWarning, SchemaError
+from results.schema import (
+    CELLS,
+    NESTED,
+    SCHEMA_VERSION,
+    SCORES_TABLE,
+    STATUSES,
+    VERSION_KEY,
+    columns_of,
+    table,
+)
+
+PINNED = Path(__file__).with_name(f"schema_{SCHEMA_VERSION}.txt")
+EARLIER = range(1, SCHEMA_VERSION)
+
+
+def test_columns_and_types_are_those_of_the_version():
+    written = [
+        f"{name}.{field.name} {field.type}"
+        for name, schema in (("cells", CELLS), ("scores", SCORES_TABLE))
+        for field in schema
+    ]
+    pinned = PINNED.read_text().splitlines() if PINNED.exists() else []
+    assert written == pinned, (
+        "a column or its type has changed: files that exist would be misread. Raise "
+        f"SCHEMA_VERSION and store the new columns beside {PINNED.name}"
+    )
+
+
+def pinned_columns(version: int, of: str = "cells") -> list[str]:
+    """The columns that a version's own list names."""
+    lines = PINNED.with_name(f"schema_{version}.txt").read_text().splitlines()
+    names = [line.split()[0].partition(".") for line in lines]
+    return [name for of_table, _, name in names if of_table == of]
+
+
+def write_earlier(store, version: int, row: dict, without: str | None = None) -> None:
+    """Writes a cell's file as that version of the schema did."""
+    columns = [name for name in pinned_columns(version) if name != without]
+    written = table([row]).select(columns)
+    marked = written.replace_schema_metadata({VERSION_KEY: str(version).encode()})
+    pq.write_table(marked, store.cells.path / f"{row['key']}.parquet")
+
+
+@pytest.mark.parametrize("version", [*EARLIER, SCHEMA_VERSION])
+def test_the_columns_of_every_version_are_known(version):
+    listed = {*pinned_columns(version), *pinned_columns(version, "scores")}
+    assert columns_of(version) == listed
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_a_row_of_an_earlier_version_is_read_with_the_new_columns_null(version, store, full_row):
+    row = full_row()
+    write_earlier(store, version, row)
+    new = set(CELLS.names) - columns_of(version)
+    assert new
+    assert store.read(CELLS.names).to_pylist() == [row | dict.fromkeys(new)]
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_an_earlier_file_without_a_column_of_its_version_is_damaged(version, store, full_row):
+    write_earlier(store, version, full_row(), without="finetuned_test_top1")
+    with pytest.warns(DamagedFileWarning, match="lacks the column finetuned_test_top1"):
+        assert store.read().num_rows == 0
+
+
+def test_every_column_says_what_it_holds():
+    assert [field.name for field in CELLS if not field.metadata[b"description"]] == []
+
+
+def test_a_full_row_is_read_back_as_it_was(store, full_row):
+    row = full_row()
+    store.write(row)
+    read = store.read(CELLS.names).to_pylist()
+    assert read == [row]
+    assert set(read[0]) == set(CELLS.names)
+
+
+def test_columns_that_a_row_leaves_out_are_null(store):
+    store.write({"key": "0" * 16, "status": "failed"})
+    expected = dict.fromkeys(CELLS.names) | {"key": "0" * 16, "status": "failed"}
+    assert store.read(CELLS.names).to_pylist() == [expected]
+
+
+def test_a_file_can_be_read_without_this_package(store, full_row):
+    row = full_row()
+    store.write(row)
+    assert pq.read_table(store.cells.path / f"{row['key']}.parquet").to_pylist() == [row]
+
+
+def test_the_nested_columns_are_columns():
+    assert set(NESTED) < set(CELLS.names)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_known_statuses_are_taken(status, full_row):
+    assert table([full_row(status=status)])["status"].to_pylist() == [status]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"acuracy": 0.5}, ["no column acuracy"]),
+        ({"b": 1, "a": 1}, ["no column a, b"]),
+        ({"status": "fine"}, ["'fine'", *STATUSES]),
+        ({"status": None}, ["None", "allowed"]),
+        ({"seed": "first"}, ["does not fit"]),
+        ({"seed": 0.5}, ["does not fit", "seed is 0.5"]),
+        ({"seed": True}, ["does not fit"]),
+        ({"key": 7}, ["does not fit"]),
+        ({"epochs": 2**31}, ["does not fit"]),
+        ({"seed": 2**63}, ["does not fit"]),
+        ({"ratio": "0.5"}, ["does not fit"]),
+        ({"metric": 3}, ["does not fit"]),
+        ({"collapsed": "no"}, ["does not fit"]),
+        ({"widths": 64}, ["does not fit"]),
+        ({"widths": ["64"]}, ["does not fit"]),
+        ({"kept": [1, 2]}, ["does not fit"]),
+        ({"history": [{"epoch": "one"}]}, ["does not fit"]),
+        ({"started_at": "today"}, ["does not fit"]),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(changes, words, full_row):
+    with pytest.raises(SchemaError) as caught:
+        table([full_row(**changes)])
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_row_without_a_status_is_refused(full_row):
+    row = full_row()
+    del row["status"]
+    with pytest.raises(SchemaError, match="status None"):
+        table([row])
