@@ -1,0 +1,122 @@
+"""How long a sweep will take: measured seconds per image times the images still to be seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import torch
+
+from prune_core.budgets import uniform_channels, uniform_widths
+from prune_core.images import LabelledImages
+from prune_core.network import Architecture, SimpleNet
+from prune_core.precision import best_device
+from prune_core.preprocessing import Preprocessing
+from prune_core.training import RECALIBRATION_IMAGES, Recipe, train
+from sweep.cells import Baseline, Cell, Statistics
+from sweep.placement import Shares
+from sweep.tasks import KINDS, Task
+
+STEPS = 3
+INFERENCE_IMAGES = 256
+
+
+class Estimate:
+    """Seconds of tasks on this machine, from a few steps of each network that is to be trained.
+
+    Parameters
+    ----------
+    shares : what a trial of each stage gets.
+    """
+
+    def __init__(self, shares: Shares) -> None:
+        self.shares = shares
+        self._training = cache(self._measure_training)
+        self._inference = cache(self._measure_inference)
+
+    def seconds(self, tasks: Sequence[Task], slots: Mapping[str, int]) -> float:
+        """Seconds until all tasks are done, each kind after the one before.
+
+        Parameters
+        ----------
+        slots : for each kind how many can run at once.
+        """
+        threads = torch.get_num_threads()
+        total = 0.0
+        try:
+            for kind in KINDS:
+                self._use(self.shares[kind].threads)
+                spent = [self._of(task.work) for task in tasks if task.kind == kind]
+                total += sum(spent) / max(1, min(slots[kind], len(spent)))
+        finally:
+            torch.set_num_threads(threads)
+        return total
+
+    def _use(self, threads: int) -> None:
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self._training.cache_clear()
+            self._inference.cache_clear()
+
+    def _of(self, work: Baseline | Statistics | Cell) -> float:
+        if isinstance(work, Statistics):
+            return work.images * self._inference(work.baseline.architecture)
+        baseline = work if isinstance(work, Baseline) else work.baseline
+        dataset, full = baseline.dataset, baseline.architecture
+        evaluated = dataset.validation_images + dataset.test_images
+        recalibrated = min(dataset.train_images, RECALIBRATION_IMAGES)
+        if isinstance(work, Baseline):
+            per_image = self._training(full, work.recipe.batch_size, work.recipe.precision)
+            forward = evaluated + recalibrated * work.recipe.recalibrate
+            trained = dataset.train_images * work.recipe.epochs
+            return trained * per_image + forward * self._inference(full)
+        # Which widths a global ranking leaves is not known before; those of the local one are.
+        pruned = full.with_widths(_likely_widths(work))
+        recipe = work.finetune
+        per_image = self._training(pruned, recipe.batch_size, recipe.precision)
+        forward = 3 * evaluated + recalibrated * (1 + recipe.recalibrate)
+        trained = dataset.train_images * recipe.epochs
+        return trained * per_image + forward * self._inference(pruned)
+
+    def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:
+        """Seconds per image of training."""
+        images = _noise(batch * STEPS, architecture.classes)
+        net = SimpleNet(architecture).to(best_device())
+        scaling = Preprocessing.of(images.images)
+
+        def steps(count: int) -> None:
+            recipe = Recipe(1, batch, 1e-6, recalibrate=False, precision=precision)  # type: ignore[arg-type]
+            train(net, images.first(batch * count), scaling, recipe, 0, True)
+
+        steps(1)
+        return _timed(lambda: steps(STEPS)) / (batch * STEPS)
+
+    def _measure_inference(self, architecture: Architecture) -> float:
+        """Seconds per image of evaluation."""
+        from prune_core.evaluation import evaluate
+
+        images = _noise(INFERENCE_IMAGES, architecture.classes)
+        net = SimpleNet(architecture).to(best_device())
+        scaling = Preprocessing.of(images.images)
+        evaluate(net, images, scaling)
+        return _timed(lambda: evaluate(net, images, scaling)) / INFERENCE_IMAGES
+
+
+def _likely_widths(cell: Cell) -> tuple[int, ...]:
+    architecture, floor = cell.baseline.architecture, cell.budget.floor
+    if cell.budget.rule == "uniform_channels":
+        return uniform_channels(architecture, cell.ratio, floor)
+    return uniform_widths(architecture, cell.ratio, floor)
+
+
+def _noise(count: int, classes: int) -> LabelledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return LabelledImages(images, torch.randint(0, classes, (count,), generator=generator))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -1,0 +1,189 @@
+"""What a person sees while a sweep runs: a live table, or a line per finished cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from results.lease import alive
+from results.places import Where, folder_of
+from sweep.tasks import KINDS, Outcome, Task
+
+PROGRESS = "progress.json"
+
+
+@dataclass
+class Count:
+    """Tasks of one kind."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Tasks that have not ended."""
+        return self.total - self.done - self.failed
+
+
+class Progress:
+    """Follows the tasks of a run; a context manager that draws on a console while open.
+
+    Parameters
+    ----------
+    tasks : all tasks of the run.
+    slots : for each kind how many tasks can run at once, for the time left.
+    folder : where `progress.json` is kept for `prune-sweep status`.
+    """
+
+    def __init__(
+        self, console: Console, tasks: list[Task], slots: Mapping[str, int], folder: Where
+    ) -> None:
+        self.console, self.slots, self.folder = console, slots, folder_of(folder)
+        self.counts = {kind: Count() for kind in KINDS}
+        for task in tasks:
+            self.counts[task.kind].total += 1
+        self.running: dict[str, Task] = {}
+        self._live: Live | None = None
+        self._saved = 0.0
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=2)
+            self._live.__enter__()
+        self._save(True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.refresh()
+            self._live.__exit__(None, None, None)
+        self.running.clear()
+        self._save(False)
+
+    def started(self, task: Task) -> None:
+        """A task began."""
+        self.running[task.name] = task
+        self._save(True)
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """A task ended, or was given up."""
+        self.running.pop(task.name, None)
+        count = self.counts[task.kind]
+        if outcome.status == "ok":
+            count.done += 1
+            count.seconds += outcome.seconds
+        else:
+            count.failed += 1
+        if self._live is None:
+            self._print(task, outcome)
+        elif outcome.status != "ok":
+            self.console.print(
+                f"{outcome.status}: {task.label}: {outcome.error}", markup=False, highlight=False
+            )
+        self._save(True)
+
+    def postponed(self, task: Task, reason: str) -> None:
+        """A task ended without a result and will be tried again."""
+        self.running.pop(task.name, None)
+        self.console.print(f"{task.label}: {reason}", markup=False, soft_wrap=True)
+
+    def seconds_left(self) -> float | None:
+        """Time until the end from the mean time of the tasks so far; None before the first."""
+        seconds = 0.0
+        for kind, count in self.counts.items():
+            if count.left and count.done == 0:
+                return None
+            if count.left:
+                at_once = max(1, min(self.slots[kind], count.left))
+                seconds += count.left * count.seconds / count.done / at_once
+        return seconds
+
+    def _print(self, task: Task, outcome: Outcome) -> None:
+        counts = self.counts
+        total = sum(count.total for count in counts.values())
+        ended = total - sum(count.left for count in counts.values())
+        words = [f"[{ended:>{len(str(total))}}/{total}] {outcome.status:<8} {task.label}"]
+        if outcome.accuracy is not None:
+            words.append(f"{100 * outcome.accuracy:.2f} %")
+        if outcome.error is not None:
+            words.append(" ".join(outcome.error.split()))
+        else:
+            words.append(f"{outcome.seconds:.1f} s")
+        if (left := self.seconds_left()) is not None:
+            words.append(f"left {duration(left)}")
+        self.console.print("  ".join(words), markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> Group:
+        table = Table("", "done", "running", "failed", "left", box=None, pad_edge=False)
+        for kind, count in self.counts.items():
+            if count.total:
+                running = sum(task.kind == kind for task in list(self.running.values()))
+                left = count.left - running
+                name = kind if kind == "statistics" else f"{kind}s"
+                table.add_row(name, *(str(n) for n in (count.done, running, count.failed, left)))
+        left_seconds = self.seconds_left()
+        lines = [f"  {task.label}" for task in list(self.running.values())[:16]]
+        ending = "unknown yet" if left_seconds is None else duration(left_seconds)
+        return Group(table, Text("\n".join(lines)), Text(f"time left: {ending}"))
+
+    def _save(self, active: bool) -> None:
+        now = time.monotonic()
+        if active and now - self._saved < 1:
+            return
+        self._saved = now
+        content = {
+            "active": active,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "running": [task.label for task in self.running.values()],
+            "seconds_left": self.seconds_left(),
+        }
+        # Nothing depends on it, so a full disk shows where a result cannot be written.
+        with suppress(OSError):
+            self.folder.write(PROGRESS, json.dumps(content).encode())
+
+
+def read_progress(folder: Where) -> dict[str, Any] | None:
+    """What the run that works on a folder last said, or None if none does.
+
+    A run of this machine whose process is gone does not count; of another machine's run the
+    last word is all that is known.
+    """
+    try:
+        content = json.loads(folder_of(folder).read(PROGRESS))
+        if not content["active"]:
+            return None
+        if content["host"] == socket.gethostname() and not alive(int(content["pid"])):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return content
+
+
+def duration(seconds: float) -> str:
+    """A time span in words: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"

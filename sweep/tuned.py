@@ -1,0 +1,282 @@
+"""Runs tasks as Ray Tune trials, on this machine or on the cluster that RAY_ADDRESS names.
+
+Each trial runs one task to its end and writes its own result, so Tune schedules and nothing
+more: its state is never needed to go on. A task that must wait for another is not a trial yet,
+so nothing holds a processor while it waits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import sweep.ray_cluster  # noqa: F401  sets what Ray reads when it is imported
+
+# isort: split
+import torch
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from results import StoreError
+from sweep.conductor import Conductor
+from sweep.listener import SILENT
+from sweep.live import Live, Posting, identity
+from sweep.placement import Shares
+from sweep.room import Room
+from sweep.stages import Place
+from sweep.tasks import ERROR_LENGTH, Outcome, Task, run
+from sweep.watchdog import Watchdog, forget, timed_out
+
+# Tune keeps about 45 kB of memory and two files for each trial until its experiment ends.
+WAVE = 1_000
+_OUTCOME = tuple(field.name for field in fields(Outcome))
+
+
+class TaskTrial(tune.Trainable):
+    """A trial: one task, run to its end in one step."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        place: Place,
+        tasks: dict[str, Task],
+        timeout: float | None,
+        mailbox: Any,
+    ) -> None:
+        """Keeps what every task needs; called once for each process."""
+        self.place, self.tasks, self.mailbox = place, tasks, mailbox
+        self.watchdog = Watchdog(place.folder, timeout)
+        torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Lets Tune use the process for the next task: a task leaves nothing behind."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Runs the task."""
+        task = self.tasks[self.config["task"]]
+        listener = Posting(self.mailbox, self.trial_id) if self.mailbox else SILENT
+        with self.watchdog.watching(task.name):
+            outcome = run(self.place, task, listener)
+        listener.close()
+        return {"done": True, "outcome": asdict(outcome)}
+
+    def cleanup(self) -> None:
+        """Ends the watching process."""
+        self.watchdog.close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to save: results are in the results folder."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load."""
+
+
+class _NotKept:
+    """Left out of the state that Tune pickles for a restore, which is never used here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class ReadyTasks(_NotKept, Searcher):
+    """Offers Tune the tasks that can start, and hears how they ended.
+
+    One more trial is offered for each that ends, for the process that is free; see `InOrder`.
+
+    Parameters
+    ----------
+    at_once : trials that may wait, as many as can run: with none that waits, Tune ends the
+        process of a finished trial instead of using it again.
+    told : whether trials tell what they are, for loggers.
+    """
+
+    def __init__(self, conductor: Conductor, at_once: int, told: bool = False) -> None:
+        super().__init__(metric="done", mode="max")
+        self.conductor, self.at_once, self.told = conductor, at_once, told
+        self.trials: dict[str, Task] = {}
+        self._waiting: set[str] = set()
+        self._free = 0
+        # Tune swallows what is raised when a trial ends, so it is kept and raised later.
+        self.problem: Exception | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A task's name; None while all that is left must wait, or enough trials do."""
+        if self.problem is not None:
+            raise self.problem
+        if self.conductor.finished:
+            return Searcher.FINISHED
+        if len(self._waiting) >= self.at_once + min(self._free, self.at_once):
+            return None
+        if (task := self.conductor.next()) is None:
+            return None
+        self.trials[trial_id] = task
+        self._waiting.add(trial_id)
+        return {"task": task.name, "stage": task.kind, **(identity(task) if self.told else {})}
+
+    def begun(self, trial_id: str) -> None:
+        """A trial has its process."""
+        self._waiting.discard(trial_id)
+        self._free = max(0, self._free - 1)
+        self.conductor.started(self.trials[trial_id])
+
+    def lost(self, trial_id: str) -> Task | None:
+        """The task of a trial that ended without an outcome; None if that is known already."""
+        self._waiting.discard(trial_id)
+        return self.trials.pop(trial_id, None)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Passes a task's outcome on; errors come with their reason through `Followed`."""
+        if not error and result is not None:
+            # Tune flattens nested results on the way.
+            outcome = Outcome(**{name: result[f"outcome/{name}"] for name in _OUTCOME})
+            self._free += 1
+            try:
+                self.conductor.ended(self.trials.pop(trial_id), outcome)
+            except Exception as problem:
+                self.problem = problem
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a sweep goes on from its results folder."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing to save."""
+
+
+class InOrder(FIFOScheduler):
+    """Leaves it to Tune to start trials in their order, the only choice that costs nothing.
+
+    Where a scheduler chooses, a process that is free goes to the trial that waits for longest,
+    and the process that has been starting for that trial is ended. So where a process takes
+    longer to start than a trial to run, no second one would ever come to work. Without a choice,
+    the free process goes to a trial that was just offered and has none yet.
+    """
+
+    def choose_trial_to_run(self, *arguments: Any) -> None:
+        """See `FIFOScheduler`."""
+
+
+class Followed(_NotKept, tune.Callback):
+    """Tells the conductor when a trial really begins, and when its process or all room is lost."""
+
+    def __init__(self, searcher: ReadyTasks, room: Room) -> None:
+        self.searcher, self.room = searcher, room
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """See `tune.Callback`."""
+        conductor = self.searcher.conductor
+        if self.room.look(len(conductor.progress.running), conductor.open_kinds):
+            conductor.progress.slots = self.room.slots
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See `tune.Callback`."""
+        self.searcher.begun(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See `tune.Callback`."""
+        # Tune tells of a lost process once for everything that it was waiting for.
+        if (task := self.searcher.lost(trial.trial_id)) is None:
+            return
+        conductor = self.searcher.conductor
+        if (reason := timed_out(conductor.place.folder, task.name)) is not None:
+            conductor.stopped(task, Outcome("timeout", reason))
+        else:
+            conductor.crashed(task, _reason(trial))
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial's process ended: what it raised, where it raised anything."""
+    try:
+        text = Path(trial.error_file).read_text()
+    except (OSError, TypeError):
+        text = ""
+    raised = [line for line in text.splitlines() if StoreError.__name__ in line]
+    return raised[-1].strip()[:ERROR_LENGTH] if raised else "its process was lost"
+
+
+def execute(
+    conductor: Conductor,
+    room: Room,
+    timeout: float | None = None,
+    live: Live | None = None,
+    wave: int = WAVE,
+) -> None:
+    """Runs every task as a Tune trial; Ray must have been started.
+
+    Parameters
+    ----------
+    room : where the trials find room, and what each gets.
+    timeout : seconds that a task may take; None for as long as it likes.
+    live : shows training curves while they are made.
+    wave : trials of one Tune experiment. A long sweep is several experiments in turn.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster has lost all nodes for what is left.
+    """
+    tasks = conductor.queue.tasks
+    # How many wait is for `ReadyTasks` to say, so Tune's own limit must not come first.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * room.trials_at_once + 1)
+    forget(conductor.place.folder)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            TaskTrial,
+            place=conductor.place,
+            tasks=tasks,
+            timeout=timeout,
+            mailbox=live.mailbox if live else None,
+        ),
+        _bundles(room.shares),
+    )
+    while not conductor.finished:
+        searcher = ReadyTasks(conductor, room.trials_at_once, told=live is not None)
+        scratch = Path(tempfile.mkdtemp(prefix="prune-sweep-"))
+        try:
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=InOrder(),
+                    num_samples=wave,
+                    reuse_actors=True,
+                    trial_name_creator=_named if live else None,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=str(scratch),
+                    # Tries are the conductor's: Tune gives up a trial at once where a process
+                    # is lost while two calls to it are open.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[Followed(searcher, room), *([live] if live else [])],
+                    verbose=0,
+                ),
+            ).fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if searcher.problem is not None:
+            raise searcher.problem
+        for task in list(searcher.trials.values()):
+            conductor.crashed(task, "Tune ended without a word of it")
+
+
+def _named(trial: Any) -> str:
+    return str(trial.config["name"])
+
+
+def _bundles(shares: Shares) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
+    factories = {
+        stage: tune.PlacementGroupFactory([share.bundle]) for stage, share in shares.items()
+    }
+    return lambda config: factories[config["stage"]]

@@ -1,0 +1,120 @@
+"""A sweep under way, the processes that it started, and the table that it leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+import results
+
+# What an interrupted sweep may do otherwise: when, where, and how long.
+VOLATILE = ["started_at", "finished_at", "host", "git_revision"]
+
+SPEC = """
+name: faults
+datasets: [digits]
+network: {variant: simplenet_310k, width: 0.125}
+seeds: [0]
+recipe: {epochs: 1, batch_size: 64}
+finetune: {epochs: 1, batch_size: 64, learning_rate: 0.05}
+metrics: [output_l1, entropy_gaussian]
+ratios: [0.4, 0.6]
+resources: {cpus: 1, gpus: 0}
+"""
+
+COMMAND = [sys.executable, "-c", "from sweep.cli import app; app()"]
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """All rows of a results folder without what differs from run to run."""
+    frame = results.load(folder)
+    return frame.drop(columns=[*VOLATILE, *frame.filter(regex="seconds|latency").columns])
+
+
+def run(
+    folder: Path, spec: Path, *options: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`prune-sweep run`, to its end."""
+    command = [*COMMAND, "run", str(spec), "--out", str(folder), *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=400, env=os.environ | (env or {})
+    )
+
+
+@dataclass
+class Sweep:
+    """A `prune-sweep run` under way."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def until_cells(self, count: int) -> None:
+        """Waits until so many cells have a result, or the run ends."""
+        while self.process.poll() is None and len(self.finished()) < count:
+            pause()
+
+    def finished(self) -> list[Path]:
+        """The files of the cells that are done."""
+        return sorted((self.folder / "cells").glob("*.parquet"))
+
+    def family(self) -> dict[int, str]:
+        """All processes that the run started, by their number."""
+        return descendants(self.process.pid)
+
+    def workers(self) -> list[int]:
+        """Processes in which trials run, at least one unless the run has ended."""
+        while True:
+            names = self.family().items()
+            found = [pid for pid, name in names if name.startswith("ray::Resource")]
+            if found or self.process.poll() is not None:
+                return found
+            pause()
+
+    def listens_on(self) -> set[str]:
+        """Addresses, in the kernel's hexadecimal, on which its processes wait for connections."""
+        inodes = set()
+        for pid in self.family():
+            for link in Path(f"/proc/{pid}/fd").glob("*"):
+                with suppress(OSError):
+                    inodes.add(str(link.readlink()))
+        found = set()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                    found.add(fields[1].partition(":")[0])
+        return found
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and everything that was printed."""
+        out, _ = self.process.communicate(timeout=400)
+        return self.process.returncode, out
+
+
+def pause() -> None:
+    """Lets other processes run for a moment while something is waited for."""
+    subprocess.run(["sleep", "0.1"], check=True)
+
+
+def descendants(ancestor: int) -> dict[int, str]:
+    """The processes below one, by their number, with their command lines."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    children: dict[int, list[tuple[int, str]]] = {}
+    for line in listing.splitlines():
+        pid, parent, name = line.split(maxsplit=2)
+        children.setdefault(int(parent), []).append((int(pid), name))
+    found: dict[int, str] = {}
+    waiting = [ancestor]
+    while waiting:
+        for pid, name in children.get(waiting.pop(), []):
+            found[pid] = name
+            waiting.append(pid)
+    return found

@@ -1,0 +1,134 @@
+"""Machines on this machine: each with its own network, host name, processes and mounts.
+
+They are namespaces of Linux, joined by a bridge, so that a Ray node on one of them can lose its
+link, its power or its folder as a real one does, and nothing of it outlives the test.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+# Sharing what every machine has to itself; the first process collects ended ones, as init does.
+_START = """
+hostname {name}
+mount -t tmpfs tmpfs /dev/shm
+mkdir -p /tmp/ray
+mount -t tmpfs tmpfs /tmp/ray
+echo on
+sleep infinity & wait
+"""
+_SPACES = ["--net", "--uts", "--ipc", "--mount", "--pid"]
+
+
+class Unavailable(Exception):
+    """This machine does not let us make others."""
+
+
+class Network:
+    """A bridge with machines; the machine that it is made on has the first address."""
+
+    def __init__(self) -> None:
+        token = secrets.token_bytes(2)
+        self.subnet, self.bridge = f"10.{token[0]}.{token[1]}", f"ps{token.hex()}"
+        self.machines: list[Machine] = []
+
+    def __enter__(self) -> Network:
+        if os.geteuid() != 0:
+            raise Unavailable("machines of our own need root")
+        try:
+            _run("ip", "link", "add", self.bridge, "type", "bridge")
+            _run("ip", "address", "add", f"{self.subnet}.1/24", "dev", self.bridge)
+            _run("ip", "link", "set", self.bridge, "up")
+            self.machine("probe").off()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.__exit__()
+            reason = getattr(error, "stderr", "") or error
+            raise Unavailable(f"machines of our own cannot be made here: {reason}") from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for machine in self.machines:
+            machine.off()
+        subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
+
+    def machine(self, name: str) -> Machine:
+        """Turns a machine on."""
+        machine = Machine(self, name, len(self.machines) + 2)
+        self.machines.append(machine)
+        return machine
+
+
+class Machine:
+    """A machine that is on.
+
+    Attributes
+    ----------
+    address : of its network.
+    """
+
+    def __init__(self, network: Network, name: str, number: int) -> None:
+        self.name, self.address = name, f"{network.subnet}.{number}"
+        self._link = f"{network.bridge}m{number}"
+        # Whatever happens to the test, the machine goes with it.
+        bound = ["setpriv", "--pdeathsig", "KILL"]
+        apart = ["unshare", *_SPACES, "--mount-proc", "--fork", "--kill-child"]
+        self._process = subprocess.Popen(
+            [*bound, *apart, "bash", "-ec", _START.format(name=name)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "on\n":
+            raise OSError(self._process.communicate()[1].strip())
+        pid = self._process.pid
+        self.first = Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+        peer = ["type", "veth", "peer", "name", "eth0", "netns", self.first]
+        _run("ip", "link", "add", self._link, *peer)
+        _run("ip", "link", "set", self._link, "master", network.bridge, "up")
+        self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "link", "set", "lo", "up")
+        # Programs find their own address by asking which one leads outside.
+        self.run("ip", "route", "add", "default", "via", f"{network.subnet}.1")
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The command that runs another one there."""
+        return ["nsenter", "--target", self.first, *_SPACES, "--", *map(str, words)]
+
+    def run(self, *words: str | Path, **env: str) -> str:
+        """Runs a command to its end and returns what it printed."""
+        return _run(*self.command(*words), env=os.environ | env)
+
+    def cut(self) -> None:
+        """Takes the plug of its network out: packets are lost without a word."""
+        _run("ip", "link", "set", self._link, "down")
+
+    def mend(self) -> None:
+        """Puts the plug in again."""
+        _run("ip", "link", "set", self._link, "up")
+
+    def freeze(self) -> None:
+        """Stops every process but the first, as a machine that swaps itself to a standstill."""
+        self.run("sh", "-c", "kill -STOP -1")
+
+    def thaw(self) -> None:
+        """Lets them go on."""
+        self.run("sh", "-c", "kill -CONT -1")
+
+    def off(self) -> None:
+        """Takes the power away: all processes end at once."""
+        self._process.kill()
+        self._process.communicate()
+        with suppress(subprocess.CalledProcessError):
+            _run("ip", "link", "delete", self._link)
+
+
+def _run(*words: str, env: dict[str, str] | None = None) -> str:
+    return subprocess.run(
+        words, check=True, capture_output=True, text=True, timeout=120, env=env
+    ).stdout

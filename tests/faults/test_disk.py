@@ -1,0 +1,100 @@
+"""Disks fill up and files are damaged; nothing wrong is read and nothing whole is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from faults.disturbance import run, table
+
+import results
+from results import DamagedFileWarning, SchemaError
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few pages."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_intact_files(
+    spec: Path, small_disk: Path, undisturbed: pd.DataFrame
+) -> None:
+    folder = small_disk / "runs"
+    ended = run(folder, spec, "--executor", "serial")
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert "No space left" in ended.stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DamagedFileWarning)
+        results.load(folder)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    ended = run(folder, spec, "--executor", "serial")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    pd.testing.assert_frame_equal(table(folder), undisturbed)
+
+
+def test_a_cell_truncated_at_any_offset_is_run_again(
+    done: Path, tmp_path: Path, chance: random.Random
+) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(done, folder)
+    victim = chance.choice(sorted((folder / "cells").glob("*.parquet")))
+    whole = victim.read_bytes()
+    offsets = sorted({0, 1, 4, len(whole) - 1, *chance.sample(range(len(whole)), 46)})
+    for offset in offsets:
+        victim.write_bytes(whole[:offset])
+        with pytest.warns(DamagedFileWarning, match=victim.name):
+            statuses = results.Store(folder).statuses()
+        assert victim.stem not in statuses
+        assert len(statuses) == len(list((folder / "cells").iterdir())) - 1
+
+
+def test_damaged_cells_and_artifacts_are_made_again(
+    done: Path, spec: Path, tmp_path: Path, undisturbed: pd.DataFrame, chance: random.Random
+) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(done, folder)
+    for path in chance.sample(sorted((folder / "cells").glob("*.parquet")), 3):
+        path.write_bytes(path.read_bytes()[: chance.randrange(path.stat().st_size)])
+    for path in (folder / "artifacts").rglob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[-chance.randrange(1, len(content) // 2)] ^= 1
+        path.write_bytes(content)
+    ended = run(folder, spec, "--executor", "serial")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "is damaged and is made again" in ended.stderr
+    pd.testing.assert_frame_equal(table(folder), undisturbed)
+
+
+def test_a_flipped_bit_is_never_another_figure(
+    done: Path, tmp_path: Path, undisturbed: pd.DataFrame, chance: random.Random
+) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(done, folder)
+    victim = chance.choice(sorted((folder / "cells").glob("*.parquet")))
+    whole = victim.read_bytes()
+    for _ in range(300):
+        content = bytearray(whole)
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        victim.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DamagedFileWarning)
+            try:
+                frame = table(folder)
+            except SchemaError:
+                continue
+        if len(frame) == len(undisturbed):
+            pd.testing.assert_frame_equal(frame, undisturbed)

@@ -1,0 +1,117 @@
+"""Real processes are really killed, and the table ends up as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from faults.disturbance import Sweep, pause, run, table
+
+Start = Callable[..., Sweep]
+
+
+def test_killed_workers_cost_only_the_cells_in_flight(
+    spec: Path, start: Start, undisturbed: pd.DataFrame, chance: random.Random
+) -> None:
+    sweep = start(spec)
+    # The first one is training the baseline, the others are at some cell.
+    for done in (0, 2, 4):
+        sweep.until_cells(done)
+        kept = {path: path.stat().st_mtime_ns for path in sweep.finished()}
+        if workers := sweep.workers():
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        for _ in range(chance.randrange(10)):
+            pause()
+        assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    code, out = sweep.end()
+    assert code == 0, out
+    pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
+
+
+def test_after_kill_9_of_the_driver_the_next_run_goes_on(
+    spec: Path, start: Start, undisturbed: pd.DataFrame, chance: random.Random
+) -> None:
+    sweep = start(spec)
+    sweep.until_cells(chance.randint(2, 4))
+    # A Ray of our own is for this machine alone: 127.0.0.1, also as IPv6 writes it.
+    assert sweep.listens_on() <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    family = sweep.family()
+    sweep.process.kill()
+    sweep.process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in sweep.finished()}
+    assert kept
+    ended = run(sweep.folder, spec)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
+    # The last of Ray's processes notice after about a minute that they are alone.
+    for _ in range(1500):
+        if not (alive := [pid for pid in family if _alive(pid)]):
+            break
+        pause()
+    assert not alive, [family[pid] for pid in alive]
+
+
+def test_a_stopped_worker_is_ended_and_its_cell_gets_a_row(
+    spec: Path, start: Start, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    limited = tmp_path / "limited.yaml"
+    limited.write_text(spec.read_text() + "timeout_s: 30\n")
+    sweep = start(limited)
+    sweep.until_cells(2)
+    os.kill(sweep.workers()[0], signal.SIGSTOP)
+    code, out = sweep.end()
+    assert code == 1, out
+    frame = table(sweep.folder)
+    late = frame[frame["status"] != "ok"]
+    assert list(late["status"]) == ["timeout"]
+    assert "30" in late["error"].iloc[0]
+    ended = run(sweep.folder, limited, "--retry", "timeout")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two raylets on one machine need Linux")
+def test_a_killed_node_costs_only_the_cells_in_flight(
+    spec: Path, start: Start, undisturbed: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, connect=False, head_node_args={"num_cpus": 1})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        sweep = start(spec, RAY_ADDRESS=cluster.address)
+        sweep.until_cells(3)
+        cluster.remove_node(second, allow_graceful=False)
+        code, out = sweep.end()
+    finally:
+        cluster.shutdown()
+    assert code == 0, out
+    pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
+
+
+def test_two_drivers_on_one_folder_run_no_cell_twice(
+    spec: Path, start: Start, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    first, second = start(spec), start(spec)
+    ends = [first.end(), second.end()]
+    assert [code for code, _ in ends] == [0, 0], ends
+    lines = [line for _, out in ends for line in out.splitlines() if "/" in line[:8]]
+    assert len(lines) == len(undisturbed) + 2  # the baseline and its statistics
+    pd.testing.assert_frame_equal(table(tmp_path / "runs"), undisturbed)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -1,0 +1,141 @@
+"""What cells share is stored whole under its key, on a disk and in an object store."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from object_store import ObjectStore
+
+from prune_core.evaluation import Score
+from prune_core.network import Architecture, SimpleNet
+from prune_core.preprocessing import Preprocessing
+from prune_core.training import Epoch
+from results import StoreError
+from results.places import folder_of
+from sweep.artifacts import Artifacts, DamagedArtifactWarning, TrainedBaseline
+
+KEY = "0" * 16
+
+
+@pytest.fixture(params=["disk", "s3"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    """No artifacts yet, on each kind of place."""
+    if request.param == "disk":
+        return Artifacts(tmp_path / "artifacts")
+    return Artifacts(request.getfixturevalue("object_store").new_prefix())
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedBaseline:
+    """A network that was not really trained."""
+    net = SimpleNet(Architecture((4, 5), (3, 3), (False, True), classes=3)).eval()
+    score = Score(0.5, 0.75, 1.25)
+    history = (Epoch(1, 2.0, 0.25), Epoch(2, 1.0, 0.5))
+    return TrainedBaseline(net, Preprocessing((1, 2, 3), (4, 5, 6)), score, score, history, 1.5)
+
+
+@pytest.fixture
+def spoil() -> Callable[[Artifacts, str, str], None]:
+    """Flips the last bit of a stored file."""
+
+    def flip(artifacts: Artifacts, kind: str, name: str) -> None:
+        folder, _, file = f"{kind}/{name}".rpartition("/")
+        inside = folder_of(artifacts.folder) / folder
+        content = bytearray(inside.read(file))
+        content[-1] ^= 1
+        inside.write(file, bytes(content))
+
+    return flip
+
+
+def test_a_baseline_comes_back(artifacts: Artifacts, trained: TrainedBaseline) -> None:
+    assert artifacts.baseline(KEY) is None
+    assert not artifacts.has_baseline(KEY)
+    artifacts.put_baseline(KEY, trained)
+    assert artifacts.has_baseline(KEY)
+    found = artifacts.baseline(KEY)
+    assert found is not None
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(found.net(images), trained.net(images))
+    assert (found.preprocessing, found.test) == (trained.preprocessing, trained.test)
+    assert (found.history, found.seconds) == (trained.history, trained.seconds)
+
+
+def test_a_damaged_baseline_makes_room_for_another(
+    artifacts: Artifacts, trained: TrainedBaseline, spoil: Callable[..., None]
+) -> None:
+    artifacts.put_baseline(KEY, trained)
+    spoil(artifacts, f"baselines/{KEY}", "network.safetensors")
+    with pytest.warns(DamagedArtifactWarning, match=KEY):
+        assert artifacts.baseline(KEY) is None
+    assert not artifacts.has_baseline(KEY)
+    artifacts.put_baseline(KEY, trained)
+    assert artifacts.baseline(KEY) is not None
+
+
+def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
+    artifacts: Artifacts, spoil: Callable[..., None]
+) -> None:
+    answers = [{"mean": torch.rand(3)}, {"mean": torch.rand(2), "joint": torch.ones(2, 2)}]
+    assert artifacts.statistic(KEY, "sum") is None
+    artifacts.put_statistic(KEY, "sum", answers)
+    assert artifacts.has_statistic(KEY)
+    found = artifacts.statistic(KEY, "sum")
+    assert found is not None
+    assert [sorted(layer) for layer in found] == [["mean"], ["joint", "mean"]]
+    assert torch.equal(found[1]["joint"], answers[1]["joint"])
+    for of, damage in (("another", False), ("sum", True)):
+        artifacts.put_statistic(KEY, "sum", answers)
+        if damage:
+            spoil(artifacts, "statistics", f"{KEY}.safetensors")
+        with pytest.warns(DamagedArtifactWarning, match=KEY):
+            assert artifacts.statistic(KEY, of) is None
+        assert not artifacts.has_statistic(KEY)
+
+
+def test_files_of_any_kind_can_be_kept_and_replaced(artifacts: Artifacts) -> None:
+    for text in ("first", "second"):
+        artifacts.remove_files("networks", KEY, "last")
+        assert not artifacts.has_files("networks", KEY, "last")
+        with artifacts.files("networks", KEY, "last") as folder:
+            assert folder is None
+
+        def fill(to: Path, text: str = text) -> None:
+            for name in ("first", "last"):
+                (to / name).write_text(text)
+
+        artifacts.put_files("networks", KEY, "last", fill)
+        assert artifacts.has_files("networks", KEY, "last")
+        with artifacts.files("networks", KEY, "last") as folder:
+            assert folder is not None
+            assert [(folder / name).read_text() for name in ("first", "last")] == [text, text]
+
+
+def test_an_upload_that_was_broken_off_is_absent_and_is_completed_by_the_next(
+    object_store: ObjectStore, trained: TrainedBaseline
+) -> None:
+    artifacts = Artifacts(object_store.new_prefix())
+
+    def refuse_the_last(request: object) -> str | None:
+        return "500" if str(request).count("baseline.json") else None
+
+    with object_store.refusing(refuse_the_last), pytest.raises(StoreError, match=KEY):
+        artifacts.put_baseline(KEY, trained)
+    assert not artifacts.has_baseline(KEY)
+    assert artifacts.baseline(KEY) is None
+    artifacts.put_baseline(KEY, trained)
+    assert artifacts.baseline(KEY) is not None
+
+
+def test_a_store_that_does_not_answer_is_no_damage(
+    object_store: ObjectStore, trained: TrainedBaseline
+) -> None:
+    artifacts = Artifacts(object_store.new_prefix())
+    artifacts.put_baseline(KEY, trained)
+    with (
+        object_store.refusing(lambda request: "503" if request.method == "GET" else None),
+        pytest.raises(StoreError, match="cannot be reached"),
+    ):
+        artifacts.baseline(KEY)
+    assert artifacts.baseline(KEY) is not None

@@ -1,0 +1,76 @@
+"""What a person sees at the end of a sweep."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from results import Store
+from sweep.plan import Plan, plan
+from sweep.rows import Row, identity_row
+from sweep.run import conclude
+
+RATIOS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
+
+
+@pytest.fixture
+def planned(spec) -> Plan:
+    """Two metrics, both scopes, nine ratios."""
+    return plan(spec({"ratios": RATIOS, "metrics": ["random", "weighted_mutual_information"]}))
+
+
+@pytest.fixture
+def concluded(planned: Plan, store: Store) -> Callable[[Callable[[int], Row]], tuple[bool, str]]:
+    """Concludes with a row for each cell, `figures` giving what it is but its identity."""
+
+    def conclusion(figures: Callable[[int], Row]) -> tuple[bool, str]:
+        for at, cell in enumerate(planned.cells):
+            if row := figures(at):
+                store.write(identity_row(cell, "small") | row)
+        on = Console(file=io.StringIO(), width=80)
+        complete = conclude(on, planned, store)
+        assert isinstance(on.file, io.StringIO)
+        return complete, on.file.getvalue()
+
+    return conclusion
+
+
+def ok(at: int) -> Row:
+    accuracy = {"finetuned_test_top1": 0.5 + at / 1000, "baseline_test_top1": 0.98765}
+    return {"status": "ok", "collapsed": at == 1, **accuracy}
+
+
+def test_every_figure_is_shown_whole_however_narrow_the_console(concluded, store):
+    complete, text = concluded(ok)
+    assert complete
+    assert "unpruned 98.77" in text
+    assert "…" not in text
+    rows = {tuple(line.split()[:3]): line.split()[3:] for line in text.splitlines()}
+    assert rows["budget", "normalisation", "metric"] == [f"{ratio:g}" for ratio in RATIOS]
+    first = ["50.00", "50.10*", *(f"{50 + at / 10:.2f}" for at in range(2, 9))]
+    assert rows["uniform_parameters", "none", "random"] == first
+    last = [f"{50 + at / 10:.2f}" for at in range(27, 36)]
+    assert rows["global", "none", "weighted_mutual_information"] == last
+    assert text.endswith(f"\n36 of 36 cells ok; pandas: results.load({str(store.folder)!r})\n")
+
+
+def test_cells_that_failed_are_told_with_an_example(concluded):
+    failed = {"status": "failed", "error": "ValueError: [red]"}
+    complete, text = concluded(lambda at: failed if at in (3, 4) else ok(at))
+    assert not complete
+    assert "2 cells failed, such as:" in text
+    assert "random local 0.45: ValueError: [red]" in text
+    assert "34 of 36 cells ok; pandas" in text
+
+
+def test_cells_that_are_absent_are_told(concluded):
+    complete, text = concluded(lambda at: ok(at) if at else {})
+    assert not complete
+    assert "35 of 36 cells ok, 1 not run; pandas" in text
+
+
+def test_no_cells_at_all_are_told(concluded):
+    complete, text = concluded(lambda at: {})
+    assert not complete
+    assert "0 of 36 cells ok, 36 not run" in text

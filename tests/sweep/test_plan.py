@@ -1,0 +1,201 @@
+"""A spec becomes its cells: how many, which, in what order, and what they share."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweep.errors import SpecError
+from sweep.plan import plan
+from sweep.stages import split_of
+
+AXES = {
+    "seeds": [0, 3],
+    "metrics": ["random", "output_l1", "entropy_gaussian"],
+    "scopes": ["local", "global"],
+    "ratios": [0.6, 0.3],
+}
+
+
+def test_cells_are_the_product_of_the_axes_in_the_order_of_the_spec(spec):
+    cells = plan(spec(AXES)).cells
+    points = [(c.baseline.seed, c.metric, c.budget.scope, c.ratio) for c in cells]
+    assert points == list(product(*AXES.values()))
+    assert len({cell.key for cell in cells}) == len(cells)
+    assert len({cell.baseline.key for cell in cells}) == len(AXES["seeds"])
+
+
+def test_a_plan_is_the_same_every_time(spec):
+    assert plan(spec(AXES)) == plan(spec(AXES))
+
+
+def test_normalisations_multiply_global_cells_alone(spec):
+    cells = plan(spec({"normalisations": ["none", "layer_mean"], "metrics": ["output_l1"]})).cells
+    found = sorted((cell.budget.scope, cell.budget.normalisation) for cell in cells)
+    assert found == sorted(2 * [("local", "none"), ("global", "none"), ("global", "layer_mean")])
+
+
+def test_controls_are_cells_beside_the_grid(spec):
+    controls = {"widths_of": ["output_l1"], "scratch": True, "ratios": [0.6]}
+    cells = plan(spec({"controls": controls})).cells[8:]
+    assert [(cell.metric, cell.budget.label, cell.ratio) for cell in cells] == [
+        ("entropy_gaussian", "widths_of(output_l1)", 0.6),
+        ("scratch", "uniform_parameters", 0.6),
+        ("scratch", "widths_of(output_l1)", 0.6),
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "another"},
+        {"datasets.0.name": "another"},
+        {"resources.cpus": 2},
+        {"ratios": [0.6, 0.3]},
+        {"datasets.0.source": "folder-independent", "datasets.0.name": "x"},
+        {"metrics": ["entropy_gaussian", "output_l1"]},
+        {"min_channels": 1},
+        {"min_channels": {"channels": 1, "fraction": 0}},
+        {"statistics_images": 100_000},
+        {"recipe.flip": False},
+    ],
+    ids=str,
+)
+def test_what_changes_no_number_changes_no_key(changes, spec):
+    changes = {k: "digits" if v == "folder-independent" else v for k, v in changes.items()}
+    assert keys(spec(changes)) == keys(spec())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datasets.0.train_images": 301},
+        {"holdout": 0.2},
+        {"recipe.learning_rate": 0.2},
+        {"finetune.epochs": 2},
+        {"min_channels": 2},
+        {"round_to": 2},
+        {"network.width": 0.25},
+        {"seeds": [1]},
+    ],
+    ids=str,
+)
+def test_what_changes_numbers_changes_every_key(changes, spec):
+    assert not keys(spec(changes)) & keys(spec())
+
+
+def keys(spec) -> set[str]:
+    return {cell.key for cell in plan(spec).cells}
+
+
+def test_a_cut_that_takes_all_images_is_no_cut(spec, absent):
+    whole = plan(spec({"datasets.0.train_images": absent})).cells
+    dataset = whole[0].baseline.dataset
+    total = dataset.train_images + dataset.validation_images
+    assert keys(spec({"datasets.0.train_images": total})) == {cell.key for cell in whole}
+    assert keys(spec({"datasets.0.train_images": total - 1})).isdisjoint(c.key for c in whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "images"),
+    [
+        ({}, None),
+        ({"statistics_images": 50}, 50),
+        ({"statistics_images": 100_000}, None),
+        ({"metrics": ["entropy_gaussian(images=40)"], "statistics_images": 50}, 40),
+        ({"metrics": ["entropy_gaussian(images=100000)"]}, None),
+    ],
+    ids=str,
+)
+def test_statistics_take_no_more_images_than_there_are(changes, images, spec):
+    cell = plan(spec({"metrics": ["entropy_gaussian"], **changes})).cells[0]
+    assert cell.scores[0].statistics.images == (images or cell.baseline.dataset.train_images)
+
+
+def test_the_number_of_images_does_not_count_for_metrics_that_read_none(spec):
+    few, all_images = (
+        keys(spec({"metrics": ["output_l1"], "statistics_images": count})) for count in (50, None)
+    )
+    assert few == all_images
+    assert plan(spec({"metrics": ["output_l1"]})).cells[0].scores[0].images == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datasets": ["digits", {"source": "digits", "name": "again"}]},
+        {"metrics": ["entropy_gaussian", "entropy_gaussian(images=100000)"]},
+    ],
+    ids=str,
+)
+def test_two_names_for_one_cell_are_refused(changes, spec):
+    with pytest.raises(SpecError, match="same cell"):
+        plan(spec(changes))
+
+
+@pytest.mark.parametrize("changes", [{"ratios": [0.5, 0.01]}, {"controls.ratios": [0.01]}], ids=str)
+def test_a_ratio_out_of_reach_names_the_lowest_one(changes, spec):
+    with pytest.raises(
+        SpecError, match=r"digits: ratio 0.01 .*lowest reachable ratio is"
+    ) as caught:
+        plan(spec({"min_channels": 4, "ratios": [0.5], **changes}))
+    lowest = float(str(caught.value).partition("ratio is ")[2].partition(";")[0])
+    assert 0.01 < lowest < 1
+    assert plan(spec({"min_channels": 4, "ratios": [lowest]})).cells
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"datasets.0.train_images": 2_000}, ["digits", "2,000", "1 to"]),
+        ({"datasets.0.train_images": 3}, ["digits", "3", "classes"]),
+        ({"datasets": ["mnist"]}, ["mnist", "svhn", "digits", "parquet:FOLDER"]),
+        ({"datasets": ["digits:."], "datasets.0": {"source": "digits:x", "name": "x"}}, ["digits"]),
+        ({"datasets": ["parquet:nowhere"]}, ["nowhere", "no folder"]),
+        ({"network.width": 0.001}, ["digits"]),
+    ],
+    ids=str,
+)
+def test_data_that_cannot_be_used_are_told(changes, words, spec, tmp_path: Path):
+    with pytest.raises(SpecError) as caught:
+        plan(spec(changes), tmp_path)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_labels_are_distinct(spec):
+    controls = {"widths_of": ["output_l1"], "scratch": True}
+    more = {**AXES, "controls": controls, "normalisations": ["none", "layer_zscore"]}
+    more |= {"local_budgets": ["uniform_parameters", "uniform_channels"]}
+    cells = plan(spec(more)).cells
+    assert len({cell.label for cell in cells}) == len({cell.key for cell in cells}) == len(cells)
+
+
+def test_the_same_images_elsewhere_are_the_same_cells(spec):
+    cell = plan(spec()).cells[0]
+    moved = replace(cell.baseline, dataset=replace(cell.baseline.dataset, data="/elsewhere"))
+    assert replace(cell, baseline=moved).key == cell.key
+
+
+def test_a_relative_folder_is_the_same_one_for_a_worker_that_runs_elsewhere(
+    spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for at, label in product(range(12), ("0", "1")):
+        for part in ("train", "test"):
+            folder = tmp_path / "here" / "images" / part / label
+            folder.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng([at, int(label), len(part)])
+            pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{at}.png")
+    (tmp_path / "elsewhere").mkdir()
+    named = spec({"datasets": ["folder:images"]})
+    monkeypatch.chdir(tmp_path / "here")
+    planned = plan(named)
+    dataset = planned.cells[0].baseline.dataset
+    assert (dataset.source, dataset.data) == ("folder:images", str(tmp_path / "here"))
+    assert [cell.key for cell in plan(named, Path()).cells] == [cell.key for cell in planned.cells]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(split_of(dataset).test) == 24
+    assert plan(spec()).cells[0].baseline.dataset.data is None

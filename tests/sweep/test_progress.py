@@ -1,0 +1,148 @@
+"""What a person sees while a sweep runs, and what `status` reads of it."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sweep.plan import plan
+from sweep.progress import Progress, duration, read_progress
+from sweep.stages import Place
+from sweep.tasks import KINDS, Outcome, Task, missing_tasks
+
+ONE, TWO = dict.fromkeys(KINDS, 1), dict.fromkeys(KINDS, 2)
+
+
+@pytest.fixture
+def tasks(spec, tmp_path: Path) -> list[Task]:
+    """A baseline, its statistics and 8 cells."""
+    return missing_tasks(Place(tmp_path, "small"), plan(spec()).cells)
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=60)
+
+
+def printed(on: Console) -> str:
+    assert isinstance(on.file, io.StringIO)
+    return on.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (89.4, "89 s"),
+        (89.6, "90 s"),
+        (90, "2 min"),
+        (89.4 * 60, "89 min"),
+        (90 * 60, "1 h 30 min"),
+        (119.9 * 60, "2 h 0 min"),
+        (47.9 * 3600, "47 h 54 min"),
+        (48 * 3600, "2 d 0 h"),
+        (100 * 3600, "4 d 4 h"),
+    ],
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_without_a_terminal_every_end_is_a_line(tasks, tmp_path):
+    on = console()
+    with Progress(on, tasks, ONE, tmp_path) as progress:
+        progress.started(tasks[0])
+        progress.ended(tasks[0], Outcome("ok", None, 61.25, 0.98765))
+        progress.ended(tasks[2], Outcome("failed", "ValueError: [bold]two\n lines[/bold]", 1.0))
+    first, second = printed(on).splitlines()
+    assert first == "[ 1/10] ok       digits seed 0 baseline  98.77 %  61.2 s"
+    assert second.startswith("[ 2/10] failed   digits seed 0 output_l1 local 0.3  ")
+    assert "ValueError: [bold]two lines[/bold]" in second
+
+
+def test_the_time_left_comes_from_the_mean_of_each_kind(tasks, tmp_path):
+    with Progress(console(), tasks, TWO, tmp_path) as progress:
+        assert progress.seconds_left() is None
+        for task, seconds in zip(tasks, [100.0, 20.0, 3.0, 5.0], strict=False):
+            progress.ended(task, Outcome("ok", None, seconds))
+        assert progress.seconds_left() == 6 * 4.0 / 2
+        for task in tasks[4:]:
+            progress.ended(task, Outcome("ok", None, 4.0))
+        assert progress.seconds_left() == 0
+
+
+def test_on_a_terminal_the_table_counts_every_task(tasks, tmp_path):
+    on = console(terminal=True)
+    with Progress(on, tasks, ONE, tmp_path) as progress:
+        progress.ended(tasks[0], Outcome("ok", None, 1.0))
+        progress.started(tasks[2])
+        progress.ended(tasks[3], Outcome("failed", "why [red]", 1.0))
+        progress._live.refresh()
+    text = printed(on)
+    assert "failed: digits seed 0 output_l1 local 0.6: why [red]" in text.replace("\n", " ")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["cells", "0", "1", "1", "6"] in rows
+
+
+def test_status_reads_what_runs_and_nothing_when_it_has_ended(tasks, tmp_path):
+    with Progress(console(), tasks, ONE, tmp_path) as progress:
+        found = read_progress(tmp_path)
+        assert found is not None
+        assert (found["running"], found["seconds_left"]) == ([], None)
+        assert progress.running == {}
+    assert read_progress(tmp_path) is None
+
+
+def test_a_run_that_dies_of_an_error_has_ended(tasks, tmp_path):
+    with pytest.raises(KeyboardInterrupt), Progress(console(), tasks, ONE, tmp_path):
+        raise KeyboardInterrupt
+    assert read_progress(tmp_path) is None
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def record(**changes: object) -> dict[str, object]:
+    made = {"active": True, "host": socket.gethostname(), "pid": os.getpid(), "running": ["x"]}
+    return made | {"seconds_left": None} | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "counts"),
+    [
+        (record(), True),
+        (record(active=False), False),
+        (record(pid="of a dead process"), False),
+        (record(pid="of a dead process", host="another machine"), True),
+        # Process 1 is alive, and for anyone but root it is somebody else's.
+        (record(pid=1), True),
+        (record(pid=2**70), False),
+        (record(pid="x"), False),
+        ([], False),
+        ({}, False),
+    ],
+    ids=["ours", "ended", "dead", "dead elsewhere", "another's", "absurd", "text", "list", "empty"],
+)
+def test_whose_progress_counts(content, counts, tmp_path):
+    text = json.dumps(content).replace('"of a dead process"', str(dead_pid()))
+    (tmp_path / "progress.json").write_text(text)
+    assert (read_progress(tmp_path) is not None) == counts
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"active": tru'])
+def test_a_damaged_record_does_not_count(text, tmp_path):
+    (tmp_path / "progress.json").write_text(text)
+    assert read_progress(tmp_path) is None
+
+
+def test_no_record_is_no_progress(tmp_path):
+    assert read_progress(tmp_path) is None

@@ -1,0 +1,42 @@
+"""`prune-sweep report` writes where it says, and says what is wrong."""
+
+from pathlib import Path
+
+import made_up_sweep
+import pytest
+from made_up_sweep import Grid
+
+GRID = Grid(("svhn",), ("output_l1", "random"), (0.5,), (0,))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made_up_sweep.write(tmp_path / "runs", list(made_up_sweep.rows(GRID)))
+
+
+def test_the_page_lies_in_the_folder(folder, invoke):
+    done = invoke("report", folder)
+    assert (done.exit_code, done.output) == (0, f"{folder / 'report.html'}\n")
+    assert (folder / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    # A second report reads the folder with the first one in it.
+    assert invoke("report", folder).exit_code == 0
+
+
+def test_markdown_goes_where_it_is_told(folder, tmp_path, invoke):
+    done = invoke("report", folder, "--format", "md", "--to", tmp_path / "new" / "study.md")
+    assert done.exit_code == 0
+    assert (tmp_path / "new" / "study.md").read_text("utf-8").startswith("# made-up\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["report", "nowhere"], "no results folder nowhere"),
+        (["report"], "Missing argument"),
+        (["report", "nowhere", "--format", "pdf"], "pdf"),
+    ],
+)
+def test_what_is_wrong_is_said(words, said, invoke):
+    done = invoke(*words)
+    assert done.exit_code == 2
+    assert said in done.output

@@ -1,0 +1,89 @@
+"""`prune-sweep status` tells what is done, failed, running and left."""
+
+import io
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from results import Store, StoreError
+from sweep.errors import UserError
+from sweep.status import show
+
+KEYS = [f"{at:016x}" for at in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A results folder of a sweep with five cells: two ok, one diverged, two not run."""
+    store = Store(tmp_path)
+    store.create()
+    (tmp_path / "plan.json").write_text(json.dumps({"name": "s", "cells": dict.fromkeys(KEYS, "")}))
+    for key, status in zip(KEYS, ["ok", "ok", "diverged"], strict=False):
+        store.write({"key": key, "status": status})
+    # A cell of another spec in the same folder is not this sweep's.
+    store.write({"key": "f" * 16, "status": "ok"})
+    return tmp_path
+
+
+def shown(folder: Path) -> tuple[bool, list[list[str]]]:
+    on = Console(file=io.StringIO(), width=100)
+    complete = show(on, folder)
+    assert isinstance(on.file, io.StringIO)
+    return complete, [line.split() for line in on.file.getvalue().splitlines()]
+
+
+def test_cells_are_counted(folder):
+    complete, lines = shown(folder)
+    assert not complete
+    assert ["5", "2", "0", "1", "2", "-"] in lines
+    assert ["1", "diverged"] in lines
+    assert " ".join(lines[-1]).endswith("run the spec again to go on")
+
+
+def test_a_run_under_way_is_told(folder):
+    record = {"active": True, "host": socket.gethostname(), "pid": os.getpid()}
+    record |= {"running": ["digits seed 0 random local 0.5"], "seconds_left": 7_200}
+    (folder / "progress.json").write_text(json.dumps(record))
+    _, lines = shown(folder)
+    assert ["5", "2", "1", "1", "2", "2", "h", "0", "min"] in lines
+    assert "running: digits seed 0 random local 0.5" in [" ".join(line) for line in lines]
+    assert not any("again" in line for line in lines)
+
+
+def test_a_sweep_is_complete_when_every_cell_is_ok(folder):
+    for key in KEYS:
+        Store(folder).write({"key": key, "status": "ok"})
+    complete, lines = shown(folder)
+    assert complete
+    assert ["5", "5", "0", "0", "0", "-"] in lines
+
+
+def test_a_cell_that_is_not_ok_leaves_the_sweep_incomplete(folder):
+    for key in KEYS:
+        Store(folder).write({"key": key, "status": "failed" if key == KEYS[0] else "ok"})
+    complete, lines = shown(folder)
+    assert not complete
+    assert ["1", "failed"] in lines
+
+
+@pytest.mark.parametrize("name", ["absent", "file"])
+def test_what_is_no_folder_is_refused(name, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=name):
+        shown(tmp_path / name)
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no sweep was run"):
+        shown(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": 1}', '{"name": "s", "cells": 3}'])
+def test_a_damaged_plan_is_refused(text, folder):
+    (folder / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=r"plan\.json cannot be read"):
+        shown(folder)

@@ -1,0 +1,72 @@
+"""What Tune is offered, and when."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sweep.conductor import Conductor
+from sweep.progress import Progress
+from sweep.stages import Place
+from sweep.tasks import KINDS, Outcome, Task
+from sweep.tuned import ReadyTasks
+
+
+class Plain(Task):
+    """A task of no work, counted as a statistic."""
+
+    @property
+    def kind(self) -> str:
+        return "statistics"
+
+    @property
+    def urgency(self) -> tuple[int, float]:
+        return 0, 0.0
+
+
+@pytest.fixture
+def searcher(tmp_path: Path) -> ReadyTasks:
+    """Six tasks of which two can run at once; `second` waits for `first`."""
+    needs = {"second": frozenset({"first"})}
+    names = ["first", "second", "third", "fourth", "fifth", "sixth"]
+    tasks = [Plain(name, name, None, needs.get(name, frozenset())) for name in names]  # type: ignore[arg-type]
+    progress = Progress(Console(quiet=True), tasks, dict.fromkeys(KINDS, 2), tmp_path)
+    return ReadyTasks(Conductor(Place(tmp_path, "sweep"), tasks, progress), at_once=2)
+
+
+def offered(searcher: ReadyTasks, trial: str) -> str | None:
+    config = searcher.suggest(trial)
+    return config["task"] if isinstance(config, dict) else config
+
+
+def ended(searcher: ReadyTasks, trial: str) -> None:
+    outcome = asdict(Outcome("ok"))
+    searcher.on_trial_complete(trial, {f"outcome/{name}": x for name, x in outcome.items()})
+
+
+def test_no_more_trials_wait_than_can_run(searcher):
+    assert [offered(searcher, trial) for trial in "abc"] == ["first", "third", None]
+    searcher.begun("a")
+    assert [offered(searcher, trial) for trial in "cd"] == ["fourth", None]
+
+
+def test_a_free_process_gets_a_trial_of_its_own_and_takes_none_that_waits(searcher):
+    assert [offered(searcher, trial) for trial in "ab"] == ["first", "third"]
+    searcher.begun("a")
+    assert [offered(searcher, trial) for trial in "cd"] == ["fourth", None]
+    ended(searcher, "a")
+    # For the free process; the processes of `third` and `fourth` may be starting.
+    assert [offered(searcher, trial) for trial in "de"] == ["second", None]
+    searcher.begun("d")
+    assert offered(searcher, "e") is None
+    ended(searcher, "d")
+    assert [offered(searcher, trial) for trial in "ef"] == ["fifth", None]
+
+
+def test_what_was_lost_is_offered_again_and_no_longer_waits(searcher):
+    assert [offered(searcher, trial) for trial in "ab"] == ["first", "third"]
+    searcher.conductor.retries = 1
+    searcher.conductor.crashed(searcher.lost("a"), "its process was lost")
+    assert searcher.lost("a") is None
+    assert [offered(searcher, trial) for trial in "cd"] == ["first", None]

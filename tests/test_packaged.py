@@ -1,0 +1,70 @@
+"""What is delivered beside the code: packaged specs, the lock, the walls between the rooms."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sweep.reading import packaged, read
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def test_the_specs_of_the_first_run_are_packaged():
+    assert {"digits", "cifar10-small"} <= set(packaged())
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_a_packaged_spec_is_valid_and_has_its_files_name(name):
+    assert read(name).name == name
+
+
+def test_specs_are_part_of_the_distribution(project):
+    patterns = project["tool"]["setuptools"]["package-data"]["sweep"]
+    files = {path.name for pattern in patterns for path in (REPOSITORY / "sweep").glob(pattern)}
+    assert files == {f"{name}.yaml" for name in packaged()}
+
+
+def test_the_demo_has_enough_cells():
+    spec = read("digits")
+    assert [dataset.source for dataset in spec.datasets] == ["digits"]
+    axes = (spec.datasets, spec.seeds, spec.metrics, spec.scopes, spec.ratios)
+    cells = 1
+    for axis in axes:
+        cells *= len(axis)
+    assert cells >= 30
+
+
+def test_the_lock_pins_every_dependency_and_names_no_index(project):
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--index" not in lock
+    pinned = set(re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==\S+", lock, re.MULTILINE))
+    extras = project["project"]["optional-dependencies"]
+    needed = [*project["project"]["dependencies"], *(name for e in extras.values() for name in e)]
+    names = {re.match(r"[A-Za-z0-9_.-]+", requirement)[0] for requirement in needed}
+    # An extra may name the project itself, with its other extras.
+    assert names - pinned - {project["project"]["name"]} == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "never"),
+    [
+        ("prune_core", {"ray", "pandas", "sweep", "results", "cluster"}),
+        ("results", {"torch", "torchvision", "ray", "prune_core", "sweep", "cluster"}),
+        ("sweep", {"cluster"}),
+    ],
+)
+def test_a_wall_stands_around_each_room(source, never, project):
+    walls = [
+        set(contract["forbidden_modules"])
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if source in contract["source_modules"] and contract["type"] == "forbidden"
+    ]
+    assert never <= set().union(*walls)
