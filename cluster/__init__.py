@@ -1,0 +1,1 @@
+"""Submission to clusters, and the files that start them."""

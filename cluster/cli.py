@@ -1,0 +1,149 @@
+"""The command line, with what a cluster needs beside: `submit` and `cluster-files`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+from cluster.bundle import bundle
+from cluster.errors import SubmissionError
+from cluster.jobs import Jobs
+from sweep.cli import EXIT_INTERRUPTED, app, guarded
+from sweep.terminal import Terminal
+
+__all__ = ["app"]
+
+SpecArgument = Annotated[
+    str | None, typer.Argument(help="A YAML file, or a packaged spec.", show_default=False)
+]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="Where the cluster's dashboard listens, such as http://head:8265.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Results folder as every node of the cluster sees it: an absolute path, or a URI.",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the images lie on every node of the cluster: an absolute path.",
+        show_default=False,
+    ),
+]
+RetryOption = Annotated[
+    str | None,
+    typer.Option(help="Run cells of these statuses again, such as failed.", show_default=False),
+]
+PythonOption = Annotated[str, typer.Option(help="The Python of the cluster's Ray.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Follow the sweep until it ends.")
+]
+FollowOption = Annotated[
+    str | None, typer.Option(metavar="JOB", help="Follow a job again.", show_default=False)
+]
+StatusOption = Annotated[
+    str | None,
+    typer.Option(metavar="JOB", help="Show how a job stands.", show_default=False),
+]
+StopOption = Annotated[
+    str | None, typer.Option(metavar="JOB", help="Stop a job.", show_default=False)
+]
+
+
+@app.command()
+@guarded
+def submit(
+    spec: SpecArgument = None,
+    address: AddressOption = "",
+    out: OutOption = None,
+    data: DataOption = None,
+    retry: RetryOption = None,
+    python: PythonOption = "python",
+    wait: WaitOption = True,
+    follow: FollowOption = None,
+    status: StatusOption = None,
+    stop: StopOption = None,
+) -> bool:
+    """Run a spec on a Ray cluster and follow it. Ctrl-C ends the following, not the sweep."""
+    given = {"SPEC": spec, "--follow JOB": follow, "--status JOB": status, "--stop JOB": stop}
+    if sum(value is not None for value in given.values()) != 1:
+        raise SubmissionError(f"name one of {', '.join(given)}")
+    if not address:
+        raise SubmissionError(
+            "name the cluster's dashboard, such as --address http://head:8265, or set "
+            "RAY_API_SERVER_ADDRESS"
+        )
+    console = Terminal(file=sys.stdout)
+    if spec is not None:
+        options = {"--out": _seen_there("--out", out), "--retry": retry}
+        if data is not None:
+            options["--data"] = _seen_there("--data", data)
+        with tempfile.TemporaryDirectory(prefix="prune-sweep-") as folder:
+            packed = bundle(spec, Path(folder))
+            jobs = Jobs(address)
+            follow = jobs.submit(packed, options, python)
+        code = f"the code of commit {packed.revision}" if packed.revision else "this code"
+        console.print(f"job {follow}: {packed.name} and {code}, {packed.size / 1000:.0f} kB")
+        if not wait:
+            console.print(_coming_back(follow, address))
+            return True
+    else:
+        jobs = Jobs(address)
+    if stop is not None:
+        jobs.stop(stop, console)
+        return True
+    if status is not None:
+        raise typer.Exit(jobs.status(status, console))
+    assert follow is not None
+    try:
+        raise typer.Exit(jobs.follow(follow, console))
+    except KeyboardInterrupt:
+        console.print(f"no longer followed, but running on. {_coming_back(follow, address)}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@app.command(name="cluster-files")
+@guarded
+def cluster_files(
+    folder: Annotated[Path, typer.Argument(help="Where to put them; made if it is not there.")],
+) -> bool:
+    """Copy the files that start a cluster: own servers, AWS, Google Cloud, Kubernetes, Slurm."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in sorted((resources.files("cluster") / "files").iterdir(), key=lambda e: e.name):
+        target = folder / entry.name
+        # A file that a person has filled in is worth more than an empty one.
+        with target.open("xb") as file:
+            file.write(entry.read_bytes())
+        Terminal(file=sys.stdout).print(str(target))
+    return True
+
+
+def _coming_back(job: str, address: str) -> str:
+    there = f"--address {address}"
+    return (
+        f"To follow it: prune-sweep submit --follow {job} {there}; "
+        f"to end it: prune-sweep submit --stop {job} {there}"
+    )
+
+
+def _seen_there(option: str, place: str | None) -> str:
+    """A place that means the same on every machine."""
+    if place is None or not ("://" in place or PurePosixPath(place).is_absolute()):
+        raise SubmissionError(
+            f"{option} {place or 'is missing'}: name an absolute path that every node of the "
+            "cluster has, such as /shared/runs/study, or a URI such as s3://bucket/study"
+        )
+    return place

@@ -1,0 +1,188 @@
+"""Nodes of a cluster lose their power, their minds and their links while a sweep runs on them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from faults.disturbance import pause, table
+from faults.machines import Machine, Network, Unavailable
+
+import results
+
+# Ray takes about a minute to give up a node that does not answer.
+CUT_SECONDS = 90
+METRICS = "output_l1, input_l1, bn_scale, random"
+# The first ones that run, so those that are under way when the nodes are lost.
+FIRST = "0.9, 0.85, 0.8"
+RATIOS = f"{FIRST}, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35"
+Ended = Callable[..., tuple[int, str, str]]
+
+
+class RayCluster:
+    """A head without processors for trials, and nodes with one each."""
+
+    def __init__(self, network: Network, environment: dict[str, str]) -> None:
+        self.network, self._environment = network, environment
+        self.ray = Path(environment["PATH"].partition(":")[0]) / "ray"
+        self.head = network.machine("head")
+        self._start(self.head, "--head", "--num-cpus=0", "--dashboard-host=0.0.0.0")
+        self.address = f"http://{self.head.address}:8265"
+
+    def join(self, name: str, before: tuple[str, ...] = ("true",)) -> Machine:
+        """Turns a machine on, runs a command on it, and lets it join."""
+        machine = self.network.machine(name)
+        machine.run(*before)
+        self._start(machine, f"--address={self.head.address}:6379", "--num-cpus=1")
+        return machine
+
+    def leave(self, machine: Machine) -> None:
+        """Takes a node out of the cluster, and turns its machine off."""
+        machine.run(self.ray, "stop", **self._environment)
+        machine.off()
+
+    def _start(self, machine: Machine, *words: str) -> None:
+        memory = "--object-store-memory=100000000"
+        machine.run(self.ray, "start", *words, memory, **self._environment)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    try:
+        with Network() as network:
+            yield network
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def cluster(network: Network, environment: dict[str, str]) -> RayCluster:
+    return RayCluster(network, environment)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all machines see."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def steady(cluster: RayCluster) -> Machine:
+    """A node to which nothing happens."""
+    return cluster.join("steady")
+
+
+def test_a_node_without_the_folder_is_named_before_the_first_trial(
+    cluster: RayCluster,
+    steady: Machine,
+    shared: Path,
+    write_spec: Callable[..., Path],
+    ended: Ended,
+) -> None:
+    bare = cluster.join("bare", ("mount", "-t", "tmpfs", "tmpfs", str(shared.parent)))
+    out = shared / "early"
+    code, said, _ = ended("submit", write_spec("early"), "--address", cluster.address, "--out", out)
+    cluster.leave(bare)
+    assert code == 2, said
+    assert f"node {bare.address} " in said
+    assert steady.address not in said
+    assert str(out) in said
+    assert not list((out / "cells").glob("*.parquet"))
+
+
+def test_lost_nodes_cost_nothing_but_time(
+    cluster: RayCluster,
+    steady: Machine,
+    shared: Path,
+    write_spec: Callable[..., Path],
+    command: Callable,
+    ended: Ended,
+) -> None:
+    killed, frozen, cut = (cluster.join(name) for name in ("killed", "frozen", "cut"))
+    out = shared / "runs"
+    spec = write_spec("machines", METRICS, RATIOS, epochs=4)
+    sweep = command("submit", spec, "--address", cluster.address, "--out", out)
+    everybody = {"steady", "killed", "frozen", "cut"}
+    while _hosts(out) != everybody:
+        assert sweep.poll() is None, sweep.communicate()
+        pause()
+
+    killed.run("pkill", "-KILL", "raylet")
+    frozen.freeze()
+    cut.cut()
+    until = time.monotonic() + CUT_SECONDS
+    # Meanwhile, on another processor, what should come out.
+    alone = write_spec("machines", METRICS, FIRST, epochs=4)
+    local = ended("run", alone, "--out", shared / "alone", "--executor", "serial")
+    assert local[0] == 0, local
+    # On a fast machine little is left before; the nodes come back while the sweep still runs.
+    while time.monotonic() < until and len(list((out / "cells").glob("*.parquet"))) < 90:
+        assert sweep.poll() is None, sweep.communicate()
+        pause()
+    cut.mend()
+    frozen.thaw()
+
+    said, errors = sweep.communicate(timeout=500)
+    assert sweep.returncode == 0, said + errors
+    assert "96 of 96 cells ok" in said
+    assert "its process was lost; it is tried again" in said
+    rows, expected = table(out), table(shared / "alone")
+    pd.testing.assert_frame_equal(
+        rows[rows["key"].isin(expected["key"])].reset_index(drop=True), expected
+    )
+    assert len(rows) == rows["key"].nunique() == 96
+
+
+def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
+    network: Network, shared: Path, write_spec: Callable[..., Path], environment: dict[str, str]
+) -> None:
+    nodes = [network.machine(name) for name in ("first", "second")]
+    tools = shared / "slurm"
+    tools.mkdir()
+    # Slurm's own part: one process on each node of the job, with the same environment.
+    starts = "\n".join(f'{shlex.join(node.command())} "$@" & pids="$pids $!"' for node in nodes)
+    _write_command(
+        tools / "srun",
+        f"shift\n{starts}\ncode=0\nfor pid in $pids; do wait $pid || code=$?; done\nexit $code",
+    )
+    names = " ".join(node.address for node in nodes)
+    _write_command(tools / "scontrol", f"printf '%s\\n' {names}")
+    out = shared / "by-slurm"
+    job = {
+        "PATH": f"{tools}:{environment['PATH']}",
+        "VENV": str(Path(sys.prefix)),
+        "SPEC": str(write_spec("slurm", ratios="0.3, 0.4, 0.5, 0.6")),
+        "OUT": str(out),
+        "DATA": str(shared),
+        "SLURM_JOB_NODELIST": "made-up",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    own = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+    script = files("cluster") / "files" / "slurm.sbatch"
+    ended = subprocess.run(
+        ["bash", str(script)], env=own | job, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "8 of 8 cells ok" in ended.stdout
+    assert "On worker node. Connecting to Ray cluster" in ended.stdout
+    assert _hosts(out) <= {"first", "second"}
+
+
+def _write_command(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def _hosts(folder: Path) -> set[str]:
+    """Where the cells that are done ran."""
+    if not (folder / "format.json").exists():
+        return set()
+    return set(results.load(folder)["host"])

@@ -1,0 +1,266 @@
+"""A spec is submitted to a real Ray with a token, followed, left, found again and stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from faults.connection import Breaking
+from faults.disturbance import pause, table
+
+import results
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHANGED = "cells, {done} done before"
+Ended = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def head(environment: dict[str, str]) -> Iterator[str]:
+    """The dashboard's address of a Ray of one node with one processor."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("without /proc the processes of a Ray cannot be told from those of another")
+    marker, port = f"TEST_HEAD={os.getpid()}", _free_port()
+    # Sockets lie below, and their paths may have 107 characters.
+    folder = tempfile.mkdtemp(prefix="psw-", dir="/tmp")
+    start = [Path(environment["PATH"].partition(":")[0]) / "ray", "start", "--head", "--num-cpus=1"]
+    start += ["--node-ip-address=127.0.0.1", "--port=0", f"--dashboard-port={port}"]
+    start += [f"--ray-client-server-port={_free_port()}", f"--temp-dir={folder}"]
+    start += ["--object-store-memory=100000000"]
+    name, _, value = marker.partition("=")
+    try:
+        begun = subprocess.run(
+            start, env=environment | {name: value}, capture_output=True, text=True, cwd=folder
+        )
+        assert begun.returncode == 0, begun.stdout + begun.stderr
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _end_all(marker)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Another checkout of the code, which speaks differently, and its commit."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for package in ("prune_core", "results", "sweep", "cluster"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / package, folder / package, ignore=ignored)
+    changed = folder / "sweep" / "run.py"
+    assert CHANGED in changed.read_text()
+    changed.write_text(changed.read_text().replace(CHANGED, "cells, {done} seen elsewhere"))
+    git = ["git", "-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "A change"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return folder, head.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def spec(write_spec: Callable[..., Path]) -> Path:
+    return write_spec("submitted")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first sweep's results lie."""
+    return tmp_path_factory.mktemp("results") / "runs"
+
+
+@pytest.fixture(scope="module")
+def first(
+    head: str, checkout: tuple[Path, str], spec: Path, folder: Path, ended: Ended
+) -> tuple[int, str, str]:
+    """A sweep that was submitted from the other checkout, and followed to its end.
+
+    The connection breaks once, in the middle of the log.
+    """
+    # A Ray of the person's own, which is not there, must not be asked.
+    elsewhere = {"RAY_ADDRESS": "127.0.0.1:9", "PYTHONPATH": str(checkout[0])}
+    port = int(head.rpartition(":")[2])
+    with Breaking(port, b"/logs/tail", after=600) as way:
+        found = ended(
+            *("submit", spec, "--address", f"http://127.0.0.1:{way.port}", "--out", folder),
+            **elsewhere,
+        )
+        assert way.broken == 1
+    return found
+
+
+def test_its_rows_are_those_of_a_local_run(
+    first: tuple[int, str, str], spec: Path, folder: Path, ended: Ended, tmp_path: Path
+) -> None:
+    assert first[0] == 0, first
+    local = ended("run", spec, "--out", tmp_path / "runs", "--executor", "serial")
+    assert local[0] == 0, local
+    pd.testing.assert_frame_equal(table(folder), table(tmp_path / "runs"))
+
+
+def test_its_lines_are_those_of_a_local_run(first: tuple[int, str, str]) -> None:
+    lines = first[1].splitlines()
+    assert re.fullmatch(r"job submitted-[0-9a-f]{8}: submitted and .*, \d+ kB", lines[0])
+    assert lines[1].startswith("submitted: 2 cells, 0 ")
+    assert [line[:12] for line in lines[2:5]] == ["[1/3] ok    ", "[2/3] ok    ", "[3/3] ok    "]
+    assert lines[-1].startswith("2 of 2 cells ok")
+    assert first[2] == ""
+
+
+def test_the_code_that_submits_is_the_code_that_runs(
+    first: tuple[int, str, str], checkout: tuple[Path, str], folder: Path
+) -> None:
+    assert "2 cells, 0 seen elsewhere" in first[1]
+    assert set(results.load(folder)["git_revision"]) == {checkout[1]}
+
+
+def test_cells_that_are_not_ok_are_the_exit_code(
+    first: tuple[int, str, str], head: str, spec: Path, folder: Path, ended: Ended
+) -> None:
+    worse = spec.with_name("diverging.yaml")
+    worse.write_text(spec.read_text().replace("learning_rate: 0.05", "learning_rate: 1e30"))
+    begun = ended("submit", worse, "--address", head, "--out", folder, "--no-wait")
+    assert begun[0] == 0, begun
+    job = _job(begun[1])
+    assert f"--follow {job}" in begun[1]
+    running = ended("submit", "--status", job, "--address", head)
+    assert running[0] == 0, running
+    assert running[1].startswith((f"{job}: pending", f"{job}: running"))
+    followed = ended("submit", "--follow", job, "--address", head)
+    assert followed[0] == 1, followed
+    assert "0 of 2 cells ok" in followed[1]
+    status = ended("submit", "--status", job, "--address", head)
+    assert status[0] == 1
+    assert "0 of 2 cells ok" in status[1]
+
+
+def test_bad_input_that_only_the_cluster_sees_is_the_exit_code(
+    head: str, spec: Path, tmp_path: Path, ended: Ended
+) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(spec.read_text().replace("source: digits", "source: 'parquet:nowhere'"))
+    code, out, _ = ended(
+        *("submit", bad, "--address", head, "--out", tmp_path / "runs", "--data", "/no-images")
+    )
+    assert code == 2, out
+    assert "/no-images/nowhere" in out
+
+
+def test_a_python_that_the_cluster_has_not(
+    head: str, spec: Path, tmp_path: Path, ended: Ended
+) -> None:
+    wrong = ("--out", tmp_path / "runs", "--python", "/no/python")
+    code, _, errors = ended("submit", spec, "--address", head, *wrong)
+    assert code == 2
+    assert "did not begin" in errors
+    assert "--python" in errors
+
+
+def test_a_sweep_whose_process_is_lost(head: str, spec: Path, tmp_path: Path, ended: Ended) -> None:
+    fatal = tmp_path / "python"
+    fatal.write_text("#!/bin/sh\necho begun\nkill -KILL $$\n")
+    fatal.chmod(0o755)
+    code, out, _ = ended(
+        *("submit", spec, "--address", head, "--out", tmp_path / "runs", "--python", fatal)
+    )
+    assert code == 1
+    assert out.splitlines()[1] == "begun"
+    assert "was lost (exit code -9)" in out
+
+
+def test_ctrl_c_leaves_the_sweep_running_and_stop_ends_it(
+    head: str,
+    write_spec: Callable[..., Path],
+    tmp_path: Path,
+    command: Callable[..., subprocess.Popen[str]],
+    ended: Ended,
+) -> None:
+    ratios = ", ".join(f"{number / 100:g}" for number in range(30, 90))
+    path, runs = write_spec("long", ratios=ratios), tmp_path / "runs"
+    following = command("submit", path, "--address", head, "--out", runs)
+    assert following.stdout is not None
+    said = ""
+    while "local" not in (line := following.stdout.readline()):
+        assert line, following.communicate()
+        said += line
+    job = _job(said)
+    os.killpg(following.pid, signal.SIGINT)
+    out, errors = following.communicate()
+    assert following.returncode == 130, errors
+    assert f"--follow {job} --address {head}" in out
+    assert errors == ""
+    assert ended("submit", "--status", job, "--address", head)[0] == 0
+
+    stopped = ended("submit", "--stop", job, "--address", head)
+    assert stopped[0] == 0, stopped
+    assert "finished cells are kept" in stopped[1]
+    # As after Ctrl-C on a local run: the folder is free, and every cell in it is whole and ok.
+    assert not (runs / "lease.json").exists()
+    kept = results.load(runs)
+    assert 1 <= len(kept) < 120
+    assert set(kept["status"]) == {"ok"}
+    code, out, _ = ended("submit", "--follow", job, "--address", head)
+    assert code == 130
+    assert "interrupted; finished cells are kept" in out
+    assert "had ended before" in ended("submit", "--stop", job, "--address", head)[1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RAY_AUTH_TOKEN": "another"}, "Invalid authentication token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "Missing authentication token"),
+        ({"RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": "/no/token"}, "/no/token"),
+    ],
+)
+def test_without_the_token_nothing_is_submitted(
+    head: str, variables: dict[str, str], message: str, ended: Ended
+) -> None:
+    code, out, errors = ended("submit", "--status", "any", "--address", head, **variables)
+    assert code == 2
+    assert out == ""
+    assert message in errors
+    assert "RAY_AUTH_TOKEN_PATH" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_job_that_does_not_exist(head: str, ended: Ended) -> None:
+    code, _, errors = ended("submit", "--follow", "nobody", "--address", head)
+    assert code == 2
+    assert "nobody does not exist" in errors
+
+
+def _job(said: str) -> str:
+    return said.split()[1].rstrip(":")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _end_all(marker: str) -> None:
+    """Ends every process with a variable in its environment."""
+    while found := _marked(marker):
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        pause()
+
+
+def _marked(marker: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"\0{marker}\0".encode() in b"\0" + path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
