@@ -1,0 +1,58 @@
+"""CIFAR-10 in one .npz file, for a machine that has neither pyarrow nor the Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prune_core.images import LabelledImages, Split
+
+# What one file may have on its way to another machine.
+MOST_BYTES = 60 * 1024**2
+CLASSES = 10
+
+
+def write(path: Path, folder: Path, train_images: int, test_images: int) -> None:
+    """Writes the first training and test images of a folder of Parquet files; needs pyarrow.
+
+    Raises
+    ------
+    ValueError
+        If the file came out larger than `MOST_BYTES`.
+    """
+    from prune_core.images import load
+
+    images = load(f"parquet:{folder}")
+    np.savez_compressed(
+        path,
+        train_images=images.train_images[:train_images].numpy(),
+        train_labels=images.train_labels[:train_images].numpy(),
+        test_images=images.test_images[:test_images].numpy(),
+        test_labels=images.test_labels[:test_images].numpy(),
+    )
+    if (size := path.stat().st_size) > MOST_BYTES:
+        path.unlink()
+        raise ValueError(f"{path} would have {size:,} bytes, above {MOST_BYTES:,}: ask for fewer")
+    print(f"{path}: {size / 1024**2:.1f} MiB")
+
+
+def read(path: Path) -> Split:
+    """The images of such a file; none are held out."""
+    with np.load(path) as found:
+        train = LabelledImages(*(torch.from_numpy(found[f"train_{x}"]) for x in FIELDS))
+        test = LabelledImages(*(torch.from_numpy(found[f"test_{x}"]) for x in FIELDS))
+    nothing = LabelledImages(train.images[:0], train.labels[:0])
+    return Split(train, nothing, test, CLASSES, flip_keeps_label=True)
+
+
+FIELDS = ("images", "labels")
+
+
+def made_up(train_images: int, test_images: int) -> Split:
+    """Noise of the same shape, for speeds alone."""
+    from made_up import noise
+
+    train, test = noise(train_images), noise(test_images)
+    return Split(train, train.first(0), test, CLASSES, flip_keeps_label=True)

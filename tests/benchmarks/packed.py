@@ -1,0 +1,138 @@
+"""Trials side by side on one device: how many an hour, by how many processes share it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from queue import Empty
+from typing import Any
+
+import torch
+
+from prune_core.budgets import local
+from prune_core.evaluation import evaluate
+from prune_core.images import LabelledImages
+from prune_core.layer import views
+from prune_core.metrics import Choice
+from prune_core.network import Architecture, SimpleNet
+from prune_core.precision import best_device
+from prune_core.preprocessing import Preprocessing
+from prune_core.surgery import prune
+from prune_core.training import Recipe, recalibrate, train
+
+RATIO = 0.3
+# A process that could not start would leave the others waiting for it.
+MOST_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each process does: so many trials, each of one pruned network."""
+
+    architecture: Architecture
+    images: LabelledImages
+    test: LabelledImages
+    recipe: Recipe
+    trials: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What processes side by side did.
+
+    Attributes
+    ----------
+    processes : how many there were.
+    began, ended : of every trial, in seconds of one clock.
+    """
+
+    processes: int
+    began: tuple[float, ...]
+    ended: tuple[float, ...]
+
+    @property
+    def trials_per_hour(self) -> float:
+        """All trials, from the first beginning to the last end."""
+        return 3600 * len(self.began) / (max(self.ended) - min(self.began))
+
+    @property
+    def trial_seconds(self) -> list[float]:
+        """Of each trial."""
+        return [end - begin for begin, end in zip(self.began, self.ended, strict=True)]
+
+
+def side_by_side(work: Work, processes: int) -> Packing:
+    """Runs the work in several processes at once; they begin together, after a trial to warm up.
+
+    Raises
+    ------
+    RuntimeError
+        If a process fails.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(processes), context.Queue()
+    members = [
+        context.Process(target=_trials, args=(work, barrier, queue)) for _ in range(processes)
+    ]
+    for member in members:
+        member.start()
+    spans: list[tuple[float, float]] = []
+    try:
+        for _ in members:
+            try:
+                found = queue.get(timeout=MOST_SECONDS)
+            except Empty:
+                raise RuntimeError(f"a process said nothing within {MOST_SECONDS} s") from None
+            if isinstance(found, str):
+                raise RuntimeError(f"a trial failed: {found}")
+            spans += found
+    finally:
+        for member in members:
+            member.join(timeout=10)
+            member.kill()
+    began, ended = zip(*spans, strict=True)
+    return Packing(processes, began, ended)
+
+
+def _trials(work: Work, barrier: Barrier, queue: Any) -> None:
+    try:
+        # As a trial that has one processor beside its share of the GPU.
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        device = best_device()
+        net = SimpleNet(work.architecture).to(device)
+        images, test = work.images.to(device), work.test.to(device)
+        scaling = Preprocessing.of(images.images)
+        trial(net, images, test, scaling, work.recipe)
+        barrier.wait(MOST_SECONDS)
+        spans = []
+        for _ in range(work.trials):
+            began = time.monotonic()
+            trial(net, images, test, scaling, work.recipe)
+            spans.append((began, time.monotonic()))
+        queue.put(spans)
+    except BaseException as error:
+        barrier.abort()
+        queue.put(repr(error))
+        raise
+
+
+def trial(
+    net: SimpleNet,
+    images: LabelledImages,
+    test: LabelledImages,
+    scaling: Preprocessing,
+    recipe: Recipe,
+) -> Sequence[float]:
+    """What a cell does with a baseline: score, prune, recalibrate, fine-tune, evaluate each."""
+    scores = Choice.of("input_l1")(views(net))
+    pruned = prune(net, local(scores, net.architecture, RATIO))
+    accuracies = [evaluate(pruned, test, scaling).top1]
+    recalibrate(pruned, images, scaling)
+    accuracies.append(evaluate(pruned, test, scaling).top1)
+    train(pruned, images, scaling, recipe, seed=0, flip_keeps_label=True)
+    accuracies.append(evaluate(pruned, test, scaling).top1)
+    return accuracies

@@ -1,0 +1,115 @@
+"""How long scoring takes beside a plain inference pass over the same images.
+
+python tests/benchmarks/scoring.py [--images 2048] [--variant simplenet_310k] [--quick]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from made_up import CLASSES, SCALING, noise
+from measuring import Load, begin, finish, in_turns, options, section, speed_ratio, table
+
+from prune_core.images import LabelledImages
+from prune_core.layer import views
+from prune_core.metrics import METRICS, Choice
+from prune_core.network import VARIANTS, Architecture, SimpleNet
+from prune_core.precision import full_precision
+from prune_core.statistics import collect
+from prune_core.statistics.collect import BLOCK
+
+COSTLY = ("taylor", "hrank")
+# HRank reads 500 images whatever the size of the data set; here it reads a tenth of that.
+HRANK_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that are computed together, and how many images their statistics are taken from."""
+
+    name: str
+    choices: tuple[Choice, ...]
+    images: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a row per group of metrics, each beside inference on as many images."""
+    parser = options(__doc__)
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
+    # As in a trial, which has one processor.
+    parser.set_defaults(threads=1)
+    given = begin(parser, arguments)
+    count = 128 if given.quick else given.images
+    net = SimpleNet(Architecture.named(given.variant, CLASSES)).eval()
+    repeats = given.repeats or (1 if given.quick else 3)
+    rows = scoring_rows(net, noise(count), groups(count), repeats)
+    columns = ["metrics", "images", "scoring, s", "inference, s", "ratio", "of processor time"]
+    note = (
+        f"Median (lowest to highest) of {repeats} turns; `{given.variant}`, {CLASSES} classes, "
+        "fp32. Metrics that read weights alone are held against inference on all images."
+    )
+    finish("scoring", section(f"{table(columns, rows)}\n\n{note}"), given.quick)
+
+
+def groups(images: int) -> list[Group]:
+    """What a sweep asks for together, and the costly ones by themselves."""
+    choices = {name: Choice.of(name) for name in METRICS}
+    cheap = tuple(choice for name, choice in choices.items() if name not in COSTLY)
+    weights = tuple(choice for choice in cheap if not choice.needs())
+    pixel = (Choice.of("mutual_information", {"estimator": "pixel"}),)
+    return [
+        Group(f"all {len(cheap)} but {' and '.join(COSTLY)}", cheap, images),
+        Group(f"of these the {len(weights)} that read weights alone", weights, images),
+        Group("mutual_information(estimator=pixel)", pixel, images),
+        Group("taylor", (choices["taylor"],), images),
+        Group("hrank", (choices["hrank"],), min(images, HRANK_IMAGES)),
+    ]
+
+
+def scoring_rows(
+    net: SimpleNet, images: LabelledImages, wanted: Sequence[Group], repeats: int
+) -> list[list[str]]:
+    """Seconds of each group and of plain inference, and their ratios."""
+    rows = []
+    for group in wanted:
+        used = images.first(group.images)
+        score, plain = in_turns(
+            Load(lambda used=used, group=group: scores(net, used, group.choices)),
+            Load(lambda used=used: inference(net, used)),
+            repeats=repeats,
+        )
+        rows.append(
+            [
+                group.name,
+                f"{group.images:,}" if any(choice.needs() for choice in group.choices) else "none",
+                score.seconds.text(3),
+                plain.seconds.text(3),
+                speed_ratio(plain, score).text(2),
+                speed_ratio(plain, score, "processor").text(2),
+            ]
+        )
+    return rows
+
+
+def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) -> None:
+    """One pass for all statistics that these metrics need, and their scores of every layer."""
+    requests = {request for choice in choices for request in choice.needs()}
+    layers = views(net, collect(net, images, SCALING, requests) if requests else None)
+    for choice in choices:
+        choice(layers)
+
+
+def inference(net: SimpleNet, images: LabelledImages) -> None:
+    """A plain pass in the same blocks."""
+    device = net.classifier.weight.device
+    net.eval()
+    with torch.inference_mode(), full_precision():
+        for part in images.images.split(BLOCK):
+            net(SCALING(part.to(device)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""How much of its slots' time a sweep spent in cells, from the times in its rows.
+
+python tests/benchmarks/slots.py FOLDER [--slots 2]
+
+Counted from the moment when the first cell could begin, which is after its baseline, to the end
+of the last one. A slot is a trial that could run; without `--slots` there are as many as ever ran
+at once. Baselines and statistics of later seeds have no rows and count as idle, so the figure is
+a lower bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import results
+
+
+def main() -> None:
+    """Prints the share, and the longest time that a slot was without a cell."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("folder")
+    options.add_argument("--slots", type=int)
+    chosen = options.parse_args()
+    rows = results.load(chosen.folder).dropna(subset=["started_at"])
+    spans = sorted(zip(rows["started_at"], rows["finished_at"], strict=True))
+    begins = [(began, 1) for began, _ in spans]
+    ends = [(ended, -1) for _, ended in spans]
+    running = most = 0
+    for _, change in sorted([*begins, *ends]):
+        running += change
+        most = max(most, running)
+    slots = chosen.slots or most
+    first, last = spans[0][0], max(ended for _, ended in spans)
+    busy = sum((ended - began).total_seconds() for began, ended in spans)
+    wall = (last - first).total_seconds()
+    # The slots as they were used: each cell goes to the one that has been free for longest.
+    free = [first] * slots
+    waits = []
+    for began, ended in spans:
+        slot = free.index(min(free))
+        waits.append((began - free[slot]).total_seconds())
+        free[slot] = ended
+    waits.sort()
+    print(f"{len(spans):,} cells, {slots} slots, {wall:.1f} s")
+    print(f"{100 * busy / (wall * slots):.1f} % of the slots' time was spent in cells")
+    middle = waits[len(waits) // 2]
+    print(f"between two cells of a slot: median {middle:.3f} s, most {waits[-1]:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
