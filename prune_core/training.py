@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from prune_core.augmentation import augment
+from prune_core.augmentation import Crops
 from prune_core.images import LabelledImages
 from prune_core.network import BATCH_NORM_MOMENTUM, SimpleNet
 from prune_core.precision import Precision, autocast, full_precision, resolve
@@ -115,13 +115,14 @@ def train(
             loss_sum = torch.zeros((), dtype=torch.float64, device=device)
             right = torch.zeros((), dtype=torch.int64, device=device)
             order = torch.randperm(len(images), generator=generator).to(device)
+            crops = Crops.draw(steps * batch, generator, recipe.crop_padding, flip, device)
             for step in range(steps):
                 rate = one_cycle(recipe, (epoch * steps + step + 0.5) / (recipe.epochs * steps))
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                chosen = order[step * batch : (step + 1) * batch]
-                pixels, labels = images.images[chosen], images.labels[chosen]
-                pixels = augment(pixels, generator, recipe.crop_padding, flip)
+                part = slice(step * batch, (step + 1) * batch)
+                labels = images.labels[order[part]]
+                pixels = crops[part].of(images.images[order[part]])
                 with autocast(precision, device):
                     logits = net(preprocessing(pixels))
                 logits = logits.float()
@@ -190,4 +191,5 @@ def _optimiser(net: SimpleNet, recipe: Recipe) -> torch.optim.Optimizer:
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
+        fused=True,
     )

@@ -1,12 +1,16 @@
 import pytest
 import torch
 
-from prune_core.augmentation import augment
+from prune_core.augmentation import Crops
 
 
 def pictures(count=6, height=8, width=10):
     generator = torch.Generator().manual_seed(1)
     return torch.randint(1, 256, (count, 3, height, width), generator=generator).to(torch.uint8)
+
+
+def augment(images, generator, padding, flip):
+    return Crops.draw(len(images), generator, padding, flip).of(images)
 
 
 def every_crop(image, padding, flip):
@@ -72,3 +76,10 @@ def test_the_images_are_left_alone():
     assert torch.equal(made, images)
     made.zero_()
     assert torch.equal(images, before)
+
+
+def test_a_batch_of_an_epochs_crops_is_that_batch():
+    images = pictures()
+    crops = Crops.draw(len(images), torch.Generator().manual_seed(0), 4, True)
+    parts = [crops[part].of(images[part]) for part in (slice(0, 2), slice(2, 6))]
+    assert torch.equal(torch.cat(parts), crops.of(images))
