@@ -20,6 +20,7 @@ STUDY = (
     "variant",
     "width",
     "train_images",
+    "test_images",
     "epochs",
     "finetune_epochs",
     "min_channels",

@@ -39,6 +39,7 @@ class Dataset:
     validation_images: int
     test_images: int
     cut: int | None
+    test_cut: int | None
     holdout: float
     flip_keeps_label: bool
 
@@ -46,7 +47,7 @@ class Dataset:
         """What of it changes numbers: the pixels, the cut and the split, not where they lie."""
         return {
             "fingerprint": self.fingerprint,
-            "cut": self.cut,
+            "cut": [self.cut, self.test_cut],
             "holdout": self.holdout,
             "split": SPLIT_VERSION,
         }
@@ -198,7 +199,7 @@ class Cell:
         baseline, budget = self.baseline, self.budget
         dataset, reference = baseline.dataset, self.budget.reference
         return (
-            (dataset.fingerprint, dataset.cut, dataset.holdout, dataset.flip_keeps_label),
+            (canonical(dataset.identity()), dataset.flip_keeps_label),
             (baseline.architecture, baseline.recipe),
             self.score and (self.score.choice, self.score.images),
             (budget.rule, budget.normalisation, budget.floor),

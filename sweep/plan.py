@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
 from prune_core.budgets import BudgetError, check_ratio
-from prune_core.images import Images, ImagesError, load
+from prune_core.images import ImagesError, load
 from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
 from prune_core.network import Architecture, ArchitectureError
@@ -52,8 +52,9 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
 def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset, tuple[str, ...]]:
     try:
         images = load(entry.source, data=data)
-        used = images if entry.train_images is None else images.first(entry.train_images)
-        split = used.split(spec.holdout)
+        cut = _effective_cut(entry.train_images, images.train_labels)
+        test_cut = _effective_cut(entry.test_images, images.test_labels)
+        split = images.cut(cut, test_cut).split(spec.holdout)
     except ImagesError as error:
         raise SpecError(f"dataset {entry.name}: {error}") from error
     dataset = Dataset(
@@ -65,7 +66,8 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         train_images=len(split.train),
         validation_images=len(split.validation),
         test_images=len(split.test),
-        cut=_effective_cut(entry.train_images, images),
+        cut=cut,
+        test_cut=test_cut,
         holdout=spec.holdout,
         flip_keeps_label=split.flip_keeps_label if entry.flip is None else entry.flip,
     )
@@ -90,9 +92,9 @@ def _check_distinct(cells: list[Cell]) -> None:
             )
 
 
-def _effective_cut(wanted: int | None, images: Images) -> int | None:
+def _effective_cut(wanted: int | None, images: Sized) -> int | None:
     """None where the cut takes all images, so that it is the same cell as without one."""
-    return None if wanted == len(images.train_labels) else wanted
+    return None if wanted == len(images) else wanted
 
 
 def _architecture(spec: Spec, dataset: Dataset) -> Architecture:

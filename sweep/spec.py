@@ -59,13 +59,15 @@ class DatasetSpec(_Strict):
     """Images to train on.
 
     `source` is svhn, cifar10, cifar100, digits, parquet:FOLDER or folder:PATH. A plain string
-    in the spec is a source. `name` is what the results call it. `flip` says whether a mirrored
+    in the spec is a source. `name` is what the results call it. `train_images` and `test_images`
+    cut either part to its first images. `flip` says whether a mirrored
     image keeps its label: by default not for digits and svhn, but for everything else.
     """
 
     source: str
     name: Name
     train_images: Annotated[int, Field(ge=2)] | None = None
+    test_images: Annotated[int, Field(ge=1)] | None = None
     flip: bool | None = None
 
     @model_validator(mode="before")

@@ -272,9 +272,7 @@ def _split(dataset: Dataset) -> Split:
             f"dataset {dataset.name} ({dataset.source}) has changed since the sweep was planned: "
             f"fingerprint {images.fingerprint}, planned {dataset.fingerprint}; run the spec again"
         )
-    if dataset.cut is not None:
-        images = images.first(dataset.cut)
-    return images.split(dataset.holdout)
+    return images.cut(dataset.cut, dataset.test_cut).split(dataset.holdout)
 
 
 def _class_names(dataset: Dataset) -> tuple[str, ...] | None:

@@ -59,7 +59,7 @@ class Images:
         wrong, as for house numbers in Parquet, use
         `dataclasses.replace(images, flip_keeps_label=False)`.
     fingerprint
-        16 hex digits of the sha256 of the decoded data, whatever the files were called. `first`
+        16 hex digits of the sha256 of the decoded data, whatever the files were called. `cut`
         keeps it: it identifies the whole data set.
     notes
         What was done to the images that one should hear of once.
@@ -76,30 +76,40 @@ class Images:
     fingerprint: str
     notes: tuple[str, ...] = ()
 
-    def first(self, n: int) -> "Images":
-        """Returns the same with the first `n` training images only; all test images stay.
+    def cut(self, train: int | None = None, test: int | None = None) -> "Images":
+        """Returns the same with the first so many training and test images only; None for all.
 
         Raises
         ------
         ImagesError
-            n < 1, more than there are, or so few that a class has no image left.
+            Fewer than 1, more than there are, or so few that a class has no image left.
         """
-        total = len(self.train_labels)
-        if not 1 <= n <= total:
+        return replace(
+            self,
+            train_images=self.train_images[: self._checked(train, self.train_labels, "training")],
+            train_labels=self.train_labels[:train],
+            test_images=self.test_images[: self._checked(test, self.test_labels, "test")],
+            test_labels=self.test_labels[:test],
+        )
+
+    def _checked(self, n: int | None, labels: Tensor, kind: str) -> int | None:
+        if n is None:
+            return None
+        if not 1 <= n <= len(labels):
             raise ImagesError(
-                f"{self.source}: the first {n:,} training images were asked for; allowed is 1 to "
-                f"{total:,}"
+                f"{self.source}: the first {n:,} {kind} images were asked for; allowed is 1 to "
+                f"{len(labels):,}"
             )
-        labels = self.train_labels[:n]
-        missing = sorted(set(range(self.classes)) - set(labels.unique().tolist()))
+        # A file that is sorted by class, cut, would be another task.
+        there, firsts = np.unique(labels.numpy(), return_index=True)
+        missing = sorted(there[firsts >= n].tolist())
         if missing:
-            _, firsts = np.unique(self.train_labels.numpy(), return_index=True)
             raise ImagesError(
-                f"{self.source}: the first {n:,} training images hold none of "
+                f"{self.source}: the first {n:,} {kind} images hold none of "
                 f"{'class' if len(missing) == 1 else 'classes'} {listed(missing)}; at least "
-                f"{int(firsts.max()) + 1:,} are needed for all {self.classes}"
+                f"{int(firsts.max()) + 1:,} are needed for all {len(there)}"
             )
-        return replace(self, train_images=self.train_images[:n], train_labels=labels)
+        return n
 
     def split(self, holdout: float) -> Split:
         """Holds out a share of the training images, the same whenever and wherever it is called.

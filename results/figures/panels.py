@@ -19,6 +19,7 @@ _SCOPES = ("local", "global", "widths_of")
 _WORDS = {
     "width": "width {:g}",
     "train_images": "{:,} images",
+    "test_images": "{:,} test images",
     "epochs": "{:,} epochs",
     "finetune_epochs": "{:,} epochs of fine-tuning",
     "min_channels": "at least {} channels",

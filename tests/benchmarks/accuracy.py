@@ -71,7 +71,7 @@ def cifar10(folder: Path, train_images: int) -> Split:
     images = load(f"parquet:{folder}")
     # Shares are rounded in each class.
     enough = math.ceil(train_images / (1 - HOLDOUT)) + images.classes
-    split = images.first(min(enough, len(images.train_labels))).split(HOLDOUT)
+    split = images.cut(min(enough, len(images.train_labels))).split(HOLDOUT)
     return replace(split, train=split.train.first(train_images))
 
 

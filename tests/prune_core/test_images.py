@@ -104,28 +104,32 @@ def test_real_photographs_from_parquet(tmp_path: Path) -> None:
         assert images.train_labels[row] == rows["label"][row].as_py()
 
 
-def test_first_cuts_the_training_images_only(digits: Images) -> None:
-    cut = digits.first(200)
-    assert torch.equal(cut.train_images, digits.train_images[:200])
-    assert torch.equal(cut.train_labels, digits.train_labels[:200])
-    assert cut.test_images is digits.test_images
+@pytest.mark.parametrize("train", [None, 200, 1_438])
+@pytest.mark.parametrize("test", [None, 100, 359])
+def test_a_cut_takes_the_first_of_each_part(digits: Images, train: int, test: int) -> None:
+    cut = digits.cut(train, test)
+    assert torch.equal(cut.train_images, digits.train_images[:train])
+    assert torch.equal(cut.train_labels, digits.train_labels[:train])
+    assert torch.equal(cut.test_images, digits.test_images[:test])
+    assert torch.equal(cut.test_labels, digits.test_labels[:test])
     assert cut.fingerprint == digits.fingerprint
-    assert len(digits.first(1438).train_labels) == 1438
 
 
 @pytest.mark.parametrize("n", [0, -1, 1439])
-def test_first_names_what_is_allowed(digits: Images, n: int) -> None:
-    with pytest.raises(ImagesError, match=r"allowed is 1 to 1,438"):
-        digits.first(n)
+def test_a_cut_names_what_is_allowed(digits: Images, n: int) -> None:
+    with pytest.raises(ImagesError, match=r"training images were asked for; allowed is 1 to 1,438"):
+        digits.cut(n)
+    with pytest.raises(ImagesError, match=r"test images were asked for; allowed is 1 to 359"):
+        digits.cut(test=min(n, 360))
 
 
-def test_first_names_the_classes_it_would_lose() -> None:
+def test_a_cut_names_the_classes_it_would_lose() -> None:
     images = images_of([0, 0, 1, 0, 2, 1])
     with pytest.raises(ImagesError, match=r"none of classes 1, 2; at least 5 are needed for all 3"):
-        images.first(2)
+        images.cut(2)
     with pytest.raises(ImagesError, match=r"none of class 2;"):
-        images.first(4)
-    assert len(images.first(5).train_labels) == 5
+        images.cut(4)
+    assert len(images.cut(5).train_labels) == 5
 
 
 @given(

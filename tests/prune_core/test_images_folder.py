@@ -70,7 +70,7 @@ def test_order_is_mixed_and_fixed(tmp_path: Path) -> None:
     assert 15 <= images.train_labels[:50].sum() <= 35
     first = images.train_images[:10, 0, 0, 0].tolist()
     assert first == [53, 33, 94, 2, 42, 32, 43, 95, 41, 88]
-    assert images.first(20).classes == 2
+    assert images.cut(20).classes == 2
 
 
 def test_subfolders_links_and_other_files(folder: Path) -> None:

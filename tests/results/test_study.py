@@ -22,6 +22,7 @@ OTHER = {
     "variant": "simplenet_460k",
     "width": 0.5,
     "train_images": 90,
+    "test_images": 90,
     "epochs": 40,
     "finetune_epochs": 20,
     "min_channels": 4,

@@ -36,7 +36,7 @@ def test_the_best_seed_of_each_family_is_there(kept_sweep):
 
 def test_a_kept_network_gives_the_figures_of_its_row(kept_sweep):
     rows = Store(kept_sweep).read().to_pylist()
-    images = load_images("digits").first(300).split(0.1)
+    images = load_images("digits").cut(300).split(0.1)
     for key in sorted(Networks(kept_sweep).keys()):
         (row,) = (row for row in rows if row["key"] == key)
         stored = load(kept_sweep / "networks" / key)

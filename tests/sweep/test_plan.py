@@ -73,6 +73,7 @@ def test_what_changes_no_number_changes_no_key(changes, spec):
     "changes",
     [
         {"datasets.0.train_images": 301},
+        {"datasets.0.test_images": 300},
         {"holdout": 0.2},
         {"recipe.learning_rate": 0.2},
         {"finetune.epochs": 2},
@@ -152,6 +153,8 @@ def test_a_ratio_out_of_reach_names_the_lowest_one(changes, spec):
     [
         ({"datasets.0.train_images": 2_000}, ["digits", "2,000", "1 to"]),
         ({"datasets.0.train_images": 3}, ["digits", "3", "classes"]),
+        ({"datasets.0.test_images": 360}, ["digits", "360", "1 to"]),
+        ({"datasets.0.test_images": 3}, ["digits", "3", "classes"]),
         ({"datasets": ["mnist"]}, ["mnist", "svhn", "digits", "parquet:FOLDER"]),
         ({"datasets": ["digits:."], "datasets.0": {"source": "digits:x", "name": "x"}}, ["digits"]),
         ({"datasets": ["parquet:nowhere"]}, ["nowhere", "no folder"]),
