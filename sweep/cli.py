@@ -98,6 +98,10 @@ def run(
         str | None,
         typer.Option(help="Run cells of these statuses again, such as failed,diverged."),
     ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this cell alone: a row's key, or its beginning. May be repeated."),
+    ] = None,
 ) -> bool:
     """Run the cells of a spec that have no result yet. Ctrl-C loses no finished cell."""
     from sweep.run import run as run_sweep
@@ -107,7 +111,7 @@ def run(
     folder = out or f"runs/{wanted.name}"
     # Ray's output is led away from standard output while it runs, and ours is not.
     console = Terminal(file=sys.stdout)
-    return run_sweep(wanted, folder, data, executor, _statuses(retry), console)
+    return run_sweep(wanted, folder, data, executor, _statuses(retry), console, cell or ())
 
 
 @app.command()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune_core.budgets import BudgetError, check_ratio
@@ -23,6 +23,25 @@ class Plan:
     name: str
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+
+    def only(self, keys: Iterable[str]) -> Plan:
+        """The plan of those of its cells that keys, or beginnings of keys, name.
+
+        Raises
+        ------
+        SpecError
+            If one names no cell, or several.
+        """
+        chosen: dict[str, Cell] = {}
+        for key in keys:
+            named = [cell for cell in self.cells if key and cell.key.startswith(key)]
+            if len(named) != 1:
+                raise SpecError(
+                    f"--cell {key} names {len(named) or 'none'} of the {len(self.cells)} cells of "
+                    f"{self.name}; give the `key` of a row, or as much of it as one cell has alone"
+                )
+            chosen[named[0].key] = named[0]
+        return replace(self, cells=tuple(chosen.values()))
 
 
 def plan(spec: Spec, data: Path | None = None) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,6 +49,7 @@ def run(
     executor: Executor,
     retry: frozenset[str],
     console: Console,
+    only: Sequence[str] = (),
 ) -> bool:
     """Runs the cells of a spec that have no row, and prints a table of accuracies.
 
@@ -56,10 +57,11 @@ def run(
     ----------
     folder : the results folder, a path or URI.
     retry : statuses of rows that count as missing.
+    only : keys of cells, or their beginnings, to run no others.
 
     Returns
     -------
-    Whether every cell of the spec is there and ok.
+    Whether every cell of the spec, or of `only`, is there and ok.
 
     Raises
     ------
@@ -70,6 +72,7 @@ def run(
     store = Store(folder)
     store.check()
     planned = plan(spec, data)
+    chosen = planned.only(only) if only else planned
     for note in planned.notes:
         console.print(note, markup=False)
     store.create()
@@ -78,17 +81,17 @@ def run(
         _remember(store, planned)
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         there = {row["key"] for row in rows if row["status"] not in retry}
-        missing = [cell for cell in planned.cells if cell.key not in there]
+        missing = [cell for cell in chosen.cells if cell.key not in there]
         follow = _keeping(spec, place, planned, missing, rows)
-        done = len(planned.cells) - len(missing)
+        count = len(chosen.cells)
         _say(
             console,
-            f"{spec.name}: {len(planned.cells)} cells, {done} done before, {len(missing)} to run "
-            f"in {store.folder}",
+            f"{spec.name}: {count} cell{'s' if count > 1 else ''}, {count - len(missing)} done "
+            f"before, {len(missing)} to run in {store.folder}",
         )
         if missing:
             _execute(spec, place, missing, executor, console, lease, follow)
-    return conclude(console, planned, store)
+    return conclude(console, chosen, store)
 
 
 def _say(console: Console, text: str) -> None:

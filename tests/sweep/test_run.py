@@ -143,6 +143,24 @@ def test_a_new_metric_needs_no_new_baseline(copied, run_svhn):
     assert sorted(Path(name).parent.name for name in new) == ["cells", "cells", "scores"]
 
 
+def test_a_cell_alone_gives_its_row_again(finished, run_svhn, tmp_path):
+    key = results.load(finished)["key"].iloc[0]
+    alone = tmp_path / "alone"
+    done = run_svhn(alone, None, "--cell", key[:6])
+    assert done.exit_code == 0, done.output
+    assert "1 cell, 0 done before, 1 to run" in done.stdout
+    assert "1 of 1 cells ok" in done.stdout
+    assert figures(alone) == [row for row in figures(finished) if row["key"] == key]
+
+
+@pytest.mark.parametrize("key", ["0" * 17, "", "x"])
+def test_a_cell_that_is_none_of_the_specs_is_told(key, run_svhn, tmp_path):
+    done = run_svhn(tmp_path / "none", None, "--cell", key)
+    assert done.exit_code == 2, done.output
+    assert f"--cell {key} names none of the 8 cells" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_plan_tells_what_is_done_and_runs_nothing(finished, svhn_spec, svhn_data, invoke):
     path = svhn_spec({"ratios": [0.3, 0.45, 0.6]})
     before = states(finished)
