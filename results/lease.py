@@ -5,7 +5,7 @@ or its machine was lost, loses it to whoever waits. Clocks of different machines
 compared: who waits watches whether the lease still changes.
 
 On a disk the lease is a file that can be created once. In an object store, where two can write
-the same object, each run writes a claim of its own; see `results.claim`.
+the same object, each run writes a claim of its own; see `results.bakery`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from results.claim import Claim, alive, gone, owner
+from results.bakery import Claim, alive, gone, owner
 from results.places import DiskFolder, StoreError, Where, folder_of
 
 __all__ = ["LEASE", "Lease", "LeaseLost", "alive"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prune_core.metrics.registry import METRICS
 from sweep.reading import packaged, read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -16,8 +17,20 @@ def project() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
-def test_the_specs_of_the_first_run_are_packaged():
-    assert {"digits", "cifar10-small"} <= set(packaged())
+def test_the_specs_of_the_first_run_and_of_the_study_are_packaged():
+    study = {"thesis", "cifar10-cpu", "cifar100-cpu", "cifar10-5m-oneshot"}
+    assert {"digits", "cifar10-small"} | study <= set(packaged())
+
+
+def test_the_thesis_has_every_metric_and_the_papers_ratios():
+    spec = read("thesis")
+    # Other tests add metrics of their own.
+    ours = {n for n, m in METRICS.items() if m.function.__module__.startswith("prune_core.")}
+    assert {choice.name for choice in spec.metrics} == ours
+    assert {0.3, 0.4, 0.45, 0.53} <= set(spec.ratios)
+    assert len(spec.ratios) >= 9
+    assert len(spec.seeds) >= 3
+    assert {dataset.name for dataset in spec.datasets} == {"svhn", "cifar10", "cifar100"}
 
 
 @pytest.mark.parametrize("name", packaged())

@@ -16,7 +16,7 @@ from pyarrow import fs
 
 import results
 from results import DamagedFileWarning, SchemaError, Store, StoreError
-from results.claim import owner
+from results.bakery import owner
 from results.lease import Lease
 from results.schema import SCHEMA_VERSION, VERSION_KEY, table
 
