@@ -13,9 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 # Sharing what every machine has to itself; the first process collects ended ones, as init does.
+# A machine knows its own name, and a question for any other is answered at once: there is nobody
+# to ask, and waiting for an answer would take Ray ten seconds at every start.
 _START = """
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
+printf '127.0.0.1 localhost\n{address} {name}\n' > /dev/shm/hosts
+mount --bind /dev/shm/hosts /etc/hosts
+: > /dev/shm/resolv.conf
+mount --bind /dev/shm/resolv.conf /etc/resolv.conf
 mkdir -p /tmp/ray
 mount -t tmpfs tmpfs /tmp/ray
 echo on
@@ -77,7 +83,7 @@ class Machine:
         bound = ["setpriv", "--pdeathsig", "KILL"]
         apart = ["unshare", *_SPACES, "--mount-proc", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
-            [*bound, *apart, "bash", "-ec", _START.format(name=name)],
+            [*bound, *apart, "bash", "-ec", _START.format(name=name, address=self.address)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
