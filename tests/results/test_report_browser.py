@@ -130,25 +130,27 @@ def test_missing_accuracies_come_last_either_way(visit):
 
 def test_the_cells_can_be_filtered_and_turned_over(visit):
     page = visit()
-    found = page.locator("#found")
-    assert found.inner_text() == f"{ROWS} cells"
-    assert page.locator("#page").inner_text() == f"1 to 25 of {ROWS}"
+    # The page filters a moment after a key, so what it shows is waited for.
+    found = playwright.expect(page.locator("#found"))
+    at = playwright.expect(page.locator("#page"))
+    found.to_have_text(f"{ROWS} cells")
+    at.to_have_text(f"1 to 25 of {ROWS}")
     assert page.get_by_role("button", name="Previous").is_disabled()
     page.get_by_role("button", name="Next").click()
-    assert page.locator("#page").inner_text() == f"26 to 50 of {ROWS}"
+    at.to_have_text(f"26 to 50 of {ROWS}")
     page.get_by_role("combobox", name="data set").select_option(label="cifar10")
     page.get_by_role("combobox", name="ratio").select_option(label="0.3")
-    assert found.inner_text() == f"36 of {ROWS} cells"
+    found.to_have_text(f"36 of {ROWS} cells")
     assert set(column(page, "data set")) == {"cifar10"}
     page.get_by_role("searchbox").fill("ENTROPY gaussian")
-    assert found.inner_text() == f"3 of {ROWS} cells"
+    found.to_have_text(f"3 of {ROWS} cells")
     assert set(column(page, "metric")) == {"entropy_gaussian"}
     assert not page.locator("#pager").is_visible()
     page.get_by_role("searchbox").fill("nothing like it")
+    found.to_have_text(f"0 of {ROWS} cells")
     assert column(page, "metric") == []
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.getElementById('found').textContent.endsWith(' cells')")
-    assert found.inner_text() == f"{ROWS} cells"
+    found.to_have_text(f"{ROWS} cells")
 
 
 def test_what_the_data_say_is_text(visit, said):
