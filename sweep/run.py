@@ -83,11 +83,11 @@ def run(
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
         follow = _keeping(spec, place, planned, missing, rows)
-        count = len(chosen.cells)
+        cells = f"{len(chosen.cells)} cell{'s' if len(chosen.cells) > 1 else ''}"
+        done = len(chosen.cells) - len(missing)
         _say(
             console,
-            f"{spec.name}: {count} cell{'s' if count > 1 else ''}, {count - len(missing)} done "
-            f"before, {len(missing)} to run in {store.folder}",
+            f"{spec.name}: {cells}, {done} done before, {len(missing)} to run in {store.folder}",
         )
         if missing:
             _execute(spec, place, missing, executor, console, lease, follow)

@@ -21,7 +21,7 @@ from faults.disturbance import pause, table
 import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHANGED = "cells, {done} done before"
+CHANGED = "{done} done before"
 Ended = Callable[..., tuple[int, str, str]]
 
 
@@ -58,7 +58,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         shutil.copytree(REPOSITORY / package, folder / package, ignore=ignored)
     changed = folder / "sweep" / "run.py"
     assert CHANGED in changed.read_text()
-    changed.write_text(changed.read_text().replace(CHANGED, "cells, {done} seen elsewhere"))
+    changed.write_text(changed.read_text().replace(CHANGED, "{done} seen elsewhere"))
     git = ["git", "-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "A change"]):
         subprocess.run([*git, *words], check=True)
@@ -93,7 +93,7 @@ def first(
             *("submit", spec, "--address", f"http://127.0.0.1:{way.port}", "--out", folder),
             **elsewhere,
         )
-        assert way.broken == 1
+        assert way.broken == 1, found
     return found
 
 
