@@ -7,7 +7,7 @@ import secrets
 import shlex
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -26,7 +26,12 @@ STOP_SECONDS = 60
 SILENCE_SECONDS = 60
 # How long the cluster may be out of reach.
 LOST_SECONDS = 180
+# How long a cluster may need after its dashboard until it takes jobs.
+STARTING_SECONDS = 60
+# How long the log of a job that has ended is asked for, which may have gone with its node.
+LOG_SECONDS = 30
 LAST_LINES = 5
+_STARTING = "No available agent"
 _BEGINNING = "Running entrypoint for job"
 _OWN_CODES = (EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED)
 _NOT_FOUND = (126, 127)
@@ -58,18 +63,28 @@ class Jobs:
         """
         words = [python, "-m", "sweep", "run", bundle.spec]
         words += [word for name, value in options.items() if value for word in (name, value)]
+        job = {
+            # The shell steps aside: signals and the exit code are the sweep's own.
+            "entrypoint": f"exec {shlex.join(words)}",
+            "submission_id": f"{bundle.name}-{secrets.token_hex(4)}",
+            "runtime_env": {
+                "working_dir": str(bundle.folder),
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+            },
+        }
         with reported(f"{self.address} does not take the job"):
-            return str(
-                self._client.submit_job(
-                    # The shell steps aside: signals and the exit code are the sweep's own.
-                    entrypoint=f"exec {shlex.join(words)}",
-                    submission_id=f"{bundle.name}-{secrets.token_hex(4)}",
-                    runtime_env={
-                        "working_dir": str(bundle.folder),
-                        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
-                    },
-                )
-            )
+            return self._submitted(job)
+
+    def _submitted(self, job: dict[str, Any]) -> str:
+        """The id of a job that the cluster took; one that has just started may not take any yet."""
+        until = time.monotonic() + STARTING_SECONDS
+        while True:
+            try:
+                return str(self._client.submit_job(**job))
+            except RuntimeError as error:
+                if _STARTING not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(1)
 
     def follow(self, job: str, console: Console) -> int:
         """Prints what a sweep prints until it ends; returns its exit code."""
@@ -106,24 +121,31 @@ class Jobs:
         from aiohttp import ClientError
 
         ended, reached = False, time.monotonic()
-        while not ended:
+        while True:
             try:
-                ended = self._client.get_job_status(job).is_terminal()
-                reached = time.monotonic()
+                if not ended:
+                    ended = self._client.get_job_status(job).is_terminal()
+                    reached = time.monotonic()
                 log.rewind()
+                if ended:
+                    # A tail that breaks off looks like one that ends; this comes whole or fails.
+                    log.add(self._client.get_job_logs(job))
+                    break
                 tail = self._client.tail_job_logs(job)
                 while text := await asyncio.wait_for(anext(tail, ""), SILENCE_SECONDS):
                     log.add(text)
             except TimeoutError:
                 pass
             except (OSError, RuntimeError, ClientError) as error:
-                if time.monotonic() - reached > LOST_SECONDS:
+                silent = time.monotonic() - reached
+                if ended and silent > LOG_SECONDS:
+                    break
+                if silent > LOST_SECONDS:
                     raise SubmissionError(
                         f"{self.address} has been out of reach for {LOST_SECONDS} s; the sweep "
                         f"goes on where it is ({error})"
                     ) from error
-            if not ended:
-                await asyncio.sleep(1)
+            await asyncio.sleep(1)
         log.end()
 
     def _exit_code(self, details: JobDetails, console: Console) -> int:

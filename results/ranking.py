@@ -14,12 +14,12 @@ import pandas as pd
 from scipy import stats
 
 from results.intervals import LEVEL
-from results.study import BASELINE, POINT, SCRATCH, STUDY, figures, known_metrics
+from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures, known_metrics
 
-SETTING = (*STUDY[5:], *POINT[:-1])
+SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *POINT[:-1])
 """Columns that make rankings of their own: a baseline appears in each of them once."""
 
-_BASELINE = (*STUDY[:5], *BASELINE)
+_BASELINE = (*UNPRUNED_STUDY, *BASELINE)
 _BLOCKS = ("baseline", "dataset")
 _COLUMNS = (
     *SETTING,

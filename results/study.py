@@ -15,18 +15,13 @@ import pandas as pd
 
 from results.schema import SPLITS, STAGES
 
-STUDY = (
-    "dataset",
-    "variant",
-    "width",
-    "train_images",
-    "test_images",
-    "epochs",
-    "finetune_epochs",
-    "min_channels",
-    "min_channels_fraction",
-    "round_to",
-)
+UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images", "epochs")
+"""Columns that tell unpruned networks of one seed apart: images, network, length of training."""
+
+TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs")
+"""The same with the training after pruning."""
+
+STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
 """Columns that tell one study from another: images, network, length of training, floor."""
 
 POINT = ("scope", "budget", "normalisation", "ratio")

@@ -14,6 +14,7 @@ TESTS = Path(__file__).parent
 APART = ("benchmarks", "cluster", "faults")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in two processes, those that start clusters stay in one, beside the rest."""
     for item in items:

@@ -14,7 +14,7 @@ from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
 from results.figures.panels import comparable, even_columns, grid, outer, study_words
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
 from results.pareto import UNPRUNED, Cost, pareto
-from results.study import STUDY
+from results.study import TRAINED_STUDY
 
 # The cost, its unit, and how many of what is stored make one.
 _COSTS: dict[Cost, tuple[str, float]] = {
@@ -23,7 +23,7 @@ _COSTS: dict[Cost, tuple[str, float]] = {
     "latency_1_ms": ("latency at batch 1, ms per image", 1),
     "latency_256_ms": ("latency at batch 256, ms per image", 1),
 }
-_FRONT = [*STUDY[:6]]
+_FRONT = [*TRAINED_STUDY]
 _LINE = 50
 _MACHINE = ["device", "threads"]
 

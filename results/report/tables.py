@@ -16,7 +16,7 @@ from results.intervals import LEVEL
 from results.pareto import UNPRUNED, pareto
 from results.ranking import SETTING, rank_metrics
 from results.report.wording import DASH, between, number, percent, probability, several, signed
-from results.study import STUDY
+from results.study import TRAINED_STUDY
 
 REFERENCE = "output_l1"
 _STAGES = {
@@ -200,7 +200,7 @@ def front(cells: pd.DataFrame) -> Table | None:
     everything = comparable(cells)
     lines = tuple(
         (
-            Entry(", ".join(study_words(row, everything, STUDY[:6]))),
+            Entry(", ".join(study_words(row, everything, TRAINED_STUDY))),
             Entry(str(row["metric"])),
             Entry("" if row["metric"] == UNPRUNED else ", ".join(point_words(row, everything))),
             Entry(f"{row['ratio']:g}"),

@@ -135,6 +135,8 @@ class Machine:
 
 
 def _run(*words: str, env: dict[str, str] | None = None) -> str:
-    return subprocess.run(
-        words, check=True, capture_output=True, text=True, timeout=120, env=env
-    ).stdout
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env)
+    if ended.returncode:
+        said = ended.stdout + ended.stderr
+        raise subprocess.CalledProcessError(ended.returncode, words, said, said)
+    return ended.stdout

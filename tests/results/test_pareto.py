@@ -62,7 +62,7 @@ def test_where_a_seed_failed_everywhere_the_others_compete():
 def test_data_sets_networks_and_trainings_have_fronts_of_their_own_but_floors_do_not():
     rows = cells({"good": [0.9]})
     apart = [{"dataset": "svhn"}, {"variant": "simplenet_460k"}, {"width": 0.5}, {"epochs": 9}]
-    apart += [{"train_images": 90}, {"finetune_epochs": 9}]
+    apart += [{"train_images": 90}, {"test_images": 90}, {"finetune_epochs": 9}]
     for changes in apart:
         rows += cells({"bad": [0.1]}, **changes)
     rows += cells({"floored": [0.2]}, min_channels=4)
