@@ -8,9 +8,8 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/prune-sweep run digits
 
-# In two processes: one is for what starts clusters and kills nodes, and mostly waits.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 lint: .venv/installed
 	$(BIN)/ruff check

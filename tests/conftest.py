@@ -9,19 +9,6 @@ from object_store import CREDENTIALS, ObjectStore, serving
 
 from prune_core.images.cache import CACHE_VARIABLE
 
-TESTS = Path(__file__).parent
-# Clusters, killed nodes and benchmarks: they mostly wait, and would disturb one another.
-APART = ("benchmarks", "cluster", "faults")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in two processes, those that start clusters stay in one, beside the rest."""
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        group = "apart" if file.parts[0] in APART else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session", autouse=True)
 def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

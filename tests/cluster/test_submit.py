@@ -36,6 +36,8 @@ def head(environment: dict[str, str]) -> Iterator[str]:
     start = [Path(environment["PATH"].partition(":")[0]) / "ray", "start", "--head", "--num-cpus=1"]
     start += ["--node-ip-address=127.0.0.1", "--port=0", f"--dashboard-port={port}"]
     start += [f"--ray-client-server-port={_free_port()}", f"--temp-dir={folder}"]
+    # An agent that finds its port taken by another Ray's lives on, but takes no jobs.
+    start += [f"--dashboard-agent-listen-port={_free_port()}"]
     start += ["--object-store-memory=100000000"]
     name, _, value = marker.partition("=")
     try:
