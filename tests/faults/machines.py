@@ -108,7 +108,9 @@ class Machine:
 
     def run(self, *words: str | Path, **env: str) -> str:
         """Runs a command to its end and returns what it printed."""
-        return _run(*self.command(*words), env=os.environ | env)
+        # A test before this one may have set variables for a Ray that is for one machine alone.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return _run(*self.command(*words), env=own | env)
 
     def cut(self) -> None:
         """Takes the plug of its network out: packets are lost without a word."""
