@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import shlex
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ LOG_SECONDS = 30
 LAST_LINES = 5
 _STARTING = "No available agent"
 _BEGINNING = "Running entrypoint for job"
+_SAID_BY_RAY = re.compile(r"\d{4}-\d\d-\d\d\s.*\b(INFO|WARNING|ERROR)\b.* -- ")
 _OWN_CODES = (EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED)
 _NOT_FOUND = (126, 127)
 
@@ -89,7 +92,7 @@ class Jobs:
     def follow(self, job: str, console: Console) -> int:
         """Prints what a sweep prints until it ends; returns its exit code."""
         self._details(job)
-        asyncio.run(self._print(job, Log(console)))
+        asyncio.run(self._print(job, Log(console.print)))
         return self._exit_code(self._details(job), console)
 
     def status(self, job: str, console: Console) -> int:
@@ -97,8 +100,12 @@ class Jobs:
         details = self._details(job)
         console.print(f"{job}: {details.status.lower()}{_age(details)}")
         with reported(f"the log of {job} cannot be read"):
-            _, _, log = self._client.get_job_logs(job).partition(_BEGINNING)
-        for line in log.splitlines()[1:][-LAST_LINES:]:
+            text = self._client.get_job_logs(job)
+        lines: list[str] = []
+        log = Log(lines.append)
+        log.add(text)
+        log.end()
+        for line in lines[-LAST_LINES:]:
             console.print(f"  {line}")
         return self._exit_code(details, console) if details.status.is_terminal() else EXIT_OK
 
@@ -171,15 +178,18 @@ class Jobs:
 
 
 class Log:
-    """Prints a log's whole lines once, however often it is read from its beginning.
+    """Says a log's whole lines once, however often it is read from its beginning.
 
-    What Ray says before the sweep's own first line is left out.
+    What Ray says before the sweep's own first line is left out. The line by which Ray tells of the
+    beginning may come after what the sweep said first, so that is kept until it comes; a log
+    without that line is Ray's alone.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
         self._taken = self._seen = 0
         self._line, self._begun = "", False
+        self._early: list[str] = []
 
     def rewind(self) -> None:
         """The next text is the log's first again."""
@@ -192,14 +202,22 @@ class Log:
         self._taken = max(self._taken, self._seen)
         *whole, self._line = (self._line + new).split("\n")
         for line in whole:
-            if self._begun:
-                self.console.print(line)
-            self._begun = self._begun or line.startswith(_BEGINNING)
+            self._take(line)
 
     def end(self) -> None:
-        """Prints a last line that was not ended."""
-        if self._begun and self._line:
-            self.console.print(self._line)
+        """Says a last line that was not ended."""
+        if self._line:
+            self._take(self._line)
+
+    def _take(self, line: str) -> None:
+        if self._begun:
+            self.say(line)
+        elif line.startswith(_BEGINNING):
+            self._begun = True
+            for early in self._early:
+                self.say(early)
+        elif not _SAID_BY_RAY.match(line):
+            self._early.append(line)
 
 
 def _age(details: JobDetails) -> str:

@@ -19,7 +19,7 @@ LINES = [f"[{number}/40] ok  {'x' * (number % 7)}" for number in range(40)]
 def test_every_line_is_printed_once_and_what_ray_says_is_not(seed: int, ending: str) -> None:
     chance, out = random.Random(seed), io.StringIO()
     whole = NOISE + "\n".join(LINES) + ending
-    log = Log(Terminal(file=out))
+    log = Log(Terminal(file=out).print)
     known, position = chance.randrange(len(whole)), 0
     while position < len(whole):
         step = chance.randrange(1, 60)
@@ -37,7 +37,17 @@ def test_every_line_is_printed_once_and_what_ray_says_is_not(seed: int, ending: 
 
 def test_a_log_without_a_beginning_is_rays_alone() -> None:
     out = io.StringIO()
-    log = Log(Terminal(file=out))
+    log = Log(Terminal(file=out).print)
     log.add("2026-01-01 INFO -- Runtime env is setting up.\nno such package")
     log.end()
     assert out.getvalue() == ""
+
+
+def test_what_a_sweep_says_before_ray_tells_of_it_is_said() -> None:
+    said: list[str] = []
+    log = Log(said.append)
+    rays, beginning = NOISE.splitlines()
+    for line in (rays, "no such file", beginning, "and so it ends"):
+        log.add(f"{line}\n")
+    log.end()
+    assert said == ["no such file", "and so it ends"]
