@@ -33,8 +33,11 @@ from sweep.stages import Place
 from sweep.tasks import ERROR_LENGTH, Outcome, Task, run
 from sweep.watchdog import Watchdog, forget, timed_out
 
-# Tune keeps about 45 kB of memory and two files for each trial until its experiment ends.
+# Trials of one Tune experiment, which keeps about 45 kB of memory and two files for each until it
+# ends. At its end slots wait for the last trial and for new processes, so many slots have longer
+# ones.
 WAVE = 1_000
+WAVE_OF_SLOT = 8
 _OUTCOME = tuple(field.name for field in fields(Outcome))
 
 
@@ -210,7 +213,6 @@ def execute(
     room: Room,
     timeout: float | None = None,
     live: Live | None = None,
-    wave: int = WAVE,
 ) -> None:
     """Runs every task as a Tune trial; Ray must have been started.
 
@@ -219,7 +221,6 @@ def execute(
     room : where the trials find room, and what each gets.
     timeout : seconds that a task may take; None for as long as it likes.
     live : shows training curves while they are made.
-    wave : trials of one Tune experiment. A long sweep is several experiments in turn.
 
     Raises
     ------
@@ -249,7 +250,7 @@ def execute(
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=InOrder(),
-                    num_samples=wave,
+                    num_samples=wave_of(room.trials_at_once),
                     reuse_actors=True,
                     trial_name_creator=_named if live else None,
                 ),
@@ -269,6 +270,11 @@ def execute(
             raise searcher.problem
         for task in list(searcher.trials.values()):
             conductor.crashed(task, "Tune ended without a word of it")
+
+
+def wave_of(slots: int) -> int:
+    """How many trials are one experiment, where so many can run at once."""
+    return max(WAVE, WAVE_OF_SLOT * slots)
 
 
 def _named(trial: Any) -> str:

@@ -108,7 +108,7 @@ def sleep_instead() -> None:
 
     def cell(place: Place, wanted: Cell, row: Row, *rest: object) -> None:
         time.sleep(duration(wanted, mean))
-        row["finetuned_test_top1"] = wanted.ratio
+        row["finetuned_test_top1"] = row["finetuned_validation_top1"] = wanted.ratio
 
     stages.cell = cell
 
@@ -180,15 +180,16 @@ def sleep(slots: int, count: int, mean: float) -> None:
     )
 
 
-def simulate(slots: int, count: int, mean: float, event: float, start: float, wave: int) -> float:
+def simulate(slots: int, count: int, mean: float, event: float, start: float) -> float:
     """The share of the slots' time that is trial time, on a virtual clock.
 
     Parameters
     ----------
     event : seconds of the driver for the end of a trial and the start of the next.
-    start : seconds until a new process can work.
-    wave : trials of one experiment, after which all processes are new.
+    start : seconds until a new process can work. After each experiment of Tune all are new.
     """
+    from sweep.tuned import wave_of
+
     cells, tasks = made_up(count)
     place = Place(Path(tempfile.gettempdir()), "scaling")
     with tempfile.TemporaryDirectory() as folder:
@@ -197,7 +198,7 @@ def simulate(slots: int, count: int, mean: float, event: float, start: float, wa
         conductor = Conductor(place, tasks, progress)
         clock = 0.0
         while not conductor.finished:
-            clock = _wave(conductor, slots, mean, event, start, wave, clock)
+            clock = _wave(conductor, slots, mean, event, start, wave_of(slots), clock)
     return sum(duration(cell, mean) for cell in cells) / (slots * clock)
 
 
@@ -245,7 +246,6 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60.0, help="of a cell, on average")
     options.add_argument("--event", type=float, default=0.03, help="driver's seconds a trial")
     options.add_argument("--start", type=float, default=20.0, help="seconds to start a process")
-    options.add_argument("--wave", type=int, default=1_000, help="trials of one experiment")
     chosen = options.parse_args()
     if chosen.what == "nodes":
         nodes()
@@ -253,9 +253,7 @@ def main() -> None:
         sleep(chosen.slots, chosen.cells, chosen.seconds)
     else:
         for slots in (8, 64, 512):
-            found = simulate(
-                slots, chosen.cells, chosen.seconds, chosen.event, chosen.start, chosen.wave
-            )
+            found = simulate(slots, chosen.cells, chosen.seconds, chosen.event, chosen.start)
             print(f"{slots} slots: {100 * found:.1f} % of the slots' time is trial time")
 
 

@@ -10,7 +10,7 @@ from sweep.conductor import Conductor
 from sweep.progress import Progress
 from sweep.stages import Place
 from sweep.tasks import KINDS, Outcome, Task
-from sweep.tuned import ReadyTasks
+from sweep.tuned import ReadyTasks, wave_of
 
 
 class Plain(Task):
@@ -70,3 +70,8 @@ def test_what_was_lost_is_offered_again_and_no_longer_waits(searcher):
     searcher.conductor.crashed(searcher.lost("a"), "its process was lost")
     assert searcher.lost("a") is None
     assert [offered(searcher, trial) for trial in "cd"] == ["first", None]
+
+
+@pytest.mark.parametrize(("slots", "trials"), [(1, 1_000), (64, 1_000), (512, 4_096)])
+def test_many_slots_have_longer_experiments(slots: int, trials: int) -> None:
+    assert wave_of(slots) == trials
