@@ -84,17 +84,19 @@ class Images:
         ImagesError
             Fewer than 1, more than there are, or so few that a class has no image left.
         """
+        self._check_cut(train, self.train_labels, "training")
+        self._check_cut(test, self.test_labels, "test")
         return replace(
             self,
-            train_images=self.train_images[: self._checked(train, self.train_labels, "training")],
+            train_images=self.train_images[:train],
             train_labels=self.train_labels[:train],
-            test_images=self.test_images[: self._checked(test, self.test_labels, "test")],
+            test_images=self.test_images[:test],
             test_labels=self.test_labels[:test],
         )
 
-    def _checked(self, n: int | None, labels: Tensor, kind: str) -> int | None:
+    def _check_cut(self, n: int | None, labels: Tensor, kind: str) -> None:
         if n is None:
-            return None
+            return
         if not 1 <= n <= len(labels):
             raise ImagesError(
                 f"{self.source}: the first {n:,} {kind} images were asked for; allowed is 1 to "
@@ -109,7 +111,6 @@ class Images:
                 f"{'class' if len(missing) == 1 else 'classes'} {listed(missing)}; at least "
                 f"{int(firsts.max()) + 1:,} are needed for all {len(there)}"
             )
-        return n
 
     def split(self, holdout: float) -> Split:
         """Holds out a share of the training images, the same whenever and wherever it is called.
