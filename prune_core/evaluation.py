@@ -12,7 +12,9 @@ from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 
 EVALUATION_VERSION = 1
-BATCH = 256
+# Images at once. On a processor few, so that a layer's feature maps stay in its cache: 32 take
+# half the time of 256 there, with the same logits.
+BATCHES = {"cpu": 32, "cuda": 256}
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessin
     device = net.classifier.weight.device
     training = net.training
     net.eval()
+    batch = BATCHES[device.type]
     right, among, loss = 0, 0, torch.zeros((), dtype=torch.float64, device=device)
     five = min(5, net.architecture.classes)
     with torch.inference_mode(), full_precision():
-        for start in range(0, len(images), BATCH):
-            pixels = preprocessing(images.images[start : start + BATCH].to(device))
-            labels = images.labels[start : start + BATCH].to(device)
+        for start in range(0, len(images), batch):
+            pixels = preprocessing(images.images[start : start + batch].to(device))
+            labels = images.labels[start : start + batch].to(device)
             logits = net(pixels)
             loss += torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
             hits = logits.topk(five, dim=1).indices == labels[:, None]

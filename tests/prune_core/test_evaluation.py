@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from prune_core.evaluation import BATCH, evaluate
+from prune_core.evaluation import BATCHES, evaluate
 from prune_core.images import LabelledImages
 from prune_core.network import Architecture
 
@@ -23,7 +23,7 @@ def plain_loop(net, images, scaling):
 
 
 @pytest.mark.parametrize("classes", [4, 12])
-@pytest.mark.parametrize("count", [1, 40, BATCH + 44])
+@pytest.mark.parametrize("count", [1, 40, BATCHES["cpu"] * 9 + 12])
 def test_against_a_plain_loop(small, lived_in, coloured, scaling, classes, count):
     net = lived_in(Architecture(small.widths, small.kernels, small.pooled, classes))
     images = coloured(count + classes, classes)

@@ -165,14 +165,14 @@ def test_the_versions_of_the_stages_count(stage, monkeypatch):
 
 
 PINNED: dict[str, tuple[Callable[[], str], str]] = {
-    "baseline": (lambda: cell().baseline.key, "4f27e4f36aa18579"),
-    "statistics": (lambda: _statistics_key(), "a48d4ae301e870eb"),
-    "scores": (lambda: cell().scores[0].key, "2dafc2a69b8b7a1c"),
-    "global": (lambda: cell().key, "b2d89a23b8071b22"),
-    "local": (lambda: cell(rule="uniform_parameters").key, "7273e6efa0b2bb9e"),
-    "weights alone": (lambda: cell(metric="output_l1", images=0).key, "ca6ef0b01e1fc3db"),
-    "scratch": (lambda: cell(metric=None, rule="uniform_parameters").key, "5654ffcc4e911329"),
-    "widths of": (lambda: cell(rule="widths_of", reference="output_l1").key, "625be43390e5ac09"),
+    "baseline": (lambda: cell().baseline.key, "da4f4d2f86a37b73"),
+    "statistics": (lambda: _statistics_key(), "9b3029df9ac6159c"),
+    "scores": (lambda: cell().scores[0].key, "1e8af6a803ebe220"),
+    "global": (lambda: cell().key, "96808bebe8a6d18d"),
+    "local": (lambda: cell(rule="uniform_parameters").key, "aa9af0af62d8ff77"),
+    "weights alone": (lambda: cell(metric="output_l1", images=0).key, "ef3b2fe04dfc2996"),
+    "scratch": (lambda: cell(metric=None, rule="uniform_parameters").key, "6eeacd10999bd203"),
+    "widths of": (lambda: cell(rule="widths_of", reference="output_l1").key, "bd2bb6a518c2628d"),
 }
 
 
