@@ -1,0 +1,263 @@
+"""Writes README.md and the figures from the committed tables: `python docs/studies/write.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import results
+from results.conclusion import leads
+from results.intervals import t_interval
+from results.ranking import ratio_means
+from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures
+
+HERE = Path(__file__).parent
+STUDIES = ("cifar10-cpu",)
+READINGS = (
+    "weighted_mutual_information",
+    "weighted_mutual_information_kernel",
+    "weighted_mutual_information_product",
+)
+SHUFFLED = "weighted_mutual_information_shuffled"
+PLACE = ["dataset", "scope", "normalisation"]
+_BLOCK = list(dict.fromkeys([*STUDY, *POINT[:-1], *UNPRUNED_STUDY, *BASELINE]))
+
+
+def page() -> str:
+    """The text of README.md."""
+    frames = {name: results.load(HERE / name) for name in STUDIES}
+    frame = pd.concat(frames.values(), ignore_index=True)
+    means = ratio_means(_trained(figures(frame, "finetuned", "test")), [*STUDY, *POINT[:-1]])
+    effects = results.selection_against_allocation(frame)
+    hardware = json.loads((HERE / "hardware.json").read_text())
+    judged = results.claims(frame)
+    parts = {
+        "runs": _table([_run(name, rows) for name, rows in frames.items()]),
+        "reports": ", ".join(f"[{name}]({name}/report.md)" for name in STUDIES),
+        "claims": _claims(judged),
+        "leads": "\n".join(_lead(lead) for lead in leads(frame)),
+        "accuracies": "\n\n".join(_accuracies(name, rows) for name, rows in frames.items()),
+        "over_random": _against(means, "random", None),
+        "figures": "\n".join(
+            f"![{name}: accuracy against size]({name}/report-figures/accuracy.svg)"
+            for name in STUDIES
+        ),
+        "allocation": _allocation(effects),
+        "allocation_words": _allocation_words(effects, judged),
+        "recalibration": _recalibration(frame),
+        "readings": "\n\n".join(
+            [
+                _against(means, "output_l1", READINGS),
+                _against(means, SHUFFLED, READINGS[:1]),
+            ]
+        ),
+        "readings_words": _readings_words(judged),
+        "quantile": f"{stats.t.ppf(0.975, 2):.2f}",
+        "hardware": hardware["description"],
+    }
+    template = (HERE / "README.md.j2").read_text()
+    lenient = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return lenient.from_string(template).render(parts)
+
+
+def _trained(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[cells["scope"].isin(["local", "global"]) & (cells["metric"] != SCRATCH)]
+
+
+def _run(name: str, rows: pd.DataFrame) -> dict[str, str]:
+    seeds = rows.groupby("seed")["baseline_test_top1"].first()
+    first = rows[rows["metric"] != SCRATCH].iloc[0]
+    hours = (rows["finished_at"].max() - rows["started_at"].min()).total_seconds() / 3600
+    return {
+        "study": name,
+        "cells": f"{(rows['status'] == 'ok').sum()} of {len(rows)} ok",
+        "images (train, held out, test)": f"{first['train_images']:,}, "
+        f"{first['validation_images']:,}, {first['test_images']:,}",
+        "epochs": f"{first['epochs']}, then {first['finetune_epochs']}",
+        "unpruned %": f"{100 * seeds.mean():.2f} ± {100 * seeds.std():.2f} ({len(seeds)} seeds)",
+        "hours": f"{hours:.1f}",
+    }
+
+
+def _claims(judged: pd.DataFrame) -> str:
+    rows = judged[(judged["verdict"] != "not run") & (judged["stage"] == "finetuned")]
+    return _table(
+        [
+            {
+                "claim": row["claim"],
+                "metric": row["metric"],
+                "normalisation": row["normalisation"],
+                "found": _interval(row),
+                "at floor": f"{row['collapsed']}, {row['collapsed_reference']} of {row['seeds']}",
+                "direction": row["verdict"],
+                "size agrees": "yes" if row["size_agrees"] is True else "no",
+            }
+            for _, row in rows.iterrows()
+        ]
+    )
+
+
+def _lead(lead: object) -> str:
+    found = vars(lead)
+    open_ = ": which of the two is better is open"
+    behind = ": on the test images the second is better"
+    sure = "" if found["low"] > 0 else behind if found["high"] < 0 else open_
+    return (
+        f"- {found['place']}: **{found['metric']}**, {found['points']:+.2f} "
+        f"[{found['low']:+.2f}, {found['high']:+.2f}] from {found['second']}{sure}; ahead of "
+        f"{found['behind']} of the {found['metrics'] - 1} others after Holm's correction."
+    )
+
+
+def _accuracies(name: str, rows: pd.DataFrame) -> str:
+    table = results.accuracy_table(rows)
+    table = _trained(table)
+    short = {"local": "local", "none": "global", "layer_zscore": "standardised"}
+    budget = table["normalisation"].where(table["scope"] == "global", "local").map(short)
+    table = table.assign(column=budget + " " + table["ratio"].map("{:g}".format))
+    shown = [f"{kind} {ratio:g}" for kind in short.values() for ratio in (0.1, 0.3, 0.4, 0.53)]
+    means = table.pivot(index="metric", columns="column", values="mean")[shown]
+    floors = table.pivot(index="metric", columns="column", values="collapsed")[shown]
+    order = means.mean(axis=1).sort_values(ascending=False).index
+    lines = []
+    for metric in order:
+        line = {f"{name}": metric}
+        for column in shown:
+            text = f"{100 * means.loc[metric, column]:.1f}"
+            text = f"**{text}**" if means.loc[metric, column] == means[column].max() else text
+            line[column] = text + ("*" if floors.loc[metric, column] else "")
+        lines.append(line)
+    return _table(lines)
+
+
+def _against(means: pd.DataFrame, reference: str, metrics: tuple[str, ...] | None) -> str:
+    """Accuracy averaged over the ratios minus that of a reference, by place."""
+    wide = means.pivot(index=_BLOCK, columns="metric", values="accuracy")
+    names = metrics or [name for name in wide.columns if name != reference]
+    points = 100 * wide[list(names)].sub(wide[reference], axis="index")
+    lines = []
+    places = dict(list(points.groupby(PLACE)))
+    for name in names:
+        line = {f"minus {reference}": name}
+        for place, rows in places.items():
+            values = rows[name]
+            low, high = t_interval(values.mean(), values.std(), len(values))
+            line[_place(place)] = f"{values.mean():+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
+        lines.append(line)
+    return _table(lines)
+
+
+def _place(place: tuple[str, ...]) -> str:
+    dataset, scope, normalisation = place
+    return f"{dataset} {'standardised' if normalisation != 'none' else scope}"
+
+
+def _allocation(effects: pd.DataFrame) -> str:
+    shown = {
+        ("selection", "entropy_gaussian"),
+        ("allocation", "entropy_gaussian"),
+        ("both", "entropy_gaussian"),
+        ("selection", "random"),
+        ("allocation", "random"),
+        ("both", "random"),
+        ("scratch", "scratch"),
+    }
+    chosen = effects[[pair in shown for pair in zip(effects["effect"], effects["metric"])]]
+    return _table(
+        [
+            {
+                "data set": row["dataset"],
+                "normalisation": row["normalisation"],
+                "ratio": f"{row['ratio']:g}",
+                "metric": row["metric"],
+                "effect": row["effect"],
+                "points": _interval(row),
+            }
+            for _, row in chosen.iterrows()
+        ]
+    )
+
+
+def _allocation_words(effects: pd.DataFrame, judged: pd.DataFrame) -> str:
+    said = []
+    raw = effects[(effects["normalisation"] == "none") & (effects["metric"] == "random")]
+    for _, row in raw[raw["effect"] == "both"].iterrows():
+        said.append(
+            f"On {row['dataset']} at {row['ratio']:g}, channels taken at random from one global "
+            f"ranking are {_interval(row)} points from output_l1, whose raw ranking had a layer at "
+            f"its floor in {row['collapsed_reference']} of {row['seeds']} seeds."
+        )
+    claim = judged[judged["claimed_points"].eq(51) & judged["stage"].eq("finetuned")]
+    for _, row in claim[claim["verdict"] != "not run"].iterrows():
+        said.append(
+            f"The claimed +51 of entropy_gaussian is {_interval(row)} here with normalisation "
+            f"`{row['normalisation']}` ({row['verdict']}); output_l1 was at a floor in "
+            f"{row['collapsed_reference']} of {row['seeds']} seeds."
+        )
+    said.append(
+        "Where the interval of `both` for random channels lies above zero, a lead over output_l1's "
+        "raw global ranking takes no knowledge of channels at all: it is owed to that ranking's "
+        "widths."
+    )
+    return " ".join(said)
+
+
+def _recalibration(frame: pd.DataFrame) -> str:
+    rows = _trained(frame[frame["status"] == "ok"])
+    gains = rows.assign(
+        recalibration=100 * (rows["recalibrated_test_top1"] - rows["pruned_test_top1"]),
+        finetuning=100 * (rows["finetuned_test_top1"] - rows["recalibrated_test_top1"]),
+    )
+    lines = []
+    for place, part in gains.groupby(PLACE):
+        line = {"budget": _place(place)}
+        by_seed = part.groupby("seed")[["recalibration", "finetuning"]].mean()
+        for name in by_seed:
+            mean, spread = by_seed[name].mean(), by_seed[name].std()
+            low, high = t_interval(mean, spread, len(by_seed))
+            line[name] = f"{mean:+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
+        lines.append(line)
+    return _table(lines)
+
+
+def _readings_words(judged: pd.DataFrame) -> str:
+    rows = judged[judged["metric"].isin(READINGS) & judged["stage"].eq("finetuned")]
+    rows = rows[rows["verdict"] != "not run"]
+    said = []
+    for metric in READINGS:
+        mine = rows[rows["metric"] == metric]
+        verdicts = mine["verdict"].value_counts()
+        words = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
+        sizes = int(mine["size_agrees"].fillna(False).sum())
+        said.append(
+            f"`{metric}`: of {len(mine)} comparisons with a claim, {', '.join(words)}; the claimed "
+            f"size lies in the interval of {sizes}."
+        )
+    locals_ = rows[rows["scope"] == "local"]
+    confirmed = int((locals_["verdict"] == "confirmed").sum())
+    said.append(
+        f"Of the {len(locals_)} local comparisons, the paper's main result, {confirmed} are "
+        "confirmed."
+    )
+    return " ".join(said)
+
+
+def _interval(row: pd.Series) -> str:
+    low, high = row["low_points"], row["high_points"]
+    bounds = "no interval" if np.isnan(low) else f"{low:+.1f}, {high:+.1f}"
+    return f"{row['difference_points']:+.1f} [{bounds}]"
+
+
+def _table(lines: list[dict[str, str]]) -> str:
+    heads = list(lines[0])
+    rows = [heads, ["---"] * len(heads), *([str(line[head]) for head in heads] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    (HERE / "README.md").write_text(page())
