@@ -44,7 +44,7 @@ def page() -> str:
         "accuracies": "\n\n".join(_accuracies(name, rows) for name, rows in frames.items()),
         "over_random": _against(means, "random", None),
         "figures": "\n".join(
-            f"![{name}: accuracy against size]({name}/report-figures/accuracy.svg)"
+            f"![{name}: accuracy against size]({name}/report-figures/accuracy.png)"
             for name in STUDIES
         ),
         "allocation": _allocation(effects),
