@@ -17,7 +17,7 @@ from results.ranking import ratio_means
 from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures
 
 HERE = Path(__file__).parent
-STUDIES = ("cifar10-cpu",)
+STUDIES = ("cifar10-cpu", "cifar100-cpu")
 READINGS = (
     "weighted_mutual_information",
     "weighted_mutual_information_kernel",
