@@ -27,15 +27,14 @@ def write():
 
 
 def test_every_number_of_the_page_comes_from_the_tables():
-    assert (STUDIES / "README.md").read_text() == write().page(), (
-        "run python docs/studies/write.py"
-    )
+    assert (STUDIES / "README.md").read_text() == write().page(), "run python docs/studies/write.py"
 
 
 @pytest.mark.parametrize("name", write().STUDIES)
 def test_a_study_is_complete(name):
     frame = results.load(STUDIES / name)
     assert (frame["status"] == "ok").all()
+    assert len(frame) == 861
     pruned = frame[frame["metric"] != "scratch"]
     assert pruned.groupby("metric")["seed"].nunique().min() == 3
     assert pruned["metric"].nunique() == 15
