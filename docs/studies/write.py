@@ -11,18 +11,14 @@ import pandas as pd
 from scipy import stats
 
 import results
-from results.conclusion import leads
+from results.claims import WEIGHTED_READINGS
+from results.conclusion import Lead, leads
 from results.intervals import t_interval
 from results.ranking import ratio_means
 from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures
 
 HERE = Path(__file__).parent
 STUDIES = ("cifar10-cpu", "cifar100-cpu")
-READINGS = (
-    "weighted_mutual_information",
-    "weighted_mutual_information_kernel",
-    "weighted_mutual_information_product",
-)
 SHUFFLED = "weighted_mutual_information_shuffled"
 PLACE = ["dataset", "scope", "normalisation"]
 _BLOCK = list(dict.fromkeys([*STUDY, *POINT[:-1], *UNPRUNED_STUDY, *BASELINE]))
@@ -53,8 +49,8 @@ def page() -> str:
         "recalibration": _recalibration(frame),
         "readings": "\n\n".join(
             [
-                _against(means, "output_l1", READINGS),
-                _against(means, SHUFFLED, READINGS[:1]),
+                _against(means, "output_l1", WEIGHTED_READINGS),
+                _against(means, SHUFFLED, WEIGHTED_READINGS[:1]),
             ]
         ),
         "readings_words": _readings_words(judged),
@@ -62,8 +58,8 @@ def page() -> str:
         "hardware": hardware["description"],
     }
     template = (HERE / "README.md.j2").read_text()
-    lenient = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return lenient.from_string(template).render(parts)
+    strict = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return strict.from_string(template).render(parts)
 
 
 def _trained(cells: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +81,7 @@ def _run(name: str, rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _short(judged: pd.DataFrame, effects: pd.DataFrame, found: list) -> list[str]:
+def _short(judged: pd.DataFrame, effects: pd.DataFrame, found: list[Lead]) -> list[str]:
     rows = judged[(judged["verdict"] != "not run") & (judged["stage"] == "finetuned")]
     local = rows[rows["scope"] == "local"]
     reached = int((local["high_points"] >= local["claimed_points"]).sum())
@@ -129,15 +125,14 @@ def _claims(judged: pd.DataFrame) -> str:
     )
 
 
-def _lead(lead: object) -> str:
-    found = vars(lead)
+def _lead(lead: Lead) -> str:
     open_ = ": which of the two is better is open"
     behind = ": on the test images the second is better"
-    sure = "" if found["low"] > 0 else behind if found["high"] < 0 else open_
+    sure = "" if lead.low > 0 else behind if lead.high < 0 else open_
     return (
-        f"- {found['place']}: **{found['metric']}**, {found['points']:+.2f} "
-        f"[{found['low']:+.2f}, {found['high']:+.2f}] from {found['second']}{sure}; ahead of "
-        f"{found['behind']} of the {found['metrics'] - 1} others after Holm's correction."
+        f"- {lead.place}: **{lead.metric}**, {lead.points:+.2f} "
+        f"[{lead.low:+.2f}, {lead.high:+.2f}] from {lead.second}{sure}; ahead of "
+        f"{lead.behind} of the {lead.metrics - 1} others after Holm's correction."
     )
 
 
@@ -173,9 +168,7 @@ def _against(means: pd.DataFrame, reference: str, metrics: tuple[str, ...] | Non
     for name in names:
         line = {f"minus {reference}": name}
         for place, rows in places.items():
-            values = rows[name]
-            low, high = t_interval(values.mean(), values.std(), len(values))
-            line[_place(place)] = f"{values.mean():+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
+            line[_place(place)] = _mean(rows[name])
         lines.append(line)
     return _table(lines)
 
@@ -247,18 +240,16 @@ def _recalibration(frame: pd.DataFrame) -> str:
         line = {"budget": _place(place)}
         by_seed = part.groupby("seed")[["recalibration", "finetuning"]].mean()
         for name in by_seed:
-            mean, spread = by_seed[name].mean(), by_seed[name].std()
-            low, high = t_interval(mean, spread, len(by_seed))
-            line[name] = f"{mean:+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
+            line[name] = _mean(by_seed[name])
         lines.append(line)
     return _table(lines)
 
 
 def _readings_words(judged: pd.DataFrame) -> str:
-    rows = judged[judged["metric"].isin(READINGS) & judged["stage"].eq("finetuned")]
+    rows = judged[judged["metric"].isin(WEIGHTED_READINGS) & judged["stage"].eq("finetuned")]
     rows = rows[rows["verdict"] != "not run"]
     said = []
-    for metric in READINGS:
+    for metric in WEIGHTED_READINGS:
         mine = rows[rows["metric"] == metric]
         verdicts = mine["verdict"].value_counts()
         words = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
@@ -274,6 +265,12 @@ def _readings_words(judged: pd.DataFrame) -> str:
         "confirmed."
     )
     return " ".join(said)
+
+
+def _mean(points: pd.Series) -> str:
+    """The mean over the seeds with its interval."""
+    low, high = t_interval(points.mean(), points.std(), len(points))
+    return f"{points.mean():+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
 
 
 def _interval(row: pd.Series) -> str:
