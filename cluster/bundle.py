@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sweep.reading import packaged, read
+from sweep.packaged import packaged
+from sweep.reading import read
 from sweep.rows import git_revision
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")

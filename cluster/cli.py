@@ -10,9 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.bundle import bundle
 from cluster.errors import SubmissionError
-from cluster.jobs import Jobs
 from sweep.cli import EXIT_INTERRUPTED, app, guarded
 from sweep.terminal import Terminal
 
@@ -78,6 +76,9 @@ def submit(
     stop: StopOption = None,
 ) -> bool:
     """Run a spec on a Ray cluster and follow it. Ctrl-C ends the following, not the sweep."""
+    from cluster.bundle import bundle
+    from cluster.jobs import Jobs
+
     given = {"SPEC": spec, "--follow JOB": follow, "--status JOB": status, "--stop JOB": stop}
     if sum(value is not None for value in given.values()) != 1:
         raise SubmissionError(f"name one of {', '.join(given)}")

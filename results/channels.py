@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 
 def rank_agreement(
@@ -42,7 +42,7 @@ def rank_agreement(
     for (dataset, seed, _, layer), group in scores.groupby([*channel[:3], "layer"]):
         wide = group.pivot_table(index="channel", columns="metric", values="score")
         # Ranks order as scores do, and infinite ones can be subtracted.
-        found = correlate(stats.rankdata(wide.to_numpy(), axis=0, nan_policy="propagate"))
+        found = correlate(scipy.stats.rankdata(wide.to_numpy(), axis=0, nan_policy="propagate"))
         for one, other in combinations(range(len(wide.columns)), 2):
             pair = wide.columns[one], wide.columns[other]
             rows.append((dataset, seed, layer, *pair, found[one, other]))

@@ -19,6 +19,8 @@ KEY = re.compile(r"[0-9a-f]{16}")
 COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")
 SUFFIX = ".parquet"
 ROWS_OF_A_GROUP = 20_000
+MANY = 1_000
+"""Files of single cells that take a reader seconds."""
 _READ_WHOLE_BYTES = 512 * 1024
 
 

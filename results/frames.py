@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
+from results.files import MANY
 from results.filters import Filters, filter_of
 from results.reading import Source, read_cells, read_scores, sources_of
 from results.schema import CELLS, NESTED, SCORES_TABLE
@@ -29,7 +30,6 @@ _SHARED = ["baseline_key", "dataset", "seed"]
 _OWN = ["key", "metric", "scope", "budget", "normalisation", "ratio"]
 HISTORY = ["key", "baseline_key", "dataset", "seed", "metric", "scope", "budget"]
 HISTORY += ["normalisation", "ratio", "stage", "epoch", "loss", "accuracy"]
-_MANY_FILES = 1_000
 
 
 class ManyFilesWarning(UserWarning):
@@ -206,7 +206,7 @@ def _cells(
 ) -> pa.Table:
     chosen = filter_of(filters, CELLS)
     found = sources_of(source, filesystem)
-    if sum(file.key is not None for file in found.cells) >= _MANY_FILES:
+    if sum(file.key is not None for file in found.cells) >= MANY:
         folder = found.cells[0].folder.parent
         warnings.warn(
             f"{len(found.cells)} files hold the cells of {folder}, and reading takes a moment for "

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 LEVEL = 0.95
 """Of every interval; a test's level is one minus this."""
@@ -36,7 +36,8 @@ def t_interval(mean: Any, deviation: Any, count: Any) -> tuple[Values, Values]:
     count = np.asarray(count, dtype=float)
     known = (count > 1) & (deviation > NO_SPREAD)
     freedom = np.where(known, count - 1, np.nan)
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * deviation / np.sqrt(np.where(known, count, 1))
+    quantile = scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)
+    half = quantile * deviation / np.sqrt(np.where(known, count, 1))
     return mean - half, mean + half
 
 
@@ -46,7 +47,7 @@ def t_test(mean: Any, deviation: Any, count: Any) -> Values:
     count = np.asarray(count, dtype=float)
     known = (count > 1) & (deviation > NO_SPREAD)
     error = np.where(known, deviation, np.nan) / np.sqrt(np.where(known, count, 1))
-    p: Values = 2 * stats.t.sf(np.abs(mean / error), np.where(known, count - 1, np.nan))
+    p: Values = 2 * scipy.stats.t.sf(np.abs(mean / error), np.where(known, count - 1, np.nan))
     return p
 
 

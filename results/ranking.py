@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from results.intervals import LEVEL
 from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures, known_metrics
@@ -133,7 +133,7 @@ def by_block(means: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def nemenyi_distance(metrics: int, blocks: int) -> float:
     """How far mean ranks must lie apart to be different at a level of 0.05."""
-    q = stats.studentized_range.ppf(LEVEL, metrics, np.inf) / np.sqrt(2)
+    q = scipy.stats.studentized_range.ppf(LEVEL, metrics, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(metrics * (metrics + 1) / (6 * blocks)))
 
 
@@ -165,7 +165,7 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
     elif (ranks == (metrics + 1) / 2).all(axis=None):
         note = "all metrics are equal in every block"
     else:
-        friedman, p = stats.friedmanchisquare(*(complete[name] for name in complete.columns))
+        friedman, p = scipy.stats.friedmanchisquare(*(complete[name] for name in complete.columns))
         distance = nemenyi_distance(metrics, count)
     return table.assign(
         blocks=count,

@@ -151,15 +151,19 @@ def read_all(
     """
     files = list(find())
     for _ in range(_ATTEMPTS):
-        on_disks = all(isinstance(file.folder, DiskFolder) for file in files)
-        at_once = (os.cpu_count() or 1) if on_disks else _REQUESTS_AT_ONCE
-        with ThreadPoolExecutor(at_once) as pool:
+        with ThreadPoolExecutor(at_once(*(file.folder for file in files))) as pool:
             found = list(pool.map(lambda file: read_table(file, schema, chosen), files))
         again = list(find())
         if _merged(again) <= _merged(files):
             break
         files = again
     return list(zip(files, found, strict=True))
+
+
+def at_once(*folders: Folder) -> int:
+    """How many requests to folders to have under way."""
+    on_disks = all(isinstance(folder, DiskFolder) for folder in folders)
+    return (os.cpu_count() or 1) if on_disks else _REQUESTS_AT_ONCE
 
 
 def _merged(files: Iterable[File]) -> set[str]:

@@ -2,7 +2,7 @@
 
     FOLDER/format.json           the schema version that the folder belongs to
     FOLDER/cells/<key>.parquet   a cell's row
-    FOLDER/cells/compacted-<hash>.parquet   many cells' rows, after `compact`
+    FOLDER/cells/compacted-<hash>.parquet   many cells' rows, after `gather` or `compact`
     FOLDER/scores/<key>.parquet  the channels' scores that cells share, a row a channel
     FOLDER/plan.json             the cells of the last run, for `status`
 
@@ -12,7 +12,8 @@ What is in `cells/` is the truth about what has been run; nothing else is needed
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from results.places import Entry, Folder, StoreError, Where, folder_of
 from results.reading import (
     CELLS_FOLDER,
     SCORES_FOLDER,
+    at_once,
     files_in,
     merged_cells,
     merged_scores,
@@ -157,6 +159,24 @@ class Store:
         found = self.read(["key", "status"]).to_pydict()
         return dict(zip(found["key"], found["status"], strict=True))
 
+    def single(self) -> set[str]:
+        """The keys of the cells that have a file of their own."""
+        return {file.key for file in files_in(self.cells) if file.key is not None}
+
+    def gather(self, keys: Collection[str]) -> None:
+        """Merges the files of these single cells into one, as `compact` does.
+
+        What others read or write meanwhile is left alone, but for the rows of these cells: nobody
+        may be about to write one.
+
+        Raises
+        ------
+        StoreError
+            If the disk or the store refuses.
+        """
+        wanted = set(keys)
+        self._merge(self.cells, CELLS, merged_cells, lambda file: file.key in wanted)
+
     def compact(self) -> int:
         """Merges the files of all cells into one, and those of all scores; returns the cells.
 
@@ -169,19 +189,25 @@ class Store:
             If the disk or the store refuses.
         """
         self._check_readable()
-        for folder, schema, merged in (
-            (self.cells, CELLS, merged_cells),
-            (self.scores, SCORES_TABLE, merged_scores),
-        ):
-            # Only what was read whole is merged, and only what was merged goes.
-            found = read_all(partial(files_in, folder), schema)
-            whole = [(file, one) for file, one in found if isinstance(one, pa.Table)]
-            if len(whole) > 1:
-                name = f"compacted-{secrets.token_hex(8)}"
-                self._write_file(folder, name, merged(pa.concat_tables([one for _, one in whole])))
-                for file, _ in whole:
-                    folder.delete(file.entry.name)
+        self._merge(self.cells, CELLS, merged_cells)
+        self._merge(self.scores, SCORES_TABLE, merged_scores)
         return len(self.statuses())
+
+    def _merge(
+        self,
+        folder: Folder,
+        schema: pa.Schema,
+        merged: Callable[[pa.Table], pa.Table],
+        wanted: Callable[[File], bool] = lambda _: True,
+    ) -> None:
+        # Only what was read whole is merged, and only what was merged goes.
+        found = read_all(lambda: filter(wanted, files_in(folder)), schema)
+        whole = [(file, one) for file, one in found if isinstance(one, pa.Table)]
+        if len(whole) > 1:
+            name = f"compacted-{secrets.token_hex(8)}"
+            self._write_file(folder, name, merged(pa.concat_tables([one for _, one in whole])))
+            with ThreadPoolExecutor(at_once(folder)) as pool:
+                list(pool.map(folder.delete, (file.entry.name for file, _ in whole)))
 
     def _check_readable(self) -> None:
         if not self.folder.exists():

@@ -1,4 +1,7 @@
-"""The command line: plan, run, status."""
+"""The command line: plan, run, status.
+
+What a command needs is imported in it: torch takes seconds, and most commands do without.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from results import SchemaError, Store, StoreError
 from results.lease import Lease
 from results.schema import STATUSES
 from sweep.errors import SpecError, UserError
-from sweep.reading import packaged, read
+from sweep.packaged import packaged
 from sweep.terminal import Terminal
 
 app = typer.Typer(
@@ -76,6 +79,7 @@ def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> 
     """Show the cells of a spec, what is done, its size and how long it takes. Runs nothing."""
     from sweep.describe import describe
     from sweep.plan import plan as make_plan
+    from sweep.reading import read
 
     wanted = read(spec)
     store = Store(out or f"runs/{wanted.name}")
@@ -104,6 +108,7 @@ def run(
     ] = None,
 ) -> bool:
     """Run the cells of a spec that have no result yet. Ctrl-C loses no finished cell."""
+    from sweep.reading import read
     from sweep.run import run as run_sweep
 
     signal.signal(signal.SIGTERM, _interrupt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sweep.cells import Cell
 from sweep.progress import Progress
@@ -22,7 +22,7 @@ class Conductor:
     ----------
     retries : how often a task is handed out again after its process was lost.
     may_go_on : called before a task is handed out; raises to end the run.
-    follow : called when a task has ended for good, with its row, if it is a cell, in place.
+    follow : each called when a task has ended for good, with its row, if it is a cell, in place.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Conductor:
         progress: Progress,
         retries: int = 0,
         may_go_on: Callable[[], None] = lambda: None,
-        follow: Callable[[Task, Outcome], None] = lambda *_: None,
+        follow: Sequence[Callable[[Task, Outcome], None]] = (),
     ) -> None:
         self.place, self.progress, self.may_go_on = place, progress, may_go_on
         self.follow = follow
@@ -76,13 +76,11 @@ class Conductor:
             self.progress.postponed(task, "out of memory; it is tried once more alone")
             return
         given_up = self.queue.done(task.name, outcome.status == "ok")
-        self.progress.ended(task, outcome)
-        self.follow(task, outcome)
+        self._tell(task, outcome)
         because = Outcome(outcome.status, f"{task.label}: {outcome.error}")
         for follower in given_up:
             self._write_failure(follower, because)
-            self.progress.ended(follower, because)
-            self.follow(follower, because)
+            self._tell(follower, because)
 
     def stopped(self, task: Task, outcome: Outcome) -> None:
         """A task ended without writing its row, and is not to be tried again."""
@@ -98,6 +96,11 @@ class Conductor:
         self._out.discard(task.name)
         self._again.append(task)
         self.progress.postponed(task, f"{reason}; it is tried again")
+
+    def _tell(self, task: Task, outcome: Outcome) -> None:
+        self.progress.ended(task, outcome)
+        for follow in self.follow:
+            follow(task, outcome)
 
     def _write_failure(self, task: Task, outcome: Outcome) -> None:
         if isinstance(task.work, Cell):

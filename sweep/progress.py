@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,7 +19,9 @@ from rich.text import Text
 
 from results.lease import alive
 from results.places import Where, folder_of
-from sweep.tasks import KINDS, Outcome, Task
+
+if TYPE_CHECKING:
+    from sweep.tasks import Outcome, Task
 
 PROGRESS = "progress.json"
 
@@ -53,7 +55,7 @@ class Progress:
         self, console: Console, tasks: list[Task], slots: Mapping[str, int], folder: Where
     ) -> None:
         self.console, self.slots, self.folder = console, slots, folder_of(folder)
-        self.counts = {kind: Count() for kind in KINDS}
+        self.counts = {kind: Count() for kind in slots}
         for task in tasks:
             self.counts[task.kind].total += 1
         self.running: dict[str, Task] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sweep.errors import SpecError
+from sweep.packaged import packaged, text_of
 from sweep.spec import (
     ControlsSpec,
     DatasetSpec,
@@ -23,14 +23,6 @@ from sweep.spec import (
 )
 
 
-def packaged() -> list[str]:
-    """Names of the specs that come with the package."""
-    folder = resources.files("sweep") / "specs"
-    return sorted(
-        Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
-
-
 def read(name_or_path: str) -> Spec:
     """A spec from a file, or a packaged one by its name.
 
@@ -41,7 +33,7 @@ def read(name_or_path: str) -> Spec:
     """
     path = Path(name_or_path)
     if name_or_path in packaged():
-        text = (resources.files("sweep") / "specs" / f"{name_or_path}.yaml").read_text("utf-8")
+        text = text_of(name_or_path)
     else:
         try:
             text = path.read_text(encoding="utf-8")

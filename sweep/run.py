@@ -22,6 +22,7 @@ from results.places import DiskFolder, Where, folder_of
 from sweep import loggers, serial
 from sweep.cells import Cell
 from sweep.conductor import Conductor
+from sweep.gathering import Gathering
 from sweep.networks import BestSeeds, Networks
 from sweep.placement import shares, this_machine
 from sweep.plan import Plan, plan
@@ -82,7 +83,10 @@ def run(
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
-        follow = _keeping(spec, place, planned, missing, rows)
+        follow = [
+            _keeping(spec, place, planned, missing, rows),
+            _gathering(store, missing, console),
+        ]
         cells = f"{len(chosen.cells)} cell{'s' if len(chosen.cells) > 1 else ''}"
         done = len(chosen.cells) - len(missing)
         _say(
@@ -119,6 +123,23 @@ def _keeping(
     return follow
 
 
+def _gathering(store: Store, missing: list[Cell], console: Console) -> Follow:
+    """What merges the files of cells that ended; those that a run before left are merged at once.
+
+    A file that is written over is left to the next run: some file systems show another machine's
+    old one for a while.
+    """
+    alone = store.single()
+    again = alone.intersection(cell.key for cell in missing)
+    gathering = Gathering(store, alone - again, lambda text: _say(console, text))
+
+    def follow(task: Task, outcome: Outcome) -> None:
+        if isinstance(task.work, Cell) and task.work.key not in again:
+            gathering.ended(task.work.key)
+
+    return follow
+
+
 def _execute(
     spec: Spec,
     place: Place,
@@ -126,7 +147,7 @@ def _execute(
     executor: Executor,
     console: Console,
     lease: Lease,
-    follow: Follow,
+    follow: Sequence[Follow],
 ) -> None:
     tasks = missing_tasks(place, missing)
     if executor == "serial":

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from prune_core.metrics.registry import METRICS
-from sweep.reading import packaged, read
+from sweep.packaged import packaged
+from sweep.reading import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

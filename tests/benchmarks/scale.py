@@ -23,6 +23,7 @@ from sweep_rival import seconds_of
 import results
 from prune_core.metrics import METRICS
 from results import Store
+from results.files import MANY
 from results.schema import table as rows_table
 from sweep.plan import plan
 from sweep.spec import Spec
@@ -49,14 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shrink = 100 if given.quick else 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        single, status = folder / "single", folder / "status"
+        single, status, left = folder / "single", folder / "status", folder / "left"
         write_single(single, 2_000 // shrink)
         write_single(status, 10_000 // shrink)
+        write_single(left, 10_000 // shrink)
+        gather_but_the_last(left)
         compacted = write_compacted(folder / "compacted", 100_000 // shrink)
         lines = [
             ("`plan` with all keys", lambda: apart(planned, 100_000 // shrink)),
             ("`results.load`, compacted", lambda: apart(loaded, str(compacted))),
             ("`results.load`, a file a cell", lambda: apart(loaded, str(single))),
+            ("`prune-sweep status`, as a run leaves its files", lambda: asked(left)),
             ("`prune-sweep status`, a file a cell", lambda: asked(status)),
         ]
         done = [(what, [work() for _ in range(repeats)]) for what, work in lines]
@@ -74,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = ["", "cells", "seconds", "memory beyond the imports, MiB"]
     note = (
         f"Median (lowest to highest) of {repeats} runs, each in a process of its own. `status` is "
-        "the whole process, imports included; for the others imports are left out."
+        "the whole process, imports included; for the others imports are left out. A run leaves "
+        f"{MANY:,} cells in a file and at most {MANY - 1} in files of their own."
     )
     finish("scale", section(f"{table(columns, found)}\n\n{note}"), given.quick)
 
@@ -149,6 +154,15 @@ def write_single(folder: Path, cells: int) -> None:
         store.write(row)
     keys = {row["key"]: f"{row['metric']} {row['ratio']}" for row in made}
     (folder / PLAN).write_text(json.dumps({"name": "made-up", "cells": keys}))
+
+
+def gather_but_the_last(folder: Path) -> None:
+    """Merges files as a run does, and leaves as many single ones as it leaves at most."""
+    store = Store(folder)
+    keys = sorted(store.single())
+    few = min(MANY, len(keys) // 10)
+    for start in range(0, len(keys) - few, few):
+        store.gather(keys[start : start + few])
 
 
 def write_compacted(folder: Path, cells: int) -> Path:

@@ -111,3 +111,24 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, milliseconds: int
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     same(before, seen(tmp_path))
+
+
+def test_single_cells_are_gathered_and_others_left_alone(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    before, scores = seen(tmp_path), sorted((tmp_path / "scores").iterdir())
+    assert store.single() == {f"{n:016x}" for n in range(6)}
+    store.gather([f"{n:016x}" for n in range(3)])
+    (first,) = store.cells.path.glob("compacted-*")
+    assert store.single() == {f"{n:016x}" for n in range(3, 6)}
+    store.gather([f"{n:016x}" for n in range(5)])
+    assert store.single() == {f"{5:016x}"}
+    assert first in store.cells.path.glob("compacted-*")
+    assert sorted((tmp_path / "scores").iterdir()) == scores
+    same(before, seen(tmp_path))
+
+
+def test_what_is_not_there_cannot_be_gathered(tmp_path: Path) -> None:
+    store = fill(tmp_path, cells=1)
+    store.gather([f"{n:016x}" for n in range(3)])
+    assert store.single() == {f"{0:016x}"}
+    assert not list(store.cells.path.glob("compacted-*"))

@@ -90,7 +90,7 @@ def test_what_has_ended_for_good_is_told_once(tmp_path: Path) -> None:
         large,
         follower,
         fine,
-        follow=lambda task, outcome: told.append((task.name, outcome.status)),
+        follow=[lambda task, outcome: told.append((task.name, outcome.status))],
     )
     assert [run.next(), run.next()] == [large, fine]
     run.ended(large, OUT_OF_MEMORY)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import SpecError
-from sweep.reading import packaged, parse, read
+from sweep.packaged import packaged
+from sweep.reading import parse, read
 from sweep.spec import Spec
 
 NAN, INFINITY = math.nan, math.inf

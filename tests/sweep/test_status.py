@@ -4,6 +4,8 @@ import io
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def shown(folder: Path) -> tuple[bool, list[list[str]]]:
     complete = show(on, folder)
     assert isinstance(on.file, io.StringIO)
     return complete, [line.split() for line in on.file.getvalue().splitlines()]
+
+
+def test_nothing_is_imported_that_takes_seconds():
+    code = (
+        "import sys, cluster.cli, sweep.status; "
+        "print(*{'torch', 'ray', 'sklearn', 'scipy.stats', 'matplotlib'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_cells_are_counted(folder):
