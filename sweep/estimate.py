@@ -13,8 +13,9 @@ from prune_core.images import LabelledImages
 from prune_core.network import Architecture, SimpleNet
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
-from prune_core.training import RECALIBRATION_IMAGES, Recipe, train
+from prune_core.training import Recipe, train
 from sweep.cells import Baseline, Cell, Statistics
+from sweep.passes import passes
 from sweep.placement import Shares
 from sweep.tasks import KINDS, Task
 
@@ -62,22 +63,17 @@ class Estimate:
     def _of(self, work: Baseline | Statistics | Cell) -> float:
         if isinstance(work, Statistics):
             return work.images * self._inference(work.baseline.architecture)
-        baseline = work if isinstance(work, Baseline) else work.baseline
-        dataset, full = baseline.dataset, baseline.architecture
-        evaluated = dataset.validation_images + dataset.test_images
-        recalibrated = min(dataset.train_images, RECALIBRATION_IMAGES)
         if isinstance(work, Baseline):
-            per_image = self._training(full, work.recipe.batch_size, work.recipe.precision)
-            forward = evaluated + recalibrated * work.recipe.recalibrate
-            trained = dataset.train_images * work.recipe.epochs
-            return trained * per_image + forward * self._inference(full)
-        # Which widths a global ranking leaves is not known before; those of the local one are.
-        pruned = full.with_widths(_likely_widths(work))
-        recipe = work.finetune
-        per_image = self._training(pruned, recipe.batch_size, recipe.precision)
-        forward = 3 * evaluated + recalibrated * (1 + recipe.recalibrate)
-        trained = dataset.train_images * recipe.epochs
-        return trained * per_image + forward * self._inference(pruned)
+            architecture, recipe = work.architecture, work.recipe
+        else:
+            # Which widths a global ranking leaves is not known before; those of the local one are.
+            architecture = work.baseline.architecture.with_widths(_likely_widths(work))
+            recipe = work.finetune
+        trained, inferred = passes(work)
+        seconds = inferred * self._inference(architecture)
+        if trained:
+            seconds += trained * self._training(architecture, recipe.batch_size, recipe.precision)
+        return seconds
 
     def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:
         """Seconds per image of training."""

@@ -24,21 +24,53 @@ if TYPE_CHECKING:
     from sweep.tasks import Outcome, Task
 
 PROGRESS = "progress.json"
+DIFFERENT = 0.05
+"""Deviation of costs, of their mean, from which a line is drawn through them."""
 
 
 @dataclass
 class Count:
-    """Tasks of one kind."""
+    """Tasks of one kind, with sums over those that are done."""
 
     total: int = 0
     done: int = 0
     failed: int = 0
+    cost_left: float = 0.0
+    cost: float = 0.0
     seconds: float = 0.0
+    _squares: float = 0.0
+    _products: float = 0.0
 
     @property
     def left(self) -> int:
         """Tasks that have not ended."""
         return self.total - self.done - self.failed
+
+    def took(self, cost: float, seconds: float) -> None:
+        """A task of this cost is done."""
+        self.done += 1
+        self.cost += cost
+        self.seconds += seconds
+        self._squares += cost * cost
+        self._products += cost * seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """Of all tasks that are left together, once one is done.
+
+        The costliest go first, so the mean of what tasks took would say far too much. Once costs
+        differ, it is a line through seconds over costs; before, seconds grow as costs.
+        """
+        fixed, rate = 0.0, self.seconds / self.cost
+        spread = self.done * self._squares - self.cost**2
+        if spread > DIFFERENT**2 * self.cost**2:
+            rate = (self.done * self._products - self.cost * self.seconds) / spread
+            fixed = (self.seconds - rate * self.cost) / self.done
+            if fixed < 0:
+                fixed, rate = 0.0, self._products / self._squares
+            elif rate < 0:
+                fixed, rate = self.seconds / self.done, 0.0
+        return self.left * fixed + self.cost_left * rate
 
 
 class Progress:
@@ -57,7 +89,9 @@ class Progress:
         self.console, self.slots, self.folder = console, slots, folder_of(folder)
         self.counts = {kind: Count() for kind in slots}
         for task in tasks:
-            self.counts[task.kind].total += 1
+            count = self.counts[task.kind]
+            count.total += 1
+            count.cost_left += task.cost
         self.running: dict[str, Task] = {}
         self._live: Live | None = None
         self._saved = 0.0
@@ -85,9 +119,9 @@ class Progress:
         """A task ended, or was given up."""
         self.running.pop(task.name, None)
         count = self.counts[task.kind]
+        count.cost_left -= task.cost
         if outcome.status == "ok":
-            count.done += 1
-            count.seconds += outcome.seconds
+            count.took(task.cost, outcome.seconds)
         else:
             count.failed += 1
         if self._live is None:
@@ -104,14 +138,14 @@ class Progress:
         self.console.print(f"{task.label}: {reason}", markup=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Time until the end from the mean time of the tasks so far; None before the first."""
+        """Time until the end from what tasks took so far; None before the first of a kind."""
         seconds = 0.0
         for kind, count in self.counts.items():
             if count.left and count.done == 0:
                 return None
             if count.left:
                 at_once = max(1, min(self.slots[kind], count.left))
-                seconds += count.left * count.seconds / count.done / at_once
+                seconds += count.seconds_left / at_once
         return seconds
 
     def _print(self, task: Task, outcome: Outcome) -> None:

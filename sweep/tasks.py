@@ -18,6 +18,7 @@ from results import StoreError
 from sweep import stages
 from sweep.cells import Baseline, Cell, Statistics
 from sweep.listener import SILENT, Listener
+from sweep.passes import passes
 from sweep.rows import Row, identity_row, provenance, score_columns
 from sweep.stages import Place
 
@@ -41,22 +42,21 @@ class Task:
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """Whether others wait for its kind, smallest first, and its multiply-accumulates.
+        """Whether others wait for its kind, smallest first, and its cost."""
+        return KINDS.index(self.kind), self.cost
 
-        The latter are those of its passes over training images, where a training step is about
-        three passes, and say roughly which of two takes longer. What a global ranking leaves is
-        not known before, so a pruned network counts by its ratio.
+    @property
+    def cost(self) -> float:
+        """Its multiply-accumulates: roughly, how its time is to that of others of its kind.
+
+        A training step counts as three passes. What a global ranking leaves is not known before,
+        so a pruned network counts by its ratio.
         """
         work = self.work
         baseline = work if isinstance(work, Baseline) else work.baseline
-        images = baseline.dataset.train_images
-        if isinstance(work, Baseline):
-            passes = 3.0 * work.recipe.epochs * images
-        elif isinstance(work, Statistics):
-            passes = float(work.images)
-        else:
-            passes = 3.0 * work.finetune.epochs * images * work.ratio
-        return KINDS.index(self.kind), passes * _multiply_accumulates(baseline.architecture)
+        trained, inferred = passes(work)
+        left = work.ratio if isinstance(work, Cell) else 1.0
+        return (3 * trained + inferred) * left * _multiply_accumulates(baseline.architecture)
 
 
 @dataclass(frozen=True)

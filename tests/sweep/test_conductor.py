@@ -26,8 +26,8 @@ class Kind(Task):
         return "statistics"
 
     @property
-    def urgency(self) -> tuple[int, float]:
-        return 0, 0.0
+    def cost(self) -> float:
+        return 1.0
 
 
 def plain(name: str, *needs: str) -> Task:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from sweep.plan import plan
-from sweep.progress import Progress, duration, read_progress
+from sweep.progress import Count, Progress, duration, read_progress
 from sweep.stages import Place
 from sweep.tasks import KINDS, Outcome, Task, missing_tasks
 
@@ -66,15 +66,43 @@ def test_without_a_terminal_every_end_is_a_line(tasks, tmp_path):
     assert "ValueError: [bold]two lines[/bold]" in second
 
 
-def test_the_time_left_comes_from_the_mean_of_each_kind(tasks, tmp_path):
+def test_the_time_left_comes_from_what_each_kind_took_for_its_cost(tasks, tmp_path):
+    cells = [task for task in tasks if task.kind == "cell"]
+    costs = [task.cost for task in cells]
+    assert {round(cost / min(costs), 6) for cost in costs} == {1.0, 2.0}
+    small, large = min(costs), max(costs)
     with Progress(console(), tasks, TWO, tmp_path) as progress:
         assert progress.seconds_left() is None
-        for task, seconds in zip(tasks, [100.0, 20.0, 3.0, 5.0], strict=False):
-            progress.ended(task, Outcome("ok", None, seconds))
-        assert progress.seconds_left() == 6 * 4.0 / 2
-        for task in tasks[4:]:
+        for task in tasks[:2]:
+            progress.ended(task, Outcome("ok", None, 50.0))
+        cells.sort(key=lambda task: -task.cost)
+        for task in cells[:2]:
             progress.ended(task, Outcome("ok", None, 4.0))
+        # Nothing is known of a fixed part yet.
+        left = sum(task.cost for task in cells[2:])
+        assert progress.seconds_left() == pytest.approx(4.0 * left / large / 2)
+        for task in cells[2:5]:
+            progress.ended(task, Outcome("ok", None, 1.0 + 3.0 * task.cost / large))
+        assert progress.seconds_left() == pytest.approx(3 * (1.0 + 3.0 * small / large) / 2)
+        for task in cells[5:]:
+            progress.ended(task, Outcome("ok", None, 2.5))
         assert progress.seconds_left() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "each"),
+    [
+        ((10.0, 16.0), 10.0),  # 4 seconds for each, and 6 for each unit of cost
+        ((10.0, 9.0), 9.5),  # costlier ones were quicker: costs say nothing
+        ((10.0, 30.0), 14.0),  # less than nothing fixed: in proportion
+        ((10.0,), 10.0),
+    ],
+)
+def test_costs_and_seconds_make_a_line_where_they_can(seconds, each):
+    count = Count(total=10, cost_left=10.0 - len(seconds))
+    for cost, spent in zip((1.0, 2.0), seconds, strict=False):
+        count.took(cost, spent)
+    assert count.seconds_left == pytest.approx((10 - len(seconds)) * each)
 
 
 def test_on_a_terminal_the_table_counts_every_task(tasks, tmp_path):

@@ -91,7 +91,7 @@ def test_images_that_have_changed_since_the_plan_fail_by_name(spec, place, tmp_p
 
 def test_what_others_wait_for_goes_first_and_then_what_takes_longest(spec, place):
     controls = {"scratch": True, "ratios": [0.3]}
-    changes = {"seeds": [0, 1], "ratios": [0.3, 0.6], "controls": controls, "recipe.epochs": 3}
+    changes = {"seeds": [0, 1], "ratios": [0.3, 0.6], "controls": controls, "recipe.epochs": 9}
     queue = TaskQueue(missing_tasks(place, plan(spec(changes)).cells))
     handed_out = []
     while (task := queue.next()) is not None:
@@ -100,7 +100,7 @@ def test_what_others_wait_for_goes_first_and_then_what_takes_longest(spec, place
     assert [task.kind for task in handed_out[:4]] == ["baseline"] * 2 + ["statistics"] * 2
     cells = [task.work for task in handed_out[4:]]
     scratch = [cell for cell in cells if cell.score is None]
-    # Three epochs at 0.3 are more than one at 0.6.
+    # Nine epochs at 0.3 are more than one at 0.6 with its evaluations.
     assert cells[: len(scratch)] == scratch
     ratios = [cell.ratio for cell in cells[len(scratch) :]]
     assert ratios == sorted(ratios, reverse=True)

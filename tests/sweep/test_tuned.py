@@ -21,8 +21,8 @@ class Plain(Task):
         return "statistics"
 
     @property
-    def urgency(self) -> tuple[int, float]:
-        return 0, 0.0
+    def cost(self) -> float:
+        return 1.0
 
 
 @pytest.fixture
