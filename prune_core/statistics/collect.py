@@ -25,8 +25,13 @@ from prune_core.statistics.requests import (
 STATISTICS_VERSION = 1
 # The network always reads this many images at once, the last of them padded with black: for
 # another number a convolution may choose another order of summation, and a rounding that moves
-# an average over the edge of a bin would make the answer depend on the batch.
-BLOCK = 128
+# an average over the edge of a bin would make the answer depend on the batch. On a processor
+# they are few, so that a layer's feature maps stay in its cache.
+BLOCKS = {"cpu": 32, "cuda": 128}
+# Backwards, what a convolution does for one image depends on how many others there are.
+GRADIENTS_BLOCK = 128
+# Of so many images each channel's average is taken first, as the origin of squared distances.
+ORIGIN_IMAGES = 128
 
 Collectors = dict[Request, Collector]
 Visit = Callable[[int, Tensor, Tensor], None]
@@ -37,7 +42,7 @@ def collect(
     images: LabelledImages,
     preprocessing: Preprocessing,
     requests: Iterable[Request],
-    batch: int = BLOCK,
+    batch: int | None = None,
 ) -> list[dict[Request, Answer]]:
     """The answers to all requests for every layer, in eval mode and fp32.
 
@@ -49,7 +54,8 @@ def collect(
     Parameters
     ----------
     images : uint8 [N, 3, H, W] and labels [N], on any device; no augmentation is applied.
-    batch : images that collectors take in at a time, at most `BLOCK`.
+    batch : images that collectors take in at a time, at most those of a block; a whole block if
+        not given.
 
     Returns
     -------
@@ -65,6 +71,7 @@ def collect(
     if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
         raise StatisticsError("a weight is NaN or infinite; the network has diverged")
     wanted = list(dict.fromkeys(requests))
+    batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
     classes = net.architecture.classes
     layers: list[Collectors] = [
         {request: request.collector(classes) for request in wanted} for _ in net.blocks
@@ -76,7 +83,8 @@ def collect(
             if any(isinstance(collector, Previewing) for collector in plain[0]):
                 _visit(net, images, preprocessing, _previewing(plain, batch))
             if plain[0]:
-                _visit(net, images, preprocessing, _updating(plain, batch))
+                origins = _origins(net, images.first(ORIGIN_IMAGES), preprocessing)
+                _visit(net, images, preprocessing, _updating(plain, origins, batch))
         if graded[0]:
             _visit_gradients(net, images, preprocessing, graded, batch)
         with torch.inference_mode():
@@ -95,46 +103,55 @@ def _observed(net: SimpleNet) -> Iterator[None]:
 
 
 def _blocks(
-    net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing
+    device: torch.device, images: LabelledImages, preprocessing: Preprocessing, block: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels of `BLOCK` images, and the labels of those that are no padding."""
-    device = net.classifier.weight.device
-    for start in range(0, len(images), BLOCK):
-        pixels = images.images[start : start + BLOCK].to(device)
-        labels = images.labels[start : start + BLOCK].to(device)
-        padding = (0, 0, 0, 0, 0, 0, 0, BLOCK - len(labels))
+    """Pixels of `block` images, and the labels of those that are no padding."""
+    for start in range(0, len(images), block):
+        pixels = images.images[start : start + block].to(device)
+        labels = images.labels[start : start + block].to(device)
+        padding = (0, 0, 0, 0, 0, 0, 0, block - len(labels))
         yield preprocessing(torch.nn.functional.pad(pixels, padding)), labels
 
 
 def _visit(
     net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing, visit: Visit
 ) -> None:
-    for pixels, labels in _blocks(net, images, preprocessing):
+    device = net.classifier.weight.device
+    for pixels, labels in _blocks(device, images, preprocessing, BLOCKS[device.type]):
         for layer, maps in enumerate(net.feature_maps(pixels)):
             visit(layer, maps[: len(labels)], labels)
 
 
 def _previewing(collectors: list[list[Collector]], batch: int) -> Visit:
     def visit(layer: int, values: Tensor, labels: Tensor) -> None:
-        nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
         for collector in collectors[layer]:
             if isinstance(collector, Previewing):
                 for some, their in zip(values.split(batch), labels.split(batch), strict=True):
-                    collector.preview(Maps(some, their, nowhere))
+                    collector.preview(Maps(some, their, _nowhere(values)))
 
     return visit
 
 
-def _updating(collectors: list[list[Collector]], batch: int) -> Visit:
-    origins: list[Tensor | None] = [None] * len(collectors)
+def _origins(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> list[Tensor]:
+    """For each layer the mean of every channel over these images, [C], float64."""
+    averages: list[list[Tensor]] = [[] for _ in net.blocks]
 
     def visit(layer: int, values: Tensor, labels: Tensor) -> None:
-        if (origin := origins[layer]) is None:
-            nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
-            # Of the whole first block, so that it is the same for every `batch`.
-            origin = origins[layer] = Maps(values, labels, nowhere).averages.mean(dim=0)
+        averages[layer].append(Maps(values, labels, _nowhere(values)).averages)
+
+    _visit(net, images, preprocessing, visit)
+    return [torch.cat(parts).mean(dim=0) for parts in averages]
+
+
+def _nowhere(values: Tensor) -> Tensor:
+    """An origin for what needs none."""
+    return values.new_zeros(values.shape[1], dtype=torch.float64)
+
+
+def _updating(collectors: list[list[Collector]], origins: list[Tensor], batch: int) -> Visit:
+    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
         for some, their in zip(values.split(batch), labels.split(batch), strict=True):
-            maps = Maps(some, their, origin)
+            maps = Maps(some, their, origins[layer])
             for collector in collectors[layer]:
                 collector.update(maps)
 
@@ -148,14 +165,14 @@ def _visit_gradients(
     collectors: list[list[Collector]],
     batch: int,
 ) -> None:
-    for pixels, labels in _blocks(net, images, preprocessing):
+    device = net.classifier.weight.device
+    for pixels, labels in _blocks(device, images, preprocessing, GRADIENTS_BLOCK):
         # Maps need a history even where somebody froze the weights.
         maps = list(net.feature_maps(pixels.requires_grad_()))
         logits = net.classifier(maps[-1].flatten(1))[: len(labels)]
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         gradients = torch.autograd.grad(loss, maps)
         for layer, (values, gradient) in enumerate(zip(maps, gradients, strict=True)):
-            nowhere = values.new_zeros(values.shape[1], dtype=torch.float64)
             for some, slopes, their in zip(
                 values.detach()[: len(labels)].split(batch),
                 gradient[: len(labels)].split(batch),
@@ -163,7 +180,7 @@ def _visit_gradients(
                 strict=True,
             ):
                 for collector in collectors[layer]:
-                    collector.update(Maps(some, their, nowhere, slopes))
+                    collector.update(Maps(some, their, _nowhere(values), slopes))
 
 
 def _finish(collectors: Collectors) -> dict[Request, Answer]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from prune_core.statistics.groups import Groups
 from prune_core.statistics.maps import Maps
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 
@@ -55,26 +56,31 @@ class _MomentsCollector:
     def __init__(self, classes: int | None) -> None:
         self.classes = classes
         self.origin: Tensor | None = None
+        self.groups = Groups(self._add)
 
     def update(self, maps: Maps) -> None:
         squares, sums = maps.squares, maps.sums
         if self.origin is None:
-            groups = self.classes or 1
-            self.origin = maps.origin
-            self.sums = sums.new_zeros(groups, sums.shape[1])
+            members = self.classes or 1
+            self.origin, self.positions = maps.origin, maps.positions
+            self.sums = sums.new_zeros(members, sums.shape[1])
             self.squares = torch.zeros_like(self.sums)
-            self.counts = sums.new_zeros(groups, 1)
+            self.counts = sums.new_zeros(members, 1)
+        self.groups.take(maps.labels, sums, squares)
+
+    def _add(self, labels: Tensor, sums: Tensor, squares: Tensor) -> None:
         if self.classes is None:
             member = sums.new_ones(1, len(sums))
         else:
-            member = torch.nn.functional.one_hot(maps.labels, self.classes).T.double()
+            member = torch.nn.functional.one_hot(labels, self.classes).T.double()
         self.sums += member @ sums
         self.squares += member @ squares
-        self.counts += member.sum(dim=1, keepdim=True) * maps.positions
+        self.counts += member.sum(dim=1, keepdim=True) * self.positions
 
     def finish(self) -> Answer:
         if self.origin is None:
             raise StatisticsError("there are no images to take statistics of")
+        self.groups.rest()
         count = self.counts.clamp(min=1)
         mean = self.sums / count
         variance = (self.squares / count - (mean - self.origin).square()).clamp(min=0)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from prune_core.statistics.groups import Groups
 from prune_core.statistics.maps import Maps, by_position, doubles
 from prune_core.statistics.requests import Answer, StatisticsError
 
@@ -44,13 +45,18 @@ class _Mean:
     def __init__(self) -> None:
         self.total: Tensor | None = None
         self.count = 0
+        self.groups = Groups(self._add)
 
     def add(self, numbers: Tensor) -> None:
+        self.groups.take(numbers)
+
+    def _add(self, numbers: Tensor) -> None:
         total = numbers.double().sum(dim=0)
         self.total = total if self.total is None else self.total + total
         self.count += len(numbers)
 
     def value(self) -> Tensor:
+        self.groups.rest()
         if self.total is None:
             raise StatisticsError("there are no images to take statistics of")
         return self.total / self.count

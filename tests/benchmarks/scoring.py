@@ -12,13 +12,13 @@ import torch
 from made_up import CLASSES, SCALING, noise
 from measuring import Load, begin, finish, in_turns, options, section, speed_ratio, table
 
+from prune_core.evaluation import BATCHES
 from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.metrics import METRICS, Choice
 from prune_core.network import VARIANTS, Architecture, SimpleNet
 from prune_core.precision import full_precision
 from prune_core.statistics import collect
-from prune_core.statistics.collect import BLOCK
 
 COSTLY = ("taylor", "hrank")
 # HRank reads 500 images whatever the size of the data set; here it reads a tenth of that.
@@ -103,11 +103,11 @@ def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) ->
 
 
 def inference(net: SimpleNet, images: LabelledImages) -> None:
-    """A plain pass in the same blocks."""
+    """A plain pass, of as many images at once as an evaluation takes."""
     device = net.classifier.weight.device
     net.eval()
     with torch.inference_mode(), full_precision():
-        for part in images.images.split(BLOCK):
+        for part in images.images.split(BATCHES[device.type]):
             net(SCALING(part.to(device)))
 
 
