@@ -10,6 +10,7 @@ import torch
 
 from prune_core.budgets import uniform_channels, uniform_widths
 from prune_core.images import LabelledImages
+from prune_core.memory import keep_freed_memory
 from prune_core.network import Architecture, SimpleNet
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
@@ -43,6 +44,7 @@ class Estimate:
         ----------
         slots : for each kind how many can run at once.
         """
+        keep_freed_memory()  # as in a trial
         threads = torch.get_num_threads()
         total = 0.0
         try:

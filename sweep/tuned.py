@@ -23,6 +23,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from prune_core.memory import keep_freed_memory
 from results import StoreError
 from sweep.conductor import Conductor
 from sweep.listener import SILENT
@@ -55,6 +56,7 @@ class TaskTrial(tune.Trainable):
         """Keeps what every task needs; called once for each process."""
         self.place, self.tasks, self.mailbox = place, tasks, mailbox
         self.watchdog = Watchdog(place.folder, timeout)
+        keep_freed_memory()
         torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -34,7 +35,6 @@ GRADIENTS_BLOCK = 128
 ORIGIN_IMAGES = 128
 
 Collectors = dict[Request, Collector]
-Visit = Callable[[int, Tensor, Tensor], None]
 
 
 def collect(
@@ -81,10 +81,9 @@ def collect(
     with _observed(net), full_precision():
         with torch.inference_mode():
             if any(isinstance(collector, Previewing) for collector in plain[0]):
-                _visit(net, images, preprocessing, _previewing(plain, batch))
+                _preview(net, images, preprocessing, plain, batch)
             if plain[0]:
-                origins = _origins(net, images.first(ORIGIN_IMAGES), preprocessing)
-                _visit(net, images, preprocessing, _updating(plain, origins, batch))
+                _update(net, images, preprocessing, plain, batch)
         if graded[0]:
             _visit_gradients(net, images, preprocessing, graded, batch)
         with torch.inference_mode():
@@ -113,34 +112,21 @@ def _blocks(
         yield preprocessing(torch.nn.functional.pad(pixels, padding)), labels
 
 
-def _visit(
-    net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing, visit: Visit
+def _preview(
+    net: SimpleNet,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    collectors: list[list[Collector]],
+    batch: int,
 ) -> None:
+    """Shows all images to those collectors that must see them before."""
     device = net.classifier.weight.device
     for pixels, labels in _blocks(device, images, preprocessing, BLOCKS[device.type]):
-        for layer, maps in enumerate(net.feature_maps(pixels)):
-            visit(layer, maps[: len(labels)], labels)
-
-
-def _previewing(collectors: list[list[Collector]], batch: int) -> Visit:
-    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
-        for collector in collectors[layer]:
-            if isinstance(collector, Previewing):
-                for some, their in zip(values.split(batch), labels.split(batch), strict=True):
-                    collector.preview(Maps(some, their, _nowhere(values)))
-
-    return visit
-
-
-def _origins(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> list[Tensor]:
-    """For each layer the mean of every channel over these images, [C], float64."""
-    averages: list[list[Tensor]] = [[] for _ in net.blocks]
-
-    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
-        averages[layer].append(Maps(values, labels, _nowhere(values)).averages)
-
-    _visit(net, images, preprocessing, visit)
-    return [torch.cat(parts).mean(dim=0) for parts in averages]
+        for layer, part in enumerate(net.feature_maps(pixels)):
+            for collector in collectors[layer]:
+                if isinstance(collector, Previewing):
+                    for some, their in _cut(part, labels, batch):
+                        collector.preview(Maps(some, their, _nowhere(some)))
 
 
 def _nowhere(values: Tensor) -> Tensor:
@@ -148,14 +134,42 @@ def _nowhere(values: Tensor) -> Tensor:
     return values.new_zeros(values.shape[1], dtype=torch.float64)
 
 
-def _updating(collectors: list[list[Collector]], origins: list[Tensor], batch: int) -> Visit:
-    def visit(layer: int, values: Tensor, labels: Tensor) -> None:
-        for some, their in zip(values.split(batch), labels.split(batch), strict=True):
-            maps = Maps(some, their, origins[layer])
+def _update(
+    net: SimpleNet,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    collectors: list[list[Collector]],
+    batch: int,
+) -> None:
+    """Shows all images to all collectors."""
+    device = net.classifier.weight.device
+    blocks = _blocks(device, images, preprocessing, BLOCKS[device.type])
+    # The first ones go through the network side by side, since a layer's origin is their mean.
+    first = list(islice(blocks, ORIGIN_IMAGES // BLOCKS[device.type]))
+    origins = []
+    passes = [net.feature_maps(pixels) for pixels, _ in first]
+    for layer, values in enumerate(zip(*passes, strict=True)):
+        several = [
+            Maps(some, their, _nowhere(some))
+            for part, (_, labels) in zip(values, first, strict=True)
+            for some, their in _cut(part, labels, batch)
+        ]
+        origins.append(torch.cat([maps.averages for maps in several]).mean(dim=0))
+        for maps in several:
+            maps.origin = origins[layer]
             for collector in collectors[layer]:
                 collector.update(maps)
+    for pixels, labels in blocks:
+        for layer, part in enumerate(net.feature_maps(pixels)):
+            for some, their in _cut(part, labels, batch):
+                maps = Maps(some, their, origins[layer])
+                for collector in collectors[layer]:
+                    collector.update(maps)
 
-    return visit
+
+def _cut(values: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """So many images' maps at a time, without those of the padding."""
+    return zip(values[: len(labels)].split(batch), labels.split(batch), strict=True)
 
 
 def _visit_gradients(
