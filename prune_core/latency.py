@@ -14,6 +14,8 @@ from prune_core.precision import full_precision
 
 FEWEST_RUNS, MOST_RUNS = 5, 50
 MOST_SECONDS = 0.3
+MOST_WARM_UPS = 5
+WARM_UP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,20 @@ def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latenc
 
     try:
         with torch.inference_mode(), full_precision():
-            _timed(run, fewest=1, most=5, seconds=seconds / 10)
+            _timed(run, fewest=1, most=MOST_WARM_UPS, seconds=WARM_UP_SHARE * seconds)
             return Latency.of(_timed(run, FEWEST_RUNS, MOST_RUNS, seconds), batch)
     finally:
         net.train(training)
+
+
+def seconds_to_measure(run: float) -> float:
+    """How long `measure` takes where one run takes so many seconds."""
+
+    def spent(fewest: int, most: int, seconds: float) -> float:
+        return max(fewest * run, min(most * run, seconds))
+
+    warm_up = spent(1, MOST_WARM_UPS, WARM_UP_SHARE * MOST_SECONDS)
+    return warm_up + spent(FEWEST_RUNS, MOST_RUNS, MOST_SECONDS)
 
 
 def _timed(run: Callable[[], None], fewest: int, most: int, seconds: float) -> list[float]:

@@ -10,11 +10,13 @@ import torch
 
 from prune_core.budgets import uniform_channels, uniform_widths
 from prune_core.images import LabelledImages
+from prune_core.latency import seconds_to_measure
 from prune_core.memory import keep_freed_memory
 from prune_core.network import Architecture, SimpleNet
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Recipe, train
+from results.schema import LATENCY_BATCHES
 from sweep.cells import Baseline, Cell, Statistics
 from sweep.passes import passes
 from sweep.placement import Shares
@@ -71,8 +73,11 @@ class Estimate:
             # Which widths a global ranking leaves is not known before; those of the local one are.
             architecture = work.baseline.architecture.with_widths(_likely_widths(work))
             recipe = work.finetune
+        image = self._inference(architecture)
         trained, inferred = passes(work)
-        seconds = inferred * self._inference(architecture)
+        seconds = inferred * image
+        if isinstance(work, Cell):
+            seconds += sum(seconds_to_measure(batch * image) for batch in LATENCY_BATCHES)
         if trained:
             seconds += trained * self._training(architecture, recipe.batch_size, recipe.precision)
         return seconds

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from prune_core.latency import FEWEST_RUNS, MOST_RUNS, Latency, measure
+from prune_core import latency
+from prune_core.latency import FEWEST_RUNS, MOST_RUNS, Latency, measure, seconds_to_measure
+from prune_core.network import SimpleNet
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,18 @@ def test_measuring_leaves_no_trace(small, lived_in, training):
     assert torch.equal(torch.get_rng_state(), generator)
     after = net.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.004, 0.02, 0.05, 0.2, 3.0])
+def test_how_long_it_takes_is_known_before(seconds, small, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+
+    class Slow(SimpleNet):
+        def forward(self, images):
+            clock[0] += seconds
+            return images
+
+    measure(Slow(small), 1)
+    # Each of its two parts may end one run later, or earlier, than the limit.
+    assert clock[0] == pytest.approx(seconds_to_measure(seconds), abs=2 * seconds)
