@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # Half an hour or less on two processors with nothing else to do; see docs/benchmarks.md.
-BENCHMARKS := ceiling training pruned scoring torch_pruning_rival sweep_rival scale
+BENCHMARKS := ceiling training pruned memory scoring torch_pruning_rival sweep_rival scale
 bench: .venv/installed
 	@set -e; for name in $(BENCHMARKS); do \
 		echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; done
