@@ -232,7 +232,7 @@ def test_very_many_files_are_told_with_what_to_do(
 ) -> None:
     results.load(folder)
     assert len(recwarn) == 0
-    monkeypatch.setattr("results.frames._MANY_FILES", 6)
+    monkeypatch.setattr("results.frames.MANY", 6)
     for load in LOADS[:3]:
         with pytest.warns(ManyFilesWarning, match=f"prune-sweep compact {folder}"):
             load(folder)

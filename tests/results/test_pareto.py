@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 from known_cells import cell, cells, failed, frame
 
@@ -13,6 +13,7 @@ points = some.lists(some.tuples(some.integers(1, 6), some.integers(0, 6)), min_s
 
 @settings(max_examples=25, deadline=None)
 @given(points)
+@example([(1, 0)] * 3)  # the mean of three 0.35 is a little less
 def test_a_point_is_on_the_front_if_no_other_dominates_it(values):
     rows = [
         cell(f"m{at:02}", 0, accuracy / 10, parameters=100 * cost, baseline_test_top1=0.35)
