@@ -54,6 +54,13 @@ class Conductor:
             self._out.add(task.name)
         return task
 
+    def spare(self) -> Task | None:
+        """A cell that may wait until nothing else is left, or None."""
+        self.may_go_on()
+        if (task := self.queue.last()) is not None:
+            self._out.add(task.name)
+        return task
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import torch
 
@@ -148,6 +148,15 @@ class TaskQueue:
     def next(self) -> Task | None:
         """A task that can start now, or None: then others must end first, or all are out."""
         return self.tasks[heappop(self._ready)[-1]] if self._ready else None
+
+    def last(self) -> Task | None:
+        """The least urgent cell that can start now, if there is one."""
+        least = max(self._ready, default=None)
+        if least is None or KINDS[least[0]] != "cell":
+            return None
+        self._ready.remove(least)
+        heapify(self._ready)
+        return self.tasks[least[-1]]
 
     def ready(self) -> Iterator[Task]:
         """The tasks that can start now, in no order."""

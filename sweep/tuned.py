@@ -119,7 +119,11 @@ class ReadyTasks(_NotKept, Searcher):
             return Searcher.FINISHED
         if len(self._waiting) >= self.at_once + min(self._free, self.at_once):
             return None
-        if (task := self.conductor.next()) is None:
+        # What is offered beyond what can run waits until no other is: so nothing that others
+        # wait for, and nothing that takes long.
+        waits = len(self.trials) >= self.at_once and self._free == 0
+        task = self.conductor.spare() if waits else self.conductor.next()
+        if task is None:
             return None
         self.trials[trial_id] = task
         self._waiting.add(trial_id)

@@ -7,18 +7,19 @@ import pytest
 from rich.console import Console
 
 from sweep.conductor import Conductor
+from sweep.plan import plan
 from sweep.progress import Progress
 from sweep.stages import Place
-from sweep.tasks import KINDS, Outcome, Task
+from sweep.tasks import KINDS, Outcome, Task, missing_tasks
 from sweep.tuned import ReadyTasks, wave_of
 
 
 class Plain(Task):
-    """A task of no work, counted as a statistic."""
+    """A task of no work, counted as a cell; names in their order say which is costlier."""
 
     @property
     def kind(self) -> str:
-        return "statistics"
+        return "cell"
 
     @property
     def cost(self) -> float:
@@ -48,20 +49,41 @@ def ended(searcher: ReadyTasks, trial: str) -> None:
 def test_no_more_trials_wait_than_can_run(searcher):
     assert [offered(searcher, trial) for trial in "abc"] == ["first", "third", None]
     searcher.begun("a")
-    assert [offered(searcher, trial) for trial in "cd"] == ["fourth", None]
+    assert [offered(searcher, trial) for trial in "cd"] == ["sixth", None]
 
 
 def test_a_free_process_gets_a_trial_of_its_own_and_takes_none_that_waits(searcher):
     assert [offered(searcher, trial) for trial in "ab"] == ["first", "third"]
     searcher.begun("a")
-    assert [offered(searcher, trial) for trial in "cd"] == ["fourth", None]
+    # What waits is the least urgent.
+    assert [offered(searcher, trial) for trial in "cd"] == ["sixth", None]
     ended(searcher, "a")
-    # For the free process; the processes of `third` and `fourth` may be starting.
+    # For the free process; the processes of `third` and `sixth` may be starting.
     assert [offered(searcher, trial) for trial in "de"] == ["second", None]
     searcher.begun("d")
     assert offered(searcher, "e") is None
     ended(searcher, "d")
-    assert [offered(searcher, trial) for trial in "ef"] == ["fifth", None]
+    assert [offered(searcher, trial) for trial in "ef"] == ["fourth", None]
+
+
+def test_what_others_wait_for_never_waits_itself(spec, tmp_path):
+    tasks = missing_tasks(Place(tmp_path, "s"), plan(spec({"seeds": [0, 1, 2]})).cells)
+    progress = Progress(Console(quiet=True), tasks, dict.fromkeys(KINDS, 2), tmp_path)
+    searcher = ReadyTasks(Conductor(Place(tmp_path, "s"), tasks, progress), at_once=2)
+    kinds = {task.name: task for task in tasks}
+    first = [offered(searcher, trial) for trial in "ab"]
+    assert {kinds[name].kind for name in first} == {"baseline"}
+    searcher.begun("a")
+    searcher.begun("b")
+    # A third baseline could start, and is kept for the first process that is free.
+    assert offered(searcher, "c") is None
+    ended(searcher, "a")
+    third = offered(searcher, "d")
+    assert kinds[third].kind == "baseline"
+    searcher.begun("d")
+    waits = kinds[offered(searcher, "e")]
+    assert waits.kind == "cell"
+    assert waits.cost == min(task.cost for task in tasks if task.kind == "cell")
 
 
 def test_what_was_lost_is_offered_again_and_no_longer_waits(searcher):
