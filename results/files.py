@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ ROWS_OF_A_GROUP = 20_000
 MANY = 1_000
 """Files of single cells that take a reader seconds."""
 _READ_WHOLE_BYTES = 512 * 1024
+_SEAL = b"prune-sweep crc32:"
+_CHECKSUM_BYTES = 4
 
 
 class DamagedFileWarning(UserWarning):
@@ -71,8 +74,8 @@ def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
     DiskFolder(path.parent).write(path.name, content)
 
 
-def content_of(rows: pa.Table) -> pa.Buffer:
-    """A table as a Parquet file."""
+def content_of(rows: pa.Table) -> bytes:
+    """A table as a Parquet file, with a checksum of the whole."""
     sink = pa.BufferOutputStream()
     # A flipped bit in a figure must be an unreadable file, never another figure.
     options: dict[str, Any] = {"write_page_checksum": True}
@@ -85,7 +88,36 @@ def content_of(rows: pa.Table) -> pa.Buffer:
     else:
         options |= {"compression": "zstd", "row_group_size": ROWS_OF_A_GROUP}
     pq.write_table(rows, sink, **options)
-    return sink.getvalue()
+    return _sealed(sink.getvalue().to_pybytes())
+
+
+def _sealed(content: bytes) -> bytes:
+    """Parquet with its checksum in front of the footer, where no reader of Parquet looks.
+
+    The checksums of pages do not cover their headers and the footer, where one bit makes a
+    column another type's, or another column's.
+    """
+    at = _footer_of(content)
+    return b"".join([content[:at], _SEAL, _checksum(content), content[at:]])
+
+
+def _check_seal(content: bytes) -> None:
+    """Raises ArrowInvalid where the checksum is another one; files from before have none."""
+    at = _footer_of(content)
+    start = at - len(_SEAL) - _CHECKSUM_BYTES
+    if start < 0 or content[start : start + len(_SEAL)] != _SEAL:
+        return
+    if _checksum(content[:start] + content[at:]) != content[at - _CHECKSUM_BYTES : at]:
+        raise pa.ArrowInvalid("its checksum is another one")
+
+
+def _footer_of(content: bytes) -> int:
+    """Where the footer begins, as the end of the file says; negative where that cannot be."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> pa.Table | Damage:
@@ -103,15 +135,21 @@ def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> p
         If an object store does not answer.
     """
     parse = partial(_parse, file, schema, chosen)
+
+    def parse_whole() -> pa.Table:
+        content = file.folder.read(file.entry.name)
+        _check_seal(content)
+        return parse(pa.BufferReader(content))
+
     try:
         if file.entry.size <= _READ_WHOLE_BYTES:
-            return parse(pa.BufferReader(file.folder.read(file.entry.name)))
+            return parse_whole()
         try:
             with file.folder.open(file.entry.name) as source:
                 return parse(source)
         except OSError:
             # Parquet does not tell a store that failed from damage; one request for all does.
-            return parse(pa.BufferReader(file.folder.read(file.entry.name)))
+            return parse_whole()
     except (SchemaError, StoreError):
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
