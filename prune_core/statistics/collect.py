@@ -101,10 +101,18 @@ def _observed(net: SimpleNet) -> Iterator[None]:
         net.train(training)
 
 
+def _block(net: SimpleNet) -> int:
+    return BLOCKS[net.classifier.weight.device.type]
+
+
 def _blocks(
-    device: torch.device, images: LabelledImages, preprocessing: Preprocessing, block: int
+    net: SimpleNet,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    block: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pixels of `block` images, and the labels of those that are no padding."""
+    device, block = net.classifier.weight.device, block or _block(net)
     for start in range(0, len(images), block):
         pixels = images.images[start : start + block].to(device)
         labels = images.labels[start : start + block].to(device)
@@ -120,13 +128,10 @@ def _preview(
     batch: int,
 ) -> None:
     """Shows all images to those collectors that must see them before."""
-    device = net.classifier.weight.device
-    for pixels, labels in _blocks(device, images, preprocessing, BLOCKS[device.type]):
-        for layer, part in enumerate(net.feature_maps(pixels)):
-            for collector in collectors[layer]:
-                if isinstance(collector, Previewing):
-                    for some, their in _cut(part, labels, batch):
-                        collector.preview(Maps(some, their, _nowhere(some)))
+    for layer, some, their in _walk(net, _blocks(net, images, preprocessing), batch):
+        for collector in collectors[layer]:
+            if isinstance(collector, Previewing):
+                collector.preview(Maps(some, their, _nowhere(some)))
 
 
 def _nowhere(values: Tensor) -> Tensor:
@@ -142,10 +147,9 @@ def _update(
     batch: int,
 ) -> None:
     """Shows all images to all collectors."""
-    device = net.classifier.weight.device
-    blocks = _blocks(device, images, preprocessing, BLOCKS[device.type])
+    blocks = _blocks(net, images, preprocessing)
     # The first ones go through the network side by side, since a layer's origin is their mean.
-    first = list(islice(blocks, ORIGIN_IMAGES // BLOCKS[device.type]))
+    first = list(islice(blocks, ORIGIN_IMAGES // _block(net)))
     origins = []
     passes = [net.feature_maps(pixels) for pixels, _ in first]
     for layer, values in enumerate(zip(*passes, strict=True)):
@@ -159,12 +163,20 @@ def _update(
             maps.origin = origins[layer]
             for collector in collectors[layer]:
                 collector.update(maps)
+    for layer, some, their in _walk(net, blocks, batch):
+        maps = Maps(some, their, origins[layer])
+        for collector in collectors[layer]:
+            collector.update(maps)
+
+
+def _walk(
+    net: SimpleNet, blocks: Iterable[tuple[Tensor, Tensor]], batch: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each layer with its maps of so many images at a time, and their labels."""
     for pixels, labels in blocks:
         for layer, part in enumerate(net.feature_maps(pixels)):
             for some, their in _cut(part, labels, batch):
-                maps = Maps(some, their, origins[layer])
-                for collector in collectors[layer]:
-                    collector.update(maps)
+                yield layer, some, their
 
 
 def _cut(values: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -179,8 +191,7 @@ def _visit_gradients(
     collectors: list[list[Collector]],
     batch: int,
 ) -> None:
-    device = net.classifier.weight.device
-    for pixels, labels in _blocks(device, images, preprocessing, GRADIENTS_BLOCK):
+    for pixels, labels in _blocks(net, images, preprocessing, GRADIENTS_BLOCK):
         # Maps need a history even where somebody froze the weights.
         maps = list(net.feature_maps(pixels.requires_grad_()))
         logits = net.classifier(maps[-1].flatten(1))[: len(labels)]

@@ -49,14 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = [Spread.of(each[0] for each in found).text(3) for found in (returned, kept)]
         faults = [Spread.of(each[1] for each in found).text(0) for found in (returned, kept)]
         rows.append([what, *seconds, ratio.text(2), *faults])
-    columns = [
-        "work",
-        "returned, s",
-        "kept, s",
-        "times as fast",
-        "faults, returned",
-        "faults, kept",
-    ]
+    columns = ["work", "returned, s", "kept, s", "times as fast"]
+    columns += ["page faults, returned", "page faults, kept"]
     note = (
         f"Median (lowest to highest) of {repeats} turns of a process each; page faults are those "
         "that took a page from the system."
