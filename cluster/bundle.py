@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sweep.packaged import packaged
-from sweep.reading import read
-from sweep.rows import git_revision
+from sweep.spec.packaged import packaged
+from sweep.spec.parsing import read
+from sweep.stages.rows import git_revision
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
 DISTRIBUTION = "prune-sweep"
@@ -51,7 +51,7 @@ def bundle(spec: str, folder: Path) -> Bundle:
     Raises
     ------
     SpecError
-        If the spec cannot be run anywhere; see `sweep.reading.read`.
+        If the spec cannot be run anywhere; see `sweep.spec.parsing.read`.
     """
     wanted = read(spec)
     there = spec

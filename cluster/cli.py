@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from cluster.errors import SubmissionError
-from sweep.cli import EXIT_INTERRUPTED, app, guarded
-from sweep.terminal import Terminal
+from sweep.commands.cli import EXIT_INTERRUPTED, app, guarded
+from sweep.commands.terminal import Terminal
 
 __all__ = ["app"]
 

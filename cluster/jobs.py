@@ -16,8 +16,8 @@ from rich.console import Console
 from cluster.bundle import Bundle
 from cluster.connection import connect, reported
 from cluster.errors import SubmissionError
-from sweep.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NOT_ALL_OK, EXIT_OK
-from sweep.progress import duration
+from results.formatting import rough_duration
+from sweep.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NOT_ALL_OK, EXIT_OK
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -224,4 +224,4 @@ def _age(details: JobDetails) -> str:
     if details.start_time is None:
         return ""
     until = details.end_time or datetime.now(UTC).timestamp() * 1000
-    return f", {duration((until - details.start_time) / 1000)}"
+    return f", {rough_duration((until - details.start_time) / 1000)}"

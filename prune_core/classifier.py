@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, SimpleNet
+from prune_core.network_files import load as load_stored
 from prune_core.preprocessing import Preprocessing
-from prune_core.storage import load as load_stored
 
 IMAGE_SHAPE = (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 

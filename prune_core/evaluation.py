@@ -18,7 +18,7 @@ BATCHES = {"cpu": 32, "cuda": 256}
 
 
 @dataclass(frozen=True)
-class Score:
+class Evaluation:
     """How well a network does on some images.
 
     Attributes
@@ -33,8 +33,8 @@ class Score:
     loss: float
 
 
-def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> Score:
-    """The score of a network on images, which are used as they are."""
+def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> Evaluation:
+    """Accuracy and loss of a network on images, which are used as they are."""
     device = net.classifier.weight.device
     training = net.training
     net.eval()
@@ -51,4 +51,4 @@ def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessin
             right += int(hits[:, 0].sum())
             among += int(hits.sum())
     net.train(training)
-    return Score(right / len(images), among / len(images), float(loss) / len(images))
+    return Evaluation(right / len(images), among / len(images), float(loss) / len(images))

@@ -4,20 +4,22 @@
 >>> frame = results.load("runs/digits")  # doctest: +SKIP
 """
 
-from results.accuracy import accuracy_table
-from results.allocation import selection_against_allocation
-from results.channels import rank_agreement
-from results.claims import claims
-from results.comparison import paired_difference
-from results.conclusion import conclusion
-from results.files import DamagedFileWarning
-from results.frames import ManyFilesWarning, load, load_channels, load_history, load_scores
-from results.pareto import pareto
-from results.ranking import rank_metrics
-from results.schema import SchemaError
-from results.store import Store, StoreError
+from results.analysis.accuracy import accuracy_table
+from results.analysis.agreement import rank_agreement
+from results.analysis.allocation import selection_against_allocation
+from results.analysis.claims import claims
+from results.analysis.comparison import paired_difference
+from results.analysis.conclusion import conclusion
+from results.analysis.pareto import pareto
+from results.analysis.ranking import rank_metrics
+from results.storage.frames import ManyFilesWarning, load, load_channels, load_history, load_scores
+from results.storage.parquet_files import DamagedFileWarning
+from results.storage.schema import CELLS, IMPORTANCES, SchemaError
+from results.storage.store import Store, StoreError
 
 __all__ = [
+    "CELLS",
+    "IMPORTANCES",
     "DamagedFileWarning",
     "ManyFilesWarning",
     "SchemaError",

@@ -1,6 +1,6 @@
 """`python -m sweep`: the command line without what needs a cluster."""
 
-from sweep.cli import app
+from sweep.commands.cli import app
 
 if __name__ == "__main__":
     app(prog_name="prune-sweep")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import _NULLABLE
-from results.schema import NESTED, table
+from results.storage.frames import _NULLABLE
+from results.storage.schema import NESTED, table
 
 Row = dict[str, Any]
 
@@ -65,6 +65,9 @@ def cell(
     row |= changes
     if row["scope"] != "local" and row["budget"] == "uniform_parameters":
         row["budget"] = row["scope"]
+    row["ratio_of"] = "channels" if row["budget"] == "uniform_channels" else "parameters"
+    if row["scope"] == "widths_of":
+        row["widths_of"] = row["budget"].removeprefix("widths_of(").removesuffix(")")
     identity = {
         "baseline": row["baseline_key"],
         "budget": {"rule": row["budget"], "reference": {"baseline": row["baseline_key"]}},

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 import results
 from results import Store
-from results.schema import table
+from results.storage.schema import table
 
 Row = dict[str, Any]
 
@@ -90,7 +90,7 @@ def write(folder: Path, content: Sequence[Row], scores: bool = False) -> Path:
             if (key := row.get("scores_key")) and key not in written:
                 written.add(key)
                 names = ("baseline_key", "dataset", "seed", "metric")
-                store.write_scores(key, {name: row[name] for name in names}, _scores(row))
+                store.write_importances(key, {name: row[name] for name in names}, _scores(row))
     return folder
 
 

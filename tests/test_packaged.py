@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prune_core.metrics.registry import METRICS
-from sweep.packaged import packaged
-from sweep.reading import read
+from sweep.spec.packaged import packaged
+from sweep.spec.parsing import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -40,8 +40,12 @@ def test_a_packaged_spec_is_valid_and_has_its_files_name(name):
 
 
 def test_specs_are_part_of_the_distribution(project):
-    patterns = project["tool"]["setuptools"]["package-data"]["sweep"]
-    files = {path.name for pattern in patterns for path in (REPOSITORY / "sweep").glob(pattern)}
+    patterns = project["tool"]["setuptools"]["package-data"]["sweep.spec.packaged"]
+    files = {
+        path.name
+        for pattern in patterns
+        for path in (REPOSITORY / "sweep/spec/packaged").glob(pattern)
+    }
     assert files == {f"{name}.yaml" for name in packaged()}
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 from scipy import stats
 
 import results
-from results.claims import WEIGHTED_READINGS
-from results.conclusion import Lead, leads
-from results.intervals import t_interval
-from results.ranking import ratio_means
-from results.study import BASELINE, POINT, SCRATCH, STUDY, UNPRUNED_STUDY, figures
+from results.analysis.claims import WEIGHTED_READINGS
+from results.analysis.conclusion import Lead, leads
+from results.analysis.intervals import t_interval
+from results.analysis.ranking import ratio_means
+from results.analysis.study import BASELINE, POINT, STUDY, UNPRUNED_STUDY, figures
+from results.storage.schema import SCRATCH
 
 HERE = Path(__file__).parent
 STUDIES = ("cifar10-cpu", "cifar100-cpu")

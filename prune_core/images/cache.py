@@ -20,7 +20,7 @@ import numpy as np
 from prune_core.images.arrays import Arrays, fingerprint
 from prune_core.images.decode import DECODE_VERSION
 from prune_core.images.errors import ImagesError
-from prune_core.images.shared import SharedCache
+from prune_core.images.shared_cache import SharedCache
 
 CACHE_VARIABLE = "PRUNE_SWEEP_CACHE"
 """The environment variable that names the cache's folder, or the URI of one to share."""

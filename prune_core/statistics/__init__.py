@@ -1,11 +1,11 @@
 """Channel statistics: one pass over the images answers what every metric needs."""
 
 from prune_core.statistics.collect import STATISTICS_VERSION, collect
+from prune_core.statistics.costly import GradientProduct, Rank
 from prune_core.statistics.histograms import AverageHistogram, Edges, PixelHistogram, histogram
 from prune_core.statistics.maps import Maps
 from prune_core.statistics.moments import ClassMoments, Moments, ZeroFraction
 from prune_core.statistics.requests import Answer, Collector, Request, StatisticsError
-from prune_core.statistics.sensitivity import GradientProduct, Rank
 
 __all__ = [
     "STATISTICS_VERSION",

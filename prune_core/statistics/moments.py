@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prune_core.statistics.groups import Groups
+from prune_core.statistics.batching import Groups
 from prune_core.statistics.maps import Maps
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.accuracy import accuracy_table
+from results.analysis.accuracy import accuracy_table
 from results.figures.panels import LETTER, PANEL, columns_of, comparable, grid, outer, panels
 from results.figures.style import FAINT, INK, PAPER, Look, looks, said, styled
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.comparison import paired_difference
+from results.analysis.comparison import paired_difference
 from results.figures.accuracy import STAGE_WORDS, legend_below
 from results.figures.panels import columns_of, comparable, grid, outer, panels
 from results.figures.style import COLOURS, GRID, INK, said, styled

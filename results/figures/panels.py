@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.study import STUDY, beside_scratch
+from results.analysis.study import STUDY, beside_scratch
 
 PANEL = [*STUDY, "scope", "budget", "normalisation"]
 """Columns in which all cells of a panel agree."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from results.conclusion import conclusion
-from results.places import folder_of
+from results.analysis.conclusion import conclusion
+from results.analysis.sweep_tables import SweepTables
+from results.formatting import several
 from results.report import facts, tables
 from results.report.facts import Failure
-from results.report.gathering import Sweep
 from results.report.tables import Table
-from results.report.wording import several
-from results.study import SCRATCH
+from results.storage.locations import folder_of
+from results.storage.plan_file import PlanError, read_plan
+from results.storage.schema import SCRATCH
 
-PLAN = "plan.json"
 Made = TypeVar("Made")
 
 
@@ -53,7 +53,7 @@ class Content:
     example_identity: str
 
 
-def content(sweep: Sweep) -> Content:
+def content(sweep: SweepTables) -> Content:
     """What there is to say of a sweep."""
     frame = sweep.frame
     failures, more = facts.failures(frame)
@@ -90,7 +90,7 @@ def _part(make: Callable[[], Made], otherwise: Made) -> Part[Made]:
         return Part(otherwise, str(error))
 
 
-def _summary(sweep: Sweep) -> str:
+def _summary(sweep: SweepTables) -> str:
     frame = sweep.frame
     counts = [
         several(len(frame), "cell"),
@@ -106,11 +106,7 @@ def _planned(folders: tuple[str, ...]) -> set[str]:
     """The keys of the cells that the last run in each folder was to make."""
     keys: set[str] = set()
     for name in folders:
-        folder = folder_of(name)
-        try:
-            if folder.has(PLAN):
-                keys |= set(json.loads(folder.read(PLAN))["cells"])
-        except (OSError, ValueError, KeyError, TypeError):
-            # A damaged plan takes nothing from the rows.
-            continue
+        # Without a plan, or with a damaged one, the rows are all there is to say.
+        with suppress(PlanError, OSError):
+            keys |= set(read_plan(folder_of(name)).cells)
     return keys

@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from results.formatting import DASH, TIMES, duration, listed, moment, number, percent
 from results.report.tables import Entry, Table
-from results.report.wording import DASH, TIMES, duration, listed, moment, number, percent
-from results.schema import STATUSES
-from results.study import SCRATCH
+from results.storage.schema import SCRATCH, STATUSES
 
 _ERROR_HEAD, _ERROR_TAIL = 1_500, 2_500
 _EXAMPLES = 5

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from results import figures
+from results.analysis.sweep_tables import SweepTables
 from results.figures.style import said
-from results.report.gathering import Sweep
 from results.report.tables import REFERENCE
 
 
@@ -23,7 +23,7 @@ class Picture:
     figure: Figure
 
 
-def pictures(sweep: Sweep) -> list[Picture]:
+def pictures(sweep: SweepTables) -> list[Picture]:
     """All figures, in the order in which a reader wants them."""
     frame = sweep.frame
     good = frame[frame["status"] == "ok"]

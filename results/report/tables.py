@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results.accuracy import accuracy_table
-from results.allocation import selection_against_allocation
-from results.claims import claims
-from results.comparison import paired_difference
+from results.analysis.accuracy import accuracy_table
+from results.analysis.allocation import selection_against_allocation
+from results.analysis.claims import claims
+from results.analysis.comparison import paired_difference
+from results.analysis.intervals import LEVEL
+from results.analysis.pareto import UNPRUNED, pareto
+from results.analysis.ranking import SETTING, rank_metrics
+from results.analysis.study import TRAINED_STUDY
 from results.figures.panels import comparable, panels, point_words, study_words
-from results.intervals import LEVEL
-from results.pareto import UNPRUNED, pareto
-from results.ranking import SETTING, rank_metrics
-from results.report.wording import DASH, between, number, percent, probability, several, signed
-from results.study import TRAINED_STUDY
+from results.formatting import DASH, between, number, percent, probability, several, signed
 
 REFERENCE = "output_l1"
 _STAGES = {

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from results.analysis.sweep_tables import SweepTables, read_tables
 from results.figures import save
-from results.places import DiskFolder, folder_of
-from results.report.cells import packed
+from results.report.cell_table import packed
 from results.report.content import content
-from results.report.gathering import Sweep, gather
 from results.report.inline import data, script_hash, svg
 from results.report.pictures import pictures
 from results.report.tables import REFERENCE
+from results.storage.locations import DiskFolder, folder_of
 
 Format = Literal["html", "md"]
 FORMATS: tuple[Format, ...] = ("html", "md")
@@ -49,7 +49,7 @@ def write(
     """
     names = [str(folder) for folder in folders]
     path = Path(to) if to is not None else _place(names) / f"report.{form}"
-    sweep = gather(names)
+    sweep = read_tables(names)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = _html(sweep) if form == "html" else _markdown(sweep, path)
     DiskFolder(path.parent).write(path.name, text.encode())
@@ -62,7 +62,7 @@ def _place(folders: list[str]) -> Path:
     return Path()
 
 
-def _html(sweep: Sweep) -> str:
+def _html(sweep: SweepTables) -> str:
     templates = resources.files("results.report") / "templates"
     script = (templates / "report.js").read_text(encoding="utf-8")
     drawn = [
@@ -80,7 +80,7 @@ def _html(sweep: Sweep) -> str:
     )
 
 
-def _markdown(sweep: Sweep, path: Path) -> str:
+def _markdown(sweep: SweepTables, path: Path) -> str:
     folder = path.with_name(f"{path.stem}-figures")
     drawn = []
     for picture in pictures(sweep):
@@ -89,7 +89,7 @@ def _markdown(sweep: Sweep, path: Path) -> str:
     return _render("report.md.j2", sweep, pictures=drawn)
 
 
-def _render(template: str, sweep: Sweep, **names: Any) -> str:
+def _render(template: str, sweep: SweepTables, **names: Any) -> str:
     environment = Environment(
         loader=PackageLoader("results.report"),
         autoescape=template.endswith(".html.j2"),

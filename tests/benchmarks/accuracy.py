@@ -16,7 +16,7 @@ from made_up import BATCH
 from measuring import begin, finish, options, section, table
 from usual_loop import usual_train
 
-import results.intervals
+import results.analysis.intervals
 from prune_core.evaluation import evaluate
 from prune_core.images import Split, load
 from prune_core.network import VARIANTS, Architecture, SimpleNet
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def cifar10(folder: Path, train_images: int) -> Split:
     """So many training images, beside a tenth more that are held out as in a sweep."""
     images = load(f"parquet:{folder}")
-    # Shares are rounded in each class.
+    # StageResources are rounded in each class.
     enough = math.ceil(train_images / (1 - HOLDOUT)) + images.classes
     split = images.cut(min(enough, len(images.train_labels))).split(HOLDOUT)
     return replace(split, train=split.train.first(train_images))
@@ -96,7 +96,7 @@ def both(variant: str, split: Split, recipe: Recipe, seed: int) -> tuple[list[fl
 def difference(values: torch.Tensor) -> str:
     """Mean and interval of paired differences of accuracies, in points."""
     mean, deviation = float(values.mean()), float(values.std())
-    low, high = results.intervals.t_interval(mean, deviation, len(values))
+    low, high = results.analysis.intervals.t_interval(mean, deviation, len(values))
     return f"{100 * mean:+.2f} ({100 * float(low):+.2f} to {100 * float(high):+.2f})"
 
 

@@ -21,16 +21,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweep.cells import Cell
-from sweep.conductor import Conductor
-from sweep.placement import shares
-from sweep.plan import plan
-from sweep.progress import Progress
-from sweep.reading import parse
-from sweep.room import Room
-from sweep.rows import Row
-from sweep.stages import Place
-from sweep.tasks import Outcome, Task
+from sweep.execution.capacity import Capacity
+from sweep.execution.progress import Progress
+from sweep.execution.resources import resources_of
+from sweep.execution.scheduler import Scheduler
+from sweep.execution.tasks import Outcome, Task
+from sweep.plan.cells import Cell
+from sweep.plan.grid import plan
+from sweep.spec.parsing import parse
+from sweep.stages.rows import Row
+from sweep.stages.workspace import Workspace
 
 SPEC = """
 name: empty
@@ -48,12 +48,12 @@ BLOCK = 1_000
 
 def do_nothing() -> None:
     """Takes the place of the work, in each process of a trial."""
-    from sweep import stages
+    from sweep.execution import run_task
 
-    def cell(place: Place, wanted: Cell, row: Row, *rest: object) -> None:
+    def cell(workspace: Workspace, wanted: Cell, row: Row, *rest: object) -> None:
         row |= dict.fromkeys(["finetuned_test_top1", "finetuned_validation_top1"], wanted.ratio)
 
-    stages.cell = cell
+    run_task.cell = cell
 
 
 class Watched(Progress):
@@ -93,16 +93,16 @@ def main() -> None:
     cells = [replace(template, ratio=(index + 1) / (count + 1)) for index in range(count)]
     tasks = [Task(f"cell-{cell.key}", cell.label, cell) for cell in cells]
 
-    from sweep.ray_cluster import Cluster  # sets what Ray reads when it is imported
+    from sweep.execution.tune.ray_cluster import Cluster  # sets what Ray reads when it is imported
 
     # isort: split
     import ray
 
-    from sweep import tuned
+    from sweep.execution.tune import trials
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), "empty")
-        place.store.create()
+        workspace = Workspace(Path(folder), "empty")
+        workspace.store.create()
         began = time.perf_counter()
         ray.init(
             "local",
@@ -115,14 +115,15 @@ def main() -> None:
         )
         print(f"Ray started in {time.perf_counter() - began:.1f} s, {chosen.slots} slots")
         nodes = Cluster(Path(folder) / "ray.log").nodes()
-        room = Room(shares(spec.resources, nodes), lambda: nodes, 600)
+        capacity = Capacity(resources_of(spec.resources, nodes), lambda: nodes, 600)
         profile = cProfile.Profile() if chosen.profile else nullcontext()
-        with Watched(Console(quiet=True), tasks, room.slots, place.folder) as progress, profile:
+        watched = Watched(Console(quiet=True), tasks, capacity.slots, workspace.folder)
+        with watched as progress, profile:
             began = time.perf_counter()
-            tuned.execute(Conductor(place, tasks, progress), room)
+            trials.execute(Scheduler(workspace, tasks, progress), capacity)
             seconds = time.perf_counter() - began
         print(f"{count:,} cells in {seconds:.1f} s, {seconds / count:.4f} s each")
-        assert len(place.store.statuses()) == count
+        assert len(workspace.store.statuses()) == count
         ray.shutdown()
     if isinstance(profile, cProfile.Profile):
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import results
 from results import DamagedFileWarning, SchemaError, Store
-from results.schema import STAGES
+from results.storage.schema import STAGES
 from sweep.errors import SpecError
-from sweep.reading import parse
+from sweep.spec.parsing import parse
 
 WORDS = [
     "{",

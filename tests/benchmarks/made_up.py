@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prune_core.budgets import Floor, global_, uniform_widths
+from prune_core.budgets import Floor, global_, uniform_parameters
 from prune_core.cost import multiply_accumulates
 from prune_core.images import LabelledImages
 from prune_core.network import Architecture, SimpleNet
@@ -36,7 +36,7 @@ def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: in
     full, floor = Architecture.named(variant, CLASSES), Floor(4, 0.1, round_to)
     widths = full.widths
     if ratio < 1 and scope == "local":
-        widths = uniform_widths(full, ratio, floor)
+        widths = uniform_parameters(full, ratio, floor)
     elif ratio < 1:
         widths = tuple(len(kept) for kept in global_(_uneven(full), full, ratio, floor))
     return SimpleNet(full.with_widths(widths))

@@ -23,11 +23,11 @@ from sweep_rival import seconds_of
 import results
 from prune_core.metrics import METRICS
 from results import Store
-from results.files import MANY
-from results.schema import table as rows_table
-from sweep.plan import plan
-from sweep.spec import Spec
-from sweep.status import PLAN
+from results.storage.parquet_files import MANY
+from results.storage.schema import table as rows_table
+from sweep.commands.status import PLAN
+from sweep.plan.grid import plan
+from sweep.spec.fields import Spec
 
 # Only for this import: the tests' folders are named as the packages that they test.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_single(single, 2_000 // shrink)
         write_single(status, 10_000 // shrink)
         write_single(left, 10_000 // shrink)
-        gather_but_the_last(left)
+        merge_but_the_last(left)
         compacted = write_compacted(folder / "compacted", 100_000 // shrink)
         lines = [
             ("`plan` with all keys", lambda: apart(planned, 100_000 // shrink)),
@@ -156,13 +156,13 @@ def write_single(folder: Path, cells: int) -> None:
     (folder / PLAN).write_text(json.dumps({"name": "made-up", "cells": keys}))
 
 
-def gather_but_the_last(folder: Path) -> None:
+def merge_but_the_last(folder: Path) -> None:
     """Merges files as a run does, and leaves as many single ones as it leaves at most."""
     store = Store(folder)
     keys = sorted(store.single())
     few = min(MANY, len(keys) // 10)
     for start in range(0, len(keys) - few, few):
-        store.gather(keys[start : start + few])
+        store.merge(keys[start : start + few])
 
 
 def write_compacted(folder: Path, cells: int) -> Path:

@@ -7,8 +7,8 @@ python tests/benchmarks/scaling.py simulate --event S    3,000 cells on 8, 64 an
 `nodes` makes machines out of namespaces of Linux and needs root. `sleep` measures what Tune and
 the driver add, with as many logical processors as there is memory for; the cells sleep. From its
 seconds for an event, `simulate` computes on a virtual clock what more slots would do: the real
-conductor hands out tasks, the driver serves one event at a time, each wave of trials ends before
-the next begins, as `sweep.tuned` has it.
+scheduler hands out tasks, the driver serves one event at a time, each wave of trials ends before
+the next begins, as `sweep.execution.tune.trials` has it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pathlib import Path
 from rich.console import Console
 
 import results
-from sweep.cells import Cell
-from sweep.conductor import Conductor
-from sweep.placement import shares
-from sweep.plan import plan
-from sweep.progress import Progress
-from sweep.reading import parse
-from sweep.rows import Row
-from sweep.stages import Place
-from sweep.tasks import Outcome, Task
+from sweep.execution.progress import Progress
+from sweep.execution.resources import resources_of
+from sweep.execution.scheduler import Scheduler
+from sweep.execution.tasks import Outcome, Task
+from sweep.plan.cells import Cell
+from sweep.plan.grid import plan
+from sweep.spec.parsing import parse
+from sweep.stages.rows import Row
+from sweep.stages.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = "SCALING_SECONDS"
@@ -102,15 +102,15 @@ def nodes() -> None:
 
 def sleep_instead() -> None:
     """Takes the place of the work, in each process of a trial."""
-    from sweep import stages
+    from sweep.execution import run_task
 
     mean = float(os.environ[SECONDS])
 
-    def cell(place: Place, wanted: Cell, row: Row, *rest: object) -> None:
+    def cell(workspace: Workspace, wanted: Cell, row: Row, *rest: object) -> None:
         time.sleep(duration(wanted, mean))
         row["finetuned_test_top1"] = row["finetuned_validation_top1"] = wanted.ratio
 
-    stages.cell = cell
+    run_task.cell = cell
 
 
 class Timed(Progress):
@@ -139,17 +139,17 @@ def sleep(slots: int, count: int, mean: float) -> None:
     os.environ.pop("RAY_ADDRESS", None)
     spec = parse(SPEC, "scaling")
     cells, tasks = made_up(count)
-    from sweep.ray_cluster import Cluster  # sets what Ray reads when it is imported
+    from sweep.execution.tune.ray_cluster import Cluster  # sets what Ray reads when it is imported
 
     # isort: split
     import ray
 
-    from sweep import tuned
-    from sweep.room import Room
+    from sweep.execution.capacity import Capacity
+    from sweep.execution.tune import trials
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), "scaling")
-        place.store.create()
+        workspace = Workspace(Path(folder), "scaling")
+        workspace.store.create()
         ray.init(
             "local",
             num_cpus=slots,
@@ -160,11 +160,11 @@ def sleep(slots: int, count: int, mean: float) -> None:
             runtime_env={"worker_process_setup_hook": sleep_instead},
         )
         living = Cluster(Path(folder) / "ray.log").nodes()
-        room = Room(shares(spec.resources, living), lambda: living, 600)
-        with Timed(Console(quiet=True), tasks, room.slots, place.folder) as progress:
+        capacity = Capacity(resources_of(spec.resources, living), lambda: living, 600)
+        with Timed(Console(quiet=True), tasks, capacity.slots, workspace.folder) as progress:
             progress.note()
             processor = time.process_time()
-            tuned.execute(Conductor(place, tasks, progress), room)
+            trials.execute(Scheduler(workspace, tasks, progress), capacity)
             processor = time.process_time() - processor
         ray.shutdown()
     work = sum(duration(cell, mean) for cell in cells)
@@ -188,22 +188,22 @@ def simulate(slots: int, count: int, mean: float, event: float, start: float) ->
     event : seconds of the driver for the end of a trial and the start of the next.
     start : seconds until a new process can work. After each experiment of Tune all are new.
     """
-    from sweep.tuned import wave_of
+    from sweep.execution.tune.trials import wave_of
 
     cells, tasks = made_up(count)
-    place = Place(Path(tempfile.gettempdir()), "scaling")
+    workspace = Workspace(Path(tempfile.gettempdir()), "scaling")
     with tempfile.TemporaryDirectory() as folder:
         slotted = dict.fromkeys(("baseline", "statistics", "cell"), slots)
         progress = Progress(Console(quiet=True), tasks, slotted, Path(folder))
-        conductor = Conductor(place, tasks, progress)
+        scheduler = Scheduler(workspace, tasks, progress)
         clock = 0.0
-        while not conductor.finished:
-            clock = _wave(conductor, slots, mean, event, start, wave_of(slots), clock)
+        while not scheduler.finished:
+            clock = _wave(scheduler, slots, mean, event, start, wave_of(slots), clock)
     return sum(duration(cell, mean) for cell in cells) / (slots * clock)
 
 
 def _wave(
-    conductor: Conductor,
+    scheduler: Scheduler,
     slots: int,
     mean: float,
     event: float,
@@ -216,10 +216,10 @@ def _wave(
 
     def offer(now: float, new: float) -> None:
         nonlocal driver, offered
-        if offered == wave or (task := conductor.next()) is None:
+        if offered == wave or (task := scheduler.next()) is None:
             return
         offered += 1
-        conductor.started(task)
+        scheduler.started(task)
         driver = max(driver, now) + event
         assert isinstance(task.work, Cell)
         ends = driver + new + duration(task.work, mean)
@@ -230,7 +230,7 @@ def _wave(
     while running:
         now, _, task = heapq.heappop(running)
         clock = max(clock, now)
-        conductor.ended(task, Outcome("ok"))
+        scheduler.ended(task, Outcome("ok"))
         offer(now, 0.0)
     return max(clock, driver)
 

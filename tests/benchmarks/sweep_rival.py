@@ -24,8 +24,8 @@ from hardware import cores
 from measuring import Spread, begin, finish, options, section, table
 
 import results
-from sweep.plan import plan
-from sweep.reading import read
+from sweep.plan.grid import plan
+from sweep.spec.parsing import read
 
 HERE = Path(__file__).resolve().parent
 TINY = """

@@ -1,4 +1,4 @@
-"""Scoring and removing channels: ours against torch-pruning's, at the same widths.
+"""Importance and removing channels: ours against torch-pruning's, at the same widths.
 
 python tests/benchmarks/torch_pruning_rival.py [--quick]
 """
@@ -15,7 +15,7 @@ from made_up import CLASSES
 from measuring import Load, begin, finish, in_turns, options, section, speed_ratio, table
 from torch import nn
 
-from prune_core.budgets import local, uniform_widths
+from prune_core.budgets import local, uniform_parameters
 from prune_core.layer import views
 from prune_core.metrics import Choice
 from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, Architecture, SimpleNet
@@ -64,7 +64,7 @@ def theirs(net: SimpleNet) -> nn.Module:
     ratios = {
         block.conv: (width - left - 0.5) / width if left < width else 0.0
         for block, width, left in zip(
-            smaller.blocks, full, uniform_widths(net.architecture, RATIO), strict=True
+            smaller.blocks, full, uniform_parameters(net.architecture, RATIO), strict=True
         )
     }
     example = torch.zeros(1, INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)

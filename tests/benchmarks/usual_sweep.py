@@ -36,9 +36,9 @@ from prune_core.seeds import derive
 from prune_core.statistics import collect
 from prune_core.surgery import prune
 from prune_core.training import recalibrate
-from sweep.cells import Cell
-from sweep.plan import plan
-from sweep.reading import read
+from sweep.plan.cells import Cell
+from sweep.plan.grid import plan
+from sweep.spec.parsing import read
 
 REPORTED = ("seconds", "accuracy")
 

@@ -130,4 +130,4 @@ def test_the_bundle_holds_the_spec_and_the_code_and_nothing_else(tmp_path):
     assert packed.size < 2_000_000
     assert not list(folder.rglob("__pycache__"))
     shipped = {p.relative_to(folder) for p in (folder / "sweep").rglob("*") if p.is_file()}
-    assert Path("sweep/specs/digits.yaml") in shipped
+    assert Path("sweep/spec/packaged/digits.yaml") in shipped

@@ -28,7 +28,7 @@ ratios: [0.4, 0.6]
 resources: {cpus: 1, gpus: 0}
 """
 
-COMMAND = [sys.executable, "-c", "from sweep.cli import app; app()"]
+COMMAND = [sys.executable, "-c", "from sweep.commands.cli import app; app()"]
 
 
 def table(folder: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from prune_core.budgets import (
     lowest_ratio,
     top,
     uniform_channels,
-    uniform_widths,
+    uniform_parameters,
 )
 from prune_core.cost import parameters
 from prune_core.network import Architecture, SimpleNet
@@ -59,7 +59,7 @@ def test_the_ratio_is_met_within_a_tenth_of_a_point(large, ratio, scope, kind):
 
 def test_local_at_three_tenths():
     architecture = Architecture.named("simplenet_5m", 10)
-    widths = uniform_widths(architecture, 0.3)
+    widths = uniform_parameters(architecture, 0.3)
     assert parameters(architecture, widths) / parameters(architecture) == pytest.approx(
         0.29996, abs=5e-6
     )
@@ -276,7 +276,7 @@ def test_widths_in_steps(step, variant):
     full, scores = architecture.widths, scores_of(Architecture.named(variant, 10), kind="skewed")
     for ratio in (0.35, 0.5, 0.65, 0.8, 1.0):
         budget = ratio * parameters(architecture)
-        narrow = uniform_widths(architecture, ratio, floor)
+        narrow = uniform_parameters(architecture, ratio, floor)
         for widths in (
             narrow,
             uniform_channels(architecture, ratio, floor),
@@ -290,7 +290,7 @@ def test_widths_in_steps(step, variant):
         # Within the budget, and no layer that was rounded down would fit into what is left.
         left = budget - parameters(architecture, narrow)
         assert left >= 0
-        ideal = uniform_widths(architecture, ratio)
+        ideal = uniform_parameters(architecture, ratio)
         for layer, width in enumerate(narrow):
             if width < ideal[layer] - 1:
                 wider = [*narrow[:layer], min(full[layer], width + step), *narrow[layer + 1 :]]
@@ -355,9 +355,9 @@ def test_scores_that_give_no_order_are_refused(small):
             scope(bad, small, 0.5)
 
 
-def test_the_network_built_from_uniform_widths_is_the_budgets():
+def test_the_network_built_from_uniform_parameters_is_the_budgets():
     architecture = Architecture.named("simplenet_460k", 10)
-    widths = uniform_widths(architecture, 0.5)
+    widths = uniform_parameters(architecture, 0.5)
     net = SimpleNet(architecture.with_widths(widths))
     total = sum(parameter.numel() for parameter in net.parameters())
     assert total == pytest.approx(0.5 * 385_790, rel=2e-3)

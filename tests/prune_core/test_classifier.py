@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import prune_core
-from prune_core.storage import NetworkFileError, save
+from prune_core.network_files import NetworkFileError, save
 
 NAMES = ("ant", "bee", "cat", "dog")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from results import Store
-from results.schema import CELLS
+from results.storage.schema import CELLS
 
 Row = dict[str, Any]
 

@@ -16,9 +16,9 @@ from pyarrow import fs
 
 import results
 from results import DamagedFileWarning, SchemaError, Store, StoreError
-from results.bakery import owner
-from results.lease import Lease
-from results.schema import SCHEMA_VERSION, VERSION_KEY, table
+from results.storage.lease import Lease
+from results.storage.lease_queue import owner
+from results.storage.schema import SCHEMA_VERSION, VERSION_KEY, table
 
 KEYS = [f"{at:016x}" for at in range(4)]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -66,7 +66,7 @@ def fill(store: Store) -> None:
     for at, key in enumerate(KEYS):
         store.write(row(key, seed=at, ratio=0.1 * at))
     of = {"baseline_key": "b", "dataset": "digits", "seed": 0, "metric": "random"}
-    store.write_scores("f" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
+    store.write_importances("f" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
 
 
 def test_what_is_written_is_read(store: Store) -> None:

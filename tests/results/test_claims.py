@@ -8,7 +8,7 @@ import pytest
 from known_cells import cell, cells, failed, frame
 
 import results
-from results.claims import CLAIMS, WEIGHTED_READINGS
+from results.analysis.claims import CLAIMS, WEIGHTED_READINGS
 
 WMI = "weighted_mutual_information"
 ONE = {"dataset": "svhn", "ratio": 0.3}

@@ -38,8 +38,8 @@ def fill(folder: Path, cells: int = 6, status: str = "ok", minutes: int = 0) -> 
             }
         )
     of = {"baseline_key": "b", "dataset": "digits", "seed": 0, "metric": "random"}
-    store.write_scores("f" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
-    store.write_scores("e" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
+    store.write_importances("f" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
+    store.write_importances("e" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
     return store
 
 
@@ -113,22 +113,22 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, milliseconds: int
     same(before, seen(tmp_path))
 
 
-def test_single_cells_are_gathered_and_others_left_alone(tmp_path: Path) -> None:
+def test_single_cells_are_merged_and_others_left_alone(tmp_path: Path) -> None:
     store = fill(tmp_path)
     before, scores = seen(tmp_path), sorted((tmp_path / "scores").iterdir())
     assert store.single() == {f"{n:016x}" for n in range(6)}
-    store.gather([f"{n:016x}" for n in range(3)])
+    store.merge([f"{n:016x}" for n in range(3)])
     (first,) = store.cells.path.glob("compacted-*")
     assert store.single() == {f"{n:016x}" for n in range(3, 6)}
-    store.gather([f"{n:016x}" for n in range(5)])
+    store.merge([f"{n:016x}" for n in range(5)])
     assert store.single() == {f"{5:016x}"}
     assert first in store.cells.path.glob("compacted-*")
     assert sorted((tmp_path / "scores").iterdir()) == scores
     same(before, seen(tmp_path))
 
 
-def test_what_is_not_there_cannot_be_gathered(tmp_path: Path) -> None:
+def test_what_is_not_there_cannot_be_merged(tmp_path: Path) -> None:
     store = fill(tmp_path, cells=1)
-    store.gather([f"{n:016x}" for n in range(3)])
+    store.merge([f"{n:016x}" for n in range(3)])
     assert store.single() == {f"{0:016x}"}
     assert not list(store.cells.path.glob("compacted-*"))

@@ -5,8 +5,8 @@ import pytest
 from known_cells import cell, cells, failed, frame
 
 import results
-from results.claims import CLAIMS
-from results.conclusion import leads
+from results.analysis.claims import CLAIMS
+from results.analysis.conclusion import leads
 
 BASELINES = 4
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import results
-from results.schema import CELLS, NESTED
+from results.storage.schema import CELLS, NESTED
 
 STATUSES = {
     "empty": [],

@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from results.intervals import holm, t_interval, t_test
+from results.analysis.intervals import holm, t_interval, t_test
 
 fractions = some.floats(0, 1).map(lambda value: round(value, 4))
 samples = some.lists(fractions, min_size=2, max_size=8).filter(lambda values: np.std(values) > 1e-6)

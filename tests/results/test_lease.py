@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from results.lease import LEASE, Lease, LeaseLost
+from results.storage.lease import LEASE, Lease, LeaseLost
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from results.lease import Lease
+from results.storage.lease import Lease
 with Lease(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 import results
-from results import ManyFilesWarning, SchemaError, Store, StoreError, reading
-from results.frames import CHANNELS, HISTORY
+from results import ManyFilesWarning, SchemaError, Store, StoreError
+from results.storage import reading
+from results.storage.frames import CHANNELS, HISTORY
 
 KEYS = [f"{at:016x}" for at in range(6)]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -49,7 +50,7 @@ def fill(folder: Path, rows: list[dict[str, Any]]) -> Path:
     for one in rows:
         store.write(one)
         of = {"baseline_key": "b", "dataset": one["dataset"], "seed": 0, "metric": "random"}
-        store.write_scores(one["scores_key"], of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
+        store.write_importances(one["scores_key"], of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
     return folder
 
 
@@ -63,8 +64,8 @@ def folder(tmp_path: Path) -> Path:
 def stored(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same cells in files of different kinds."""
     if request.param == "groups of two rows":
-        monkeypatch.setattr("results.files.ROWS_OF_A_GROUP", 2)
-        monkeypatch.setattr("results.files._READ_WHOLE_BYTES", 0)
+        monkeypatch.setattr("results.storage.parquet_files.ROWS_OF_A_GROUP", 2)
+        monkeypatch.setattr("results.storage.parquet_files._READ_WHOLE_BYTES", 0)
     if request.param != "small files":
         Store(folder).compact()
     return folder
@@ -232,7 +233,7 @@ def test_very_many_files_are_told_with_what_to_do(
 ) -> None:
     results.load(folder)
     assert len(recwarn) == 0
-    monkeypatch.setattr("results.frames.MANY", 6)
+    monkeypatch.setattr("results.storage.frames.MANY", 6)
     for load in LOADS[:3]:
         with pytest.warns(ManyFilesWarning, match=f"prune-sweep compact {folder}"):
             load(folder)

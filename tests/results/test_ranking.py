@@ -7,7 +7,7 @@ from known_cells import cell, cells, failed, frame
 from scipy import stats
 
 import results
-from results.ranking import nemenyi_distance
+from results.analysis.ranking import nemenyi_distance
 
 # Demsar 2006, table 5 (a): critical values of the two-tailed Nemenyi test at 0.05.
 Q = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}

@@ -16,8 +16,8 @@ from made_up_sweep import Grid
 
 import results
 from results import report
+from results.analysis.sweep_tables import read_tables
 from results.report.content import content
-from results.report.gathering import gather
 
 SMALL = Grid(
     datasets=("cifar10", "svhn"),
@@ -273,9 +273,9 @@ def test_planned_cells_without_a_row_are_counted(tmp_path):
     planned = [row["key"] for row in rows] + ["e" * 16, "d" * 16]
     plan = {"name": "x", "cells": dict.fromkeys(planned, "label")}
     (folder / "plan.json").write_text(json.dumps(plan))
-    assert ("not run", 2) in content(gather([str(folder)])).statuses
+    assert ("not run", 2) in content(read_tables([str(folder)])).statuses
     (folder / "plan.json").write_text("[")
-    assert content(gather([str(folder)])).statuses == [("ok", 3)]
+    assert content(read_tables([str(folder)])).statuses == [("ok", 3)]
 
 
 def test_an_object_stores_report_lies_here(object_store, tmp_path, monkeypatch):

@@ -5,12 +5,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import results
 from results import DamagedFileWarning, SchemaError
-from results.schema import (
+from results.storage.schema import (
     CELLS,
+    IMPORTANCES,
     NESTED,
     SCHEMA_VERSION,
-    SCORES_TABLE,
     STATUSES,
     VERSION_KEY,
     columns_of,
@@ -24,7 +25,7 @@ EARLIER = range(1, SCHEMA_VERSION)
 def test_columns_and_types_are_those_of_the_version():
     written = [
         f"{name}.{field.name} {field.type}"
-        for name, schema in (("cells", CELLS), ("scores", SCORES_TABLE))
+        for name, schema in (("cells", CELLS), ("scores", IMPORTANCES))
         for field in schema
     ]
     pinned = PINNED.read_text().splitlines() if PINNED.exists() else []
@@ -61,7 +62,31 @@ def test_a_row_of_an_earlier_version_is_read_with_the_new_columns_null(version, 
     write_earlier(store, version, row)
     new = set(CELLS.names) - columns_of(version)
     assert new
-    assert store.read(CELLS.names).to_pylist() == [row | dict.fromkeys(new)]
+    expected = row | dict.fromkeys(new) | {"ratio_of": "parameters"}
+    assert store.read(CELLS.names).to_pylist() == [expected]
+
+
+@pytest.mark.parametrize("version", EARLIER)
+@pytest.mark.parametrize(
+    ("budget", "ratio_of", "widths_of"),
+    [
+        ("uniform_parameters", "parameters", None),
+        ("uniform_channels", "channels", None),
+        ("global", "parameters", None),
+        ("widths_of(kse(alpha=2.0))", "parameters", "kse(alpha=2.0)"),
+        (None, None, None),
+    ],
+)
+def test_an_earlier_row_tells_what_its_ratio_counts_by_its_budget(
+    version, budget, ratio_of, widths_of, store, full_row
+):
+    write_earlier(store, version, full_row(budget=budget))
+    derived = {"ratio_of": ratio_of, "widths_of": widths_of}
+    assert store.read(["ratio_of", "widths_of"]).to_pylist() == [derived]
+    chosen = results.load(store.folder, filters=[("ratio_of", "==", "channels")])
+    assert len(chosen) == (ratio_of == "channels")
+    store.compact()
+    assert store.read(["widths_of"]).to_pylist() == [{"widths_of": widths_of}]
 
 
 @pytest.mark.parametrize("version", EARLIER)

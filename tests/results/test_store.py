@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results import DamagedFileWarning, SchemaError, Store, StoreError
-from results.schema import CELLS, NESTED, SCHEMA_VERSION, VERSION_KEY, table
+from results.storage.schema import CELLS, NESTED, SCHEMA_VERSION, VERSION_KEY, table
 
 KEY, OTHER = "0" * 16, "f" * 16
 

@@ -67,5 +67,7 @@ def test_a_row_is_made_again_bit_for_bit(tmp_path):
     subprocess.run([str(word) for word in command], check=True, cwd=tmp_path)
     again = results.load(tmp_path / "again").iloc[0]
     assert again["threads"] == row["threads"]
-    same = [f"{stage}_test_{of}" for stage in results.schema.STAGES for of in ("top1", "loss")]
+    same = [
+        f"{stage}_test_{of}" for stage in results.storage.schema.STAGES for of in ("top1", "loss")
+    ]
     assert again[same].to_dict() == row[same].to_dict()

@@ -5,7 +5,7 @@ import pytest
 from known_cells import cell, cells, failed, frame
 
 import results
-from results.study import STUDY, figures
+from results.analysis.study import STUDY, figures
 
 CALLS = {
     "accuracy_table": results.accuracy_table,

@@ -20,9 +20,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from results import Store
-from sweep.cli import app
-from sweep.reading import parse
-from sweep.spec import Spec
+from sweep.commands.cli import app
+from sweep.spec.fields import Spec
+from sweep.spec.parsing import parse
 
 Content = dict[str, Any]
 REPOSITORY = Path(__file__).resolve().parents[2]

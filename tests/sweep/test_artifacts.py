@@ -7,13 +7,13 @@ import pytest
 import torch
 from object_store import ObjectStore
 
-from prune_core.evaluation import Score
+from prune_core.evaluation import Evaluation
 from prune_core.network import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Epoch
 from results import StoreError
-from results.places import folder_of
-from sweep.artifacts import Artifacts, DamagedArtifactWarning, TrainedBaseline
+from results.storage.locations import folder_of
+from sweep.stages.artifacts import Artifacts, DamagedArtifactWarning, TrainedBaseline
 
 KEY = "0" * 16
 
@@ -30,7 +30,7 @@ def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
 def trained() -> TrainedBaseline:
     """A network that was not really trained."""
     net = SimpleNet(Architecture((4, 5), (3, 3), (False, True), classes=3)).eval()
-    score = Score(0.5, 0.75, 1.25)
+    score = Evaluation(0.5, 0.75, 1.25)
     history = (Epoch(1, 2.0, 0.25), Epoch(2, 1.0, 0.5))
     return TrainedBaseline(net, Preprocessing((1, 2, 3), (4, 5, 6)), score, score, history, 1.5)
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from results import Store
-from results.schema import SCHEMA_VERSION
+from results.storage.schema import SCHEMA_VERSION
 
 COLOURS = {"RGB": (3,), "RGBA": (4,), "L": ()}
 

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from results import Store
-from sweep.plan import Plan, plan
-from sweep.rows import Row, identity_row
-from sweep.run import conclude
+from sweep.commands.run import conclude
+from sweep.plan.grid import Plan, plan
+from sweep.stages.rows import Row, identity_row
 
 RATIOS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
 

@@ -15,8 +15,8 @@ from PIL import Image
 import prune_core
 from prune_core.images import load as load_images
 from results import Store
-from sweep.model_card import card
-from sweep.networks import Networks
+from sweep.commands.model_card import card
+from sweep.stages.kept_networks import KeptNetworks
 
 FILES = {"README.md", "model.onnx", "model.pt2", "network.json", "network.safetensors"}
 
@@ -28,7 +28,7 @@ def row_of(folder: Path, key: str) -> dict[str, Any]:
 
 def local_key(folder: Path) -> str:
     """The kept cell of the local scope."""
-    kept = Networks(folder).keys()
+    kept = KeptNetworks(folder).keys()
     (key,) = (key for key in kept if row_of(folder, key)["scope"] == "local")
     return key
 
@@ -195,7 +195,7 @@ def full_cell() -> Any:
 
 def test_a_network_that_was_not_kept_is_told_with_what_to_do(kept_sweep, tmp_path, invoke):
     rows = Store(kept_sweep).read(["key"]).to_pydict()["key"]
-    kept = Networks(kept_sweep).keys()
+    kept = KeptNetworks(kept_sweep).keys()
     beaten = min(set(rows) - kept)
     done = invoke("export", kept_sweep, beaten, "--to", tmp_path / "out")
     assert done.exit_code == 2
@@ -271,9 +271,9 @@ def test_images_of_any_kind_are_read_as_training_images_are(exported, tmp_path, 
 
 def test_class_names_are_printed(exported, tmp_path, invoke):
     folder = shutil.copytree(exported[0], tmp_path / "named")
-    stored = prune_core.storage.load(folder)
+    stored = prune_core.network_files.load(folder)
     names = [f"the \x1b[31m{at}\n" for at in "0123456789"]
-    prune_core.storage.save(stored.net, stored.preprocessing, folder, names)
+    prune_core.network_files.save(stored.net, stored.preprocessing, folder, names)
     image = tmp_path / "image.png"
     Image.new("RGB", (32, 32)).save(image)
     done = invoke("predict", folder, image)

@@ -11,8 +11,8 @@ from prune_core.budgets import Floor
 from prune_core.metrics import Choice
 from prune_core.network import Architecture
 from prune_core.training import Recipe
-from sweep.cells import Baseline, Budget, Cell, Dataset, Scoring
-from sweep.keys import canonical, key_of
+from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.plan.keys import canonical, key_of
 
 DATASET = Dataset(
     name="digits",
@@ -58,8 +58,8 @@ def cell(**changes: Any) -> Cell:
         part["seed"],
     )
     metric, reference = part["metric"], part["reference"]
-    score = Scoring(baseline, Choice.parse(metric), part["images"]) if metric else None
-    widths_of = Scoring(baseline, Choice.parse(reference), 0) if reference else None
+    score = Importance(baseline, Choice.parse(metric), part["images"]) if metric else None
+    widths_of = Importance(baseline, Choice.parse(reference), 0) if reference else None
     budget = Budget(part["rule"], part["normalisation"], part["floor"], widths_of)
     return Cell(baseline, score, budget, part["ratio"], part["finetune"])
 
@@ -160,14 +160,14 @@ def test_flips_that_the_data_forbid_do_not_count():
 )
 def test_the_versions_of_the_stages_count(stage, monkeypatch):
     before = cell().key
-    monkeypatch.setattr(f"sweep.cells.{stage}_VERSION", 1_000)
+    monkeypatch.setattr(f"sweep.plan.cells.{stage}_VERSION", 1_000)
     assert cell().key != before
 
 
 PINNED: dict[str, tuple[Callable[[], str], str]] = {
     "baseline": (lambda: cell().baseline.key, "da4f4d2f86a37b73"),
     "statistics": (lambda: _statistics_key(), "9b3029df9ac6159c"),
-    "scores": (lambda: cell().scores[0].key, "1e8af6a803ebe220"),
+    "scores": (lambda: cell().importances[0].key, "1e8af6a803ebe220"),
     "global": (lambda: cell().key, "96808bebe8a6d18d"),
     "local": (lambda: cell(rule="uniform_parameters").key, "aa9af0af62d8ff77"),
     "weights alone": (lambda: cell(metric="output_l1", images=0).key, "ef3b2fe04dfc2996"),
@@ -177,7 +177,7 @@ PINNED: dict[str, tuple[Callable[[], str], str]] = {
 
 
 def _statistics_key() -> str:
-    statistics = cell().scores[0].statistics
+    statistics = cell().importances[0].statistics
     assert statistics is not None
     (request,) = statistics.requests
     return statistics.key(request)

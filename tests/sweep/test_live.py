@@ -139,7 +139,7 @@ def test_a_logger_that_is_not_installed_is_told_before_anything_runs(
 
 
 def test_a_server_that_cannot_be_used_is_told_by_its_variable(tmp_path, monkeypatch):
-    from sweep.loggers import LoggerError, make
+    from sweep.execution.tune.loggers import LoggerError, make
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at.all")
     with pytest.raises(LoggerError, match=r"nowhere://at.all \(MLFLOW_TRACKING_URI"):
@@ -148,7 +148,7 @@ def test_a_server_that_cannot_be_used_is_told_by_its_variable(tmp_path, monkeypa
 
 def test_without_credentials_for_wandb_nothing_runs(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="needs prune-sweep[wandb]")
-    from sweep.loggers import LoggerError, make
+    from sweep.execution.tune.loggers import LoggerError, make
 
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -158,7 +158,7 @@ def test_without_credentials_for_wandb_nothing_runs(tmp_path, monkeypatch):
 
 
 def test_results_in_a_store_have_their_logs_on_this_machine(tmp_path, monkeypatch):
-    from sweep.loggers import folder_of
+    from sweep.execution.tune.loggers import folder_of
 
     monkeypatch.chdir(tmp_path)
     assert folder_of("s3://bucket/runs/mine", "mine") == tmp_path / "runs" / "mine" / "live"
@@ -168,7 +168,7 @@ def test_results_in_a_store_have_their_logs_on_this_machine(tmp_path, monkeypatc
 def test_a_logger_that_fails_is_told_once_and_the_others_go_on():
     from ray.tune.logger import LoggerCallback
 
-    from sweep.live import Recorder
+    from sweep.execution.tune.live import Recorder
 
     class Broken(LoggerCallback):
         def log_trial_start(self, trial: object) -> None:
@@ -195,7 +195,7 @@ def test_a_logger_that_fails_is_told_once_and_the_others_go_on():
 def test_a_logger_that_hangs_is_not_waited_for():
     from ray.tune.logger import LoggerCallback
 
-    from sweep.live import Recorder
+    from sweep.execution.tune.live import Recorder
 
     release = threading.Event()
 

@@ -10,8 +10,8 @@ import results
 from prune_core.layer import LayerView
 from prune_core.metrics import METRICS, metric
 from prune_core.statistics import Moments
-from sweep.reading import parse
-from sweep.run import run
+from sweep.commands.run import run
+from sweep.spec.parsing import parse
 
 SPEC = """
 name: new

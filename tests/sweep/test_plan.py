@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sweep.errors import SpecError
-from sweep.plan import plan
-from sweep.stages import split_of
+from sweep.plan.grid import plan
+from sweep.stages.data import split_of
 
 AXES = {
     "seeds": [0, 3],
@@ -113,7 +113,7 @@ def test_a_cut_that_takes_all_images_is_no_cut(spec, absent):
 )
 def test_statistics_take_no_more_images_than_there_are(changes, images, spec):
     cell = plan(spec({"metrics": ["entropy_gaussian"], **changes})).cells[0]
-    assert cell.scores[0].statistics.images == (images or cell.baseline.dataset.train_images)
+    assert cell.importances[0].statistics.images == (images or cell.baseline.dataset.train_images)
 
 
 def test_the_number_of_images_does_not_count_for_metrics_that_read_none(spec):
@@ -121,7 +121,7 @@ def test_the_number_of_images_does_not_count_for_metrics_that_read_none(spec):
         keys(spec({"metrics": ["output_l1"], "statistics_images": count})) for count in (50, None)
     )
     assert few == all_images
-    assert plan(spec({"metrics": ["output_l1"]})).cells[0].scores[0].images == 0
+    assert plan(spec({"metrics": ["output_l1"]})).cells[0].importances[0].images == 0
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from object_store import ObjectStore
 
-from results.places import folder_of
+from results.storage.locations import folder_of
 from sweep.errors import ClusterError
-from sweep.preflight import check_place, probe
-from sweep.stages import Place
+from sweep.execution.tune.preflight import check_workspace, probe
+from sweep.stages.workspace import Workspace
 
 
 def test_a_folder_that_shows_what_was_written_is_good_and_stays_as_it_was(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_folder_that_shows_what_was_written_is_good_and_stays_as_it_was(tmp_pa
 def test_another_folder_of_the_same_name_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.preflight._BETWEEN_LOOKS_SECONDS", 0.0)
+    monkeypatch.setattr("sweep.execution.tune.preflight._BETWEEN_LOOKS_SECONDS", 0.0)
     problem = probe(folder_of(tmp_path), "theirs", "word")
     assert problem is not None
     assert "another folder of that name" in problem
@@ -75,12 +75,12 @@ def astray(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_nodes_of_a_cluster_are_asked_and_named(
     astray: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:
-    check_place(Place(tmp_path, "sweep"))
+    check_workspace(Workspace(tmp_path, "sweep"))
     assert list(tmp_path.iterdir()) == []
 
     where = object_store.new_prefix().partition("?")[0]
     with pytest.raises(ClusterError) as caught:
-        check_place(Place(where, "sweep"))
+        check_workspace(Workspace(where, "sweep"))
     text = str(caught.value)
     assert text.count("node ") == 1, text
     for words in (f"({astray})", where, "cannot be reached", "--out"):
@@ -88,4 +88,4 @@ def test_nodes_of_a_cluster_are_asked_and_named(
     assert folder_of(where).entries() == []
 
     with pytest.raises(ClusterError, match="it did not answer within 0 s"):
-        check_place(Place(tmp_path, "sweep"), answer_seconds=0)
+        check_workspace(Workspace(tmp_path, "sweep"), answer_seconds=0)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweep.plan import plan
-from sweep.progress import Count, Progress, duration, read_progress
-from sweep.stages import Place
-from sweep.tasks import KINDS, Outcome, Task, missing_tasks
+from results.formatting import rough_duration
+from sweep.execution.progress import Count, Progress, read_progress
+from sweep.execution.tasks import KINDS, Outcome, Task, missing_tasks
+from sweep.plan.grid import plan
+from sweep.stages.workspace import Workspace
 
 ONE, TWO = dict.fromkeys(KINDS, 1), dict.fromkeys(KINDS, 2)
 
@@ -22,7 +23,7 @@ ONE, TWO = dict.fromkeys(KINDS, 1), dict.fromkeys(KINDS, 2)
 @pytest.fixture
 def tasks(spec, tmp_path: Path) -> list[Task]:
     """A baseline, its statistics and 8 cells."""
-    return missing_tasks(Place(tmp_path, "small"), plan(spec()).cells)
+    return missing_tasks(Workspace(tmp_path, "small"), plan(spec()).cells)
 
 
 def console(terminal: bool = False) -> Console:
@@ -51,7 +52,7 @@ def printed(on: Console) -> str:
     ],
 )
 def test_durations_in_words(seconds, words):
-    assert duration(seconds) == words
+    assert rough_duration(seconds) == words
 
 
 def test_without_a_terminal_every_end_is_a_line(tasks, tmp_path):

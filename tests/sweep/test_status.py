@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from results import Store, StoreError
+from sweep.commands.status import show
 from sweep.errors import UserError
-from sweep.status import show
 
 KEYS = [f"{at:016x}" for at in range(5)]
 
@@ -40,7 +40,7 @@ def shown(folder: Path) -> tuple[bool, list[list[str]]]:
 
 def test_nothing_is_imported_that_takes_seconds():
     code = (
-        "import sys, cluster.cli, sweep.status; "
+        "import sys, cluster.cli, sweep.commands.status; "
         "print(*{'torch', 'ray', 'sklearn', 'scipy.stats', 'matplotlib'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,25 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan import plan
-from sweep.stages import Place, baseline, statistics
-from sweep.tasks import Task, TaskQueue, missing_tasks, run
+from sweep.execution.queue import TaskQueue
+from sweep.execution.run_task import run_task
+from sweep.execution.tasks import Task, missing_tasks
+from sweep.plan.grid import plan
+from sweep.stages.baseline import baseline
+from sweep.stages.statistics import statistics
+from sweep.stages.workspace import Workspace
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path, "small")
-    place.store.create()
-    return place
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path, "small")
+    workspace.store.create()
+    return workspace
 
 
 def kinds(tasks: list[Task]) -> dict[str, int]:
     return {kind: sum(task.kind == kind for task in tasks) for kind in {t.kind for t in tasks}}
 
 
-def test_baselines_and_statistics_are_asked_for_once(spec, place):
+def test_baselines_and_statistics_are_asked_for_once(spec, workspace):
     cells = plan(spec({"seeds": [0, 1]})).cells
-    tasks = missing_tasks(place, cells)
+    tasks = missing_tasks(workspace, cells)
     assert kinds(tasks) == {"baseline": 2, "statistics": 2, "cell": 16}
     assert len({task.name for task in tasks}) == len(tasks)
     needs = {task.name: task.needs for task in tasks}
@@ -35,71 +39,73 @@ def test_baselines_and_statistics_are_asked_for_once(spec, place):
         if task.kind == "statistics":
             assert {need.partition("-")[0] for need in task.needs} == {"baseline"}
         if task.kind == "cell":
-            wanted = {"baseline", "statistics"} if task.work.score.statistics else {"baseline"}
+            wanted = {"baseline", "statistics"} if task.work.importance.statistics else {"baseline"}
             assert {need.partition("-")[0] for need in task.needs} == wanted
 
 
-def test_statistics_of_all_metrics_are_one_task(spec, place):
+def test_statistics_of_all_metrics_are_one_task(spec, workspace):
     metrics = ["entropy_gaussian", "entropy_histogram", "mutual_information(bins=10)"]
     cells = plan(spec({"metrics": metrics})).cells
-    (task,) = (task for task in missing_tasks(place, cells) if task.kind == "statistics")
-    asked = {request for cell in cells for request in cell.scores[0].statistics.requests}
+    (task,) = (task for task in missing_tasks(workspace, cells) if task.kind == "statistics")
+    asked = {request for cell in cells for request in cell.importances[0].statistics.requests}
     assert task.work.requests == asked
     assert len(asked) == 3
 
 
-def test_statistics_of_other_images_are_another_task(spec, place):
+def test_statistics_of_other_images_are_another_task(spec, workspace):
     cells = plan(spec({"metrics": ["entropy_gaussian", "entropy_gaussian(images=50)"]})).cells
-    assert kinds(missing_tasks(place, cells)) == {"baseline": 1, "statistics": 2, "cell": 8}
+    assert kinds(missing_tasks(workspace, cells)) == {"baseline": 1, "statistics": 2, "cell": 8}
 
 
-def test_borrowed_widths_need_the_statistics_of_their_metric(spec, place):
+def test_borrowed_widths_need_the_statistics_of_their_metric(spec, workspace):
     controls = {"widths_of": ["entropy_gaussian"], "ratios": [0.6]}
     cells = plan(spec({"metrics": ["output_l1"], "controls": controls})).cells
-    tasks = missing_tasks(place, cells)
+    tasks = missing_tasks(workspace, cells)
     assert kinds(tasks) == {"baseline": 1, "statistics": 1, "cell": 5}
     waiting = [task for task in tasks if task.kind == "cell" and len(task.needs) == 2]
     assert [task.work.budget.label for task in waiting] == ["widths_of(entropy_gaussian)"]
 
 
-def test_what_is_stored_is_not_asked_for(spec, place):
+def test_what_is_stored_is_not_asked_for(spec, workspace):
     cells = plan(spec()).cells
-    stored = next(cell.scores[0].statistics for cell in cells if cell.scores[0].statistics)
-    trained = baseline(place, stored.baseline)
-    assert kinds(missing_tasks(place, cells)) == {"statistics": 1, "cell": 8}
-    statistics(place, stored, trained)
-    tasks = missing_tasks(place, cells)
+    stored = next(
+        cell.importances[0].statistics for cell in cells if cell.importances[0].statistics
+    )
+    trained = baseline(workspace, stored.baseline)
+    assert kinds(missing_tasks(workspace, cells)) == {"statistics": 1, "cell": 8}
+    statistics(workspace, stored, trained)
+    tasks = missing_tasks(workspace, cells)
     assert kinds(tasks) == {"cell": 8}
     assert {task.needs for task in tasks} == {frozenset()}
     more = plan(spec({"metrics": ["entropy_gaussian", "entropy_histogram"]})).cells
-    (task,) = (task for task in missing_tasks(place, more) if task.kind == "statistics")
+    (task,) = (task for task in missing_tasks(workspace, more) if task.kind == "statistics")
     assert task.needs == frozenset()
 
 
-def test_cells_that_are_done_ask_for_nothing(place):
-    assert missing_tasks(place, []) == []
+def test_cells_that_are_done_ask_for_nothing(workspace):
+    assert missing_tasks(workspace, []) == []
 
 
-def test_images_that_have_changed_since_the_plan_fail_by_name(spec, place, tmp_path):
+def test_images_that_have_changed_since_the_plan_fail_by_name(spec, workspace, tmp_path):
     cell = plan(spec()).cells[0]
     dataset = replace(cell.baseline.dataset, fingerprint="0" * 16)
     changed = replace(cell.baseline, dataset=dataset)
-    outcome = run(place, Task("b", "b", changed))
+    outcome = run_task(workspace, Task("b", "b", changed))
     assert outcome.status == "failed"
     assert "has changed since the sweep was planned" in outcome.error
 
 
-def test_what_others_wait_for_goes_first_and_then_what_takes_longest(spec, place):
+def test_what_others_wait_for_goes_first_and_then_what_takes_longest(spec, workspace):
     controls = {"scratch": True, "ratios": [0.3]}
     changes = {"seeds": [0, 1], "ratios": [0.3, 0.6], "controls": controls, "recipe.epochs": 9}
-    queue = TaskQueue(missing_tasks(place, plan(spec(changes)).cells))
+    queue = TaskQueue(missing_tasks(workspace, plan(spec(changes)).cells))
     handed_out = []
     while (task := queue.next()) is not None:
         handed_out.append(task)
         queue.done(task.name, ok=True)
     assert [task.kind for task in handed_out[:4]] == ["baseline"] * 2 + ["statistics"] * 2
     cells = [task.work for task in handed_out[4:]]
-    scratch = [cell for cell in cells if cell.score is None]
+    scratch = [cell for cell in cells if cell.importance is None]
     # Nine epochs at 0.3 are more than one at 0.6 with its evaluations.
     assert cells[: len(scratch)] == scratch
     ratios = [cell.ratio for cell in cells[len(scratch) :]]

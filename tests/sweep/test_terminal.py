@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from sweep.terminal import Terminal, plain
+from sweep.commands.terminal import Terminal, plain
 
 
 @pytest.mark.parametrize(

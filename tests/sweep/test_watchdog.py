@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sweep.watchdog import forget, note, timed_out
+from sweep.execution.watchdog import forget, note, timed_out
 
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from sweep.watchdog import Watchdog
+from sweep.execution.watchdog import Watchdog
 folder, seconds, behaviour = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 dog = Watchdog(folder, seconds)
 with dog.watching("cell-1"):
@@ -51,7 +51,8 @@ def test_a_worker_that_is_done_in_time_lives_on(tmp_path: Path) -> None:
 
 def test_the_watching_process_ends_with_its_worker() -> None:
     code = (
-        "import os, signal; from pathlib import Path; from sweep.watchdog import Watchdog\n"
+        "import os, signal; from pathlib import Path\n"
+        "from sweep.execution.watchdog import Watchdog\n"
         "dog = Watchdog(Path('.'), 3600.0)\n"
         "print(dog._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -1,0 +1,102 @@
+"""Layerwise rules: widths that depend on the architecture alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from prune_core.budgets.channels import check_scores, top
+from prune_core.budgets.floor import Floor, check_range, check_ratio
+from prune_core.budgets.registry import layerwise
+from prune_core.cost import SCALARS_PER_CHANNEL, parameters
+from prune_core.network import INPUT_CHANNELS, Architecture
+
+
+@layerwise()
+def uniform_parameters(
+    architecture: Architecture, ratio: float, floor: Floor | None = None
+) -> tuple[int, ...]:
+    """One keep fraction for all layers, such that the parameters just fit the ratio.
+
+    The fraction rho solves P(rho n) = ratio P(n) for real widths. Each layer gets the whole
+    part; then layers get one channel (or step) more, the largest rest first, while the budget
+    allows.
+    """
+    floor = floor or Floor()
+    check_ratio(architecture, ratio, floor)
+    full, floors = architecture.widths, floor.of(architecture.widths)
+    budget = ratio * parameters(architecture)
+    low, high = 0.0, 1.0
+    if ratio == 1:
+        return full
+    for _ in range(60):
+        rho = (low + high) / 2
+        if _parameters_of_reals(architecture, _shrunk(full, floors, rho)) <= budget:
+            low = rho
+        else:
+            high = rho
+    ideal = _shrunk(full, floors, low)
+    step = floor.round_to
+    widths = [
+        max(low, math.floor(width / step) * step) if width < most else most
+        for width, low, most in zip(ideal, floors, full, strict=True)
+    ]
+    rests = sorted(range(len(full)), key=lambda layer: widths[layer] - ideal[layer])
+    for layer in rests:
+        smaller = widths[layer]
+        widths[layer] = min(full[layer], smaller + step)
+        if parameters(architecture, widths) > budget:
+            widths[layer] = smaller
+    return tuple(widths)
+
+
+@layerwise(ratio_of="channels")
+def uniform_channels(
+    architecture: Architecture, ratio: float, floor: Floor | None = None
+) -> tuple[int, ...]:
+    """The same fraction of each layer's channels, rounded to the nearest allowed width.
+
+    The ratio counts channels here, as in HRank (Lin et al. 2020, arXiv:2002.10179); the ratio of
+    parameters is about its square.
+    """
+    floor = floor or Floor()
+    check_range(ratio)
+    full, step = architecture.widths, floor.round_to
+    if ratio == 1:
+        return full
+    return tuple(
+        min(most, max(low, math.floor(ratio * most / step + 0.5) * step))
+        for most, low in zip(full, floor.of(full), strict=True)
+    )
+
+
+def local(
+    scores: Sequence[Tensor], architecture: Architecture, ratio: float, floor: Floor | None = None
+) -> list[Tensor]:
+    """The best channels of every layer, all layers shrunk by one fraction.
+
+    Parameters
+    ----------
+    scores : for each layer the importance of its channels, [C], higher = keep.
+    ratio : parameters to keep, in (0, 1].
+
+    Returns
+    -------
+    For each layer the kept channels, int64 ascending.
+    """
+    check_scores(scores, architecture)
+    return top(scores, uniform_parameters(architecture, ratio, floor))
+
+
+def _shrunk(full: Sequence[int], floors: Sequence[int], rho: float) -> list[float]:
+    return [max(low, rho * width) for width, low in zip(full, floors, strict=True)]
+
+
+def _parameters_of_reals(architecture: Architecture, widths: Sequence[float]) -> float:
+    before, total = float(INPUT_CHANNELS), float(architecture.classes)
+    for width, kernel in zip(widths, architecture.kernels, strict=True):
+        total += width * (before * kernel**2 + SCALARS_PER_CHANNEL)
+        before = width
+    return total + before * architecture.classes

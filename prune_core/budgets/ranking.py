@@ -1,0 +1,86 @@
+"""One ranking of all channels, under a budget of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from prune_core.budgets.channels import check_scores
+from prune_core.budgets.floor import Floor, check_ratio
+from prune_core.budgets.registry import Borrowed, ranking, register
+from prune_core.cost import SCALARS_PER_CHANNEL, parameters
+from prune_core.network import INPUT_CHANNELS, Architecture
+
+
+@ranking("global")
+def global_(
+    scores: Sequence[Tensor], architecture: Architecture, ratio: float, floor: Floor | None = None
+) -> list[Tensor]:
+    """One ranking of all channels, cut where the parameters meet the ratio.
+
+    Channels are removed from the bottom, each with all parameters that go with it, until the
+    budget is passed; of the last two states the one nearer to the budget is kept. A layer at
+    its floor loses no more. Where widths go in steps, a layer's channels leave together, as
+    soon as a whole step of them has been reached. The kept channels of a smaller ratio are a
+    subset of a larger one's.
+    """
+    floor = floor or Floor()
+    check_scores(scores, architecture)
+    check_ratio(architecture, ratio, floor)
+    order = [
+        (layer, channel)
+        for _, layer, channel in sorted(
+            (score, layer, channel)
+            for layer, layer_scores in enumerate(scores)
+            for channel, score in enumerate(layer_scores.tolist())
+        )
+    ]
+    floors, widths = floor.of(architecture.widths), list(architecture.widths)
+    target = ratio * parameters(architecture)
+    count = parameters(architecture)
+    reached: list[list[int]] = [[] for _ in widths]
+    for layer, channel in order:
+        if count <= target:
+            break
+        if widths[layer] == floors[layer]:
+            continue
+        reached[layer].append(channel)
+        smaller = max(floors[layer], floor.below(widths[layer]))
+        if architecture.widths[layer] - len(reached[layer]) > smaller:
+            continue
+        before = count
+        leaving = widths[layer] - smaller
+        count -= leaving * _parameters_of_channel(architecture, widths, layer)
+        if count < target and target - count > before - target:
+            break
+        widths[layer] = smaller
+    removed = [
+        set(channels[: full - width])
+        for channels, full, width in zip(reached, architecture.widths, widths, strict=True)
+    ]
+    return [
+        torch.tensor([c for c in range(width) if c not in gone], dtype=torch.int64)
+        for width, gone in zip(architecture.widths, removed, strict=True)
+    ]
+
+
+register(
+    Borrowed(
+        "widths_of",
+        "widths_of",
+        "The best channels of each layer, at the widths that another metric's ranking leaves.",
+        lender="global",
+    )
+)
+
+
+def _parameters_of_channel(architecture: Architecture, widths: Sequence[int], layer: int) -> int:
+    """Parameters that leave with one channel: its filter, its scalars, its consumer's inputs."""
+    inputs = INPUT_CHANNELS if layer == 0 else widths[layer - 1]
+    if layer + 1 < len(widths):
+        read = widths[layer + 1] * architecture.kernels[layer + 1] ** 2
+    else:
+        read = architecture.classes
+    return inputs * architecture.kernels[layer] ** 2 + SCALARS_PER_CHANNEL + read

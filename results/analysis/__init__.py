@@ -1,0 +1,1 @@
+"""Statistics of a sweep: from rows to intervals and verdicts."""

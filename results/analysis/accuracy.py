@@ -1,0 +1,48 @@
+"""Accuracies of the metrics, averaged over the seeds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from results.analysis.intervals import t_interval
+from results.analysis.study import POINT, STUDY, figures
+
+
+def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> pd.DataFrame:
+    """Top-1 accuracy of each metric at each point of the grid, over the seeds.
+
+    Parameters
+    ----------
+    frame : what `load` returned; only cells that are ok count.
+    at : baseline, pruned, recalibrated or finetuned.
+    split : test, or validation for anything that is to be chosen.
+
+    Returns
+    -------
+    DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
+    budget, normalisation, metric and ratio: `mean`, `deviation` (sample standard deviation; NaN
+    for one seed), `low` and `high`, the ends of the 95 % t interval of the mean (NaN for one seed
+    and for equal values; see `t_interval`), all as fractions; `seeds`; and `collapsed`, the number
+    of cells in which a layer was cut down to its floor.
+
+    Raises
+    ------
+    ValueError
+        If a metric has two cells for one seed and point, or cells are not comparable.
+    """
+    cells = figures(frame, at, split).dropna(subset="accuracy")
+    names = [*STUDY, *POINT[:-1], "metric", "ratio"]
+    table = (
+        cells.groupby(names, dropna=False)
+        .agg(
+            mean=("accuracy", "mean"),
+            deviation=("accuracy", "std"),
+            seeds=("seed", "nunique"),
+            collapsed=("collapsed", "sum"),
+        )
+        .reset_index()
+    )
+    low, high = t_interval(table["mean"], table["deviation"], table["seeds"])
+    table.insert(table.columns.get_loc("seeds"), "low", low)
+    table.insert(table.columns.get_loc("seeds"), "high", high)
+    return table

@@ -1,0 +1,192 @@
+"""How far two metrics differ that prune the same baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from results.analysis.intervals import NO_SPREAD, holm, t_interval, t_test
+from results.analysis.study import BASELINE, POINT, STUDY, beside_scratch, figures, known_metrics
+
+SUMMARY = (
+    "difference_points",
+    "deviation_points",
+    "low_points",
+    "high_points",
+    "seeds",
+    "unpaired",
+    "p",
+    "p_holm",
+    "accuracy",
+    "accuracy_reference",
+    "parameter_ratio",
+    "parameter_ratio_reference",
+    "collapsed",
+    "collapsed_reference",
+    "note",
+)
+"""What `summarise` says of each comparison."""
+
+NOT_RUN = " was not run here"
+"""Ends the note of a comparison one side of which has no cell."""
+
+_COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
+_TYPES = dict.fromkeys(_COUNTS, "int64") | {"note": "str"}
+_FIGURES = ("accuracy", "parameter_ratio", "collapsed")
+
+
+def paired_difference(
+    frame: pd.DataFrame,
+    metric: str | Sequence[str] | None,
+    reference: str,
+    at: str = "finetuned",
+    split: str = "test",
+) -> pd.DataFrame:
+    """Accuracy of metrics minus that of a reference, paired by the baseline that they prune.
+
+    Parameters
+    ----------
+    frame : what `load` returned.
+    metric : one, several, or None for all others in the frame.
+    reference : what is subtracted.
+    at : baseline, pruned, recalibrated or finetuned.
+    split : test, or validation for anything that is to be chosen.
+
+    Returns
+    -------
+    DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
+    budget, normalisation, ratio and metric that has a cell there, with the columns of `SUMMARY`.
+    Columns that end in `_points` are in percentage points: `difference_points`, the mean over the
+    seeds, its sample standard deviation, and the ends of its 95 % t interval. `seeds` counts the
+    pairs behind these figures; `unpaired` counts the seeds without a pair, where one of the two
+    cells is missing or not ok. `p` is that of the two-sided paired t test, `p_holm` the same after
+    Holm's correction over all rows of the returned frame that have a p. `accuracy` and
+    `parameter_ratio` are means over the pairs, as fractions; `collapsed` is the number of pairs
+    with a layer at its floor; the same for the reference. Where there is no interval, `note` says
+    why: no pair, one seed, or the same difference in every seed, which tells nothing about a
+    spread.
+
+    Raises
+    ------
+    ValueError
+        If a metric has no cell, or two for one seed and point, or is the reference itself, or if
+        cells are not comparable (`results.analysis.study.figures`).
+    """
+    cells = beside_scratch(figures(frame, at, split))
+    wanted = [metric] if isinstance(metric, str) else metric
+    if wanted is not None and reference in wanted:
+        raise ValueError(f"{reference!r} is both metric and reference; its difference is 0")
+    known_metrics(cells, [*(wanted or []), reference])
+    chosen = cells["metric"] != reference
+    if wanted is not None:
+        chosen &= cells["metric"].isin(list(wanted))
+    other = cells[cells["metric"] == reference].drop(columns="metric")
+    table = summarise(cells[chosen], other, [*STUDY, *POINT], ["metric"], reference)
+    table.insert(table.columns.get_loc("metric") + 1, "reference", reference)
+    return table
+
+
+def summarise(
+    cells: pd.DataFrame,
+    others: pd.DataFrame,
+    shared: Iterable[str],
+    own: Iterable[str],
+    reference: str,
+) -> pd.DataFrame:
+    """Differences of accuracy between cells and others that prune the same baselines.
+
+    Parameters
+    ----------
+    cells, others : as `figures` of `results.analysis.study` returns them; `others` has one row at
+        most for each baseline and value of `shared`.
+    shared : columns in which both must agree.
+    own : columns of `cells` that `others` lacks: every value is compared with the same others.
+    reference : what the others are called in notes.
+
+    Returns
+    -------
+    DataFrame, one row for each value of `shared` and `own` in `cells`, with these columns and
+    those of `SUMMARY`; see `paired_difference`.
+    """
+    shared, own = list(shared), list(own)
+    names = [*shared, *own]
+    if cells.empty:
+        return no_comparison(names)
+    cells = cells[[*names, *BASELINE, *_FIGURES]]
+    others = others[[*shared, *BASELINE, *_FIGURES]]
+    # Every comparison meets all cells of the reference, so that those without a partner count.
+    opposite = cells[names].drop_duplicates().merge(others, on=shared)
+    both = cells.merge(
+        opposite, on=[*names, *BASELINE], how="outer", suffixes=("", "_reference"), indicator=True
+    )
+    paired = both["accuracy"].notna() & both["accuracy_reference"].notna()
+    both = both.assign(
+        paired=paired,
+        ran=both["_merge"] != "left_only",
+        points=100 * (both["accuracy"] - both["accuracy_reference"]),
+    )
+    for figure in _FIGURES:
+        for column in (figure, f"{figure}_reference"):
+            both[column] = both[column].astype(float).where(paired)
+    table = (
+        both.groupby(names, dropna=False)
+        .agg(
+            difference_points=("points", "mean"),
+            deviation_points=("points", "std"),
+            seeds=("paired", "sum"),
+            rows=("paired", "size"),
+            ran=("ran", "any"),
+            accuracy=("accuracy", "mean"),
+            accuracy_reference=("accuracy_reference", "mean"),
+            parameter_ratio=("parameter_ratio", "mean"),
+            parameter_ratio_reference=("parameter_ratio_reference", "mean"),
+            collapsed=("collapsed", "sum"),
+            collapsed_reference=("collapsed_reference", "sum"),
+        )
+        .reset_index()
+    )
+    counts = ["seeds", "rows", "collapsed", "collapsed_reference"]
+    table = table.astype(dict.fromkeys(counts, "int64") | {"ran": bool})
+    spread = (table["difference_points"] / 100, table["deviation_points"] / 100, table["seeds"])
+    low, high = t_interval(*spread)
+    table = table.assign(
+        low_points=100 * low,
+        high_points=100 * high,
+        p=t_test(*spread),
+        unpaired=table["rows"] - table["seeds"],
+        note=_notes(table, reference),
+    )
+    table["p_holm"] = holm(table["p"])
+    return table[[*names, *SUMMARY]]
+
+
+def no_comparison(names: Iterable[str]) -> pd.DataFrame:
+    """What `summarise` returns where there is nothing to compare: columns and no row."""
+    kinds = dict.fromkeys(names, "object") | {name: _TYPES.get(name, "float64") for name in SUMMARY}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+
+
+def _notes(table: pd.DataFrame, reference: str) -> pd.Series[str]:
+    several = table["seeds"] > 1
+    flat = several & (table["deviation_points"] / 100 <= NO_SPREAD)
+    nothing = flat & (table["difference_points"].abs() / 100 <= NO_SPREAD)
+    said = np.select(
+        [
+            ~table["ran"],
+            table["seeds"] == 0,
+            table["seeds"] == 1,
+            nothing,
+            flat,
+        ],
+        [
+            f"{reference}{NOT_RUN}",
+            "no seed in which both cells are ok",
+            "one seed: no interval",
+            "no difference in any seed: no interval",
+            "the same difference in every seed: no interval",
+        ],
+        default="",
+    )
+    return pd.Series(said, index=table.index, dtype="str")

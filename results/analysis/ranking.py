@@ -1,0 +1,179 @@
+"""Which metrics rank above which over all baselines: Friedman's test and Nemenyi's distance.
+
+Demsar 2006, Statistical comparisons of classifiers over multiple data sets, Journal of Machine
+Learning Research 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from results.analysis.intervals import LEVEL
+from results.analysis.study import BASELINE, POINT, STUDY, UNPRUNED_STUDY, figures, known_metrics
+from results.storage.schema import SCRATCH
+
+SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *POINT[:-1])
+"""Columns that make rankings of their own: a baseline appears in each of them once."""
+
+_BASELINE = (*UNPRUNED_STUDY, *BASELINE)
+_BLOCKS = ("baseline", "dataset")
+_COLUMNS = (
+    *SETTING,
+    "metric",
+    "mean_rank",
+    "accuracy",
+    "blocks",
+    "dropped",
+    "datasets",
+    "friedman",
+    "p",
+    "critical_difference",
+    "note",
+)
+# Equal accuracies must stay equal when they are averaged.
+_DECIMALS = 12
+
+
+def rank_metrics(
+    frame: pd.DataFrame,
+    metrics: Sequence[str] | None = None,
+    blocks: Literal["baseline", "dataset"] = "baseline",
+    at: str = "finetuned",
+    split: str = "test",
+) -> pd.DataFrame:
+    """Mean ranks of the metrics, and whether they can be told apart.
+
+    A block is one baseline: a data set, network and seed. The ratios of one baseline are not
+    independent, so accuracies are averaged over them before they are ranked; scopes, budgets,
+    normalisations, fine-tunings and floors have a ranking each. What is found this way holds for
+    the data sets that are in the frame. With `blocks="dataset"` the seeds are averaged too, and
+    the test asks about data sets in general, as Demsar does; that takes many of them.
+
+    Parameters
+    ----------
+    frame : what `load` returned. Networks trained from scratch take no part.
+    metrics : those to rank; all if not given.
+    at : baseline, pruned, recalibrated or finetuned.
+    split : test, or validation for anything that is to be chosen.
+
+    Returns
+    -------
+    DataFrame, one row for each setting (the columns of `SETTING`) and metric, best first:
+    `mean_rank` (1 is the highest accuracy; equal ones share the mean of their ranks), `accuracy`
+    (mean over the blocks, a fraction), `blocks`, the number of baselines (or data sets) that
+    have every metric at every one of their ratios, `dropped`, the number of baselines that have
+    not and therefore do not count, `datasets` among the blocks. The same in all rows of a
+    setting: `friedman` (chi-square, corrected for ties) and its `p`, and `critical_difference`:
+    mean ranks that differ by more are different at a level of 0.05 (Nemenyi). With fewer than
+    3 metrics or 2 blocks, or nothing but ties, these are NaN and `note` says why.
+
+    Raises
+    ------
+    ValueError
+        If a metric has no cell, or two for one seed and point, or cells are not comparable.
+    """
+    if blocks not in _BLOCKS:
+        raise ValueError(f"blocks={blocks!r} is unknown; allowed: {', '.join(_BLOCKS)}")
+    cells = figures(frame, at, split)
+    cells = cells[cells["metric"] != SCRATCH]
+    if metrics is not None:
+        known_metrics(cells, metrics)
+        cells = cells[cells["metric"].isin(list(metrics))]
+    means = ratio_means(cells, list(SETTING))
+    if means.empty:
+        return pd.DataFrame(columns=list(_COLUMNS))
+    parts = []
+    for setting, rows in means.groupby(list(SETTING), dropna=False):
+        named = dict(zip(SETTING, setting, strict=True))
+        parts.append(_ranked(rows, blocks).assign(**named))
+    return pd.concat(parts, ignore_index=True)[list(_COLUMNS)]
+
+
+def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
+    """Accuracies of each baseline and metric in a setting, averaged over the ratios.
+
+    Parameters
+    ----------
+    cells : as `results.analysis.study.figures` returns them.
+
+    Returns
+    -------
+    DataFrame, one row for each setting, baseline and metric: `ratios`, the number of ratios at
+    which the baseline was pruned in this setting, and `accuracy`, NaN if the metric lacks one.
+    """
+    baseline = list(dict.fromkeys([*setting, *_BASELINE]))
+    ratios = cells.groupby(baseline, dropna=False)["ratio"].nunique().rename("ratios")
+    means = (
+        cells.groupby([*baseline, "metric"], dropna=False)
+        .agg(accuracy=("accuracy", "mean"), known=("accuracy", "count"))
+        .reset_index()
+        .merge(ratios.reset_index(), on=baseline)
+    )
+    means["accuracy"] = means["accuracy"].where(means["known"] == means["ratios"])
+    return means.drop(columns="known")
+
+
+def by_block(means: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Accuracies with a row for each block and a column for each metric.
+
+    Parameters
+    ----------
+    means : as `ratio_means` returns them, of one setting.
+    names : columns that tell blocks apart; the rows are numbered in their order.
+    """
+    block = means.groupby(list(names), dropna=False).ngroup()
+    wide = means.assign(block=block).pivot_table("accuracy", "block", "metric")
+    # A block or a metric without any figure has its place too.
+    return wide.reindex(index=range(block.nunique()), columns=sorted(means["metric"].unique()))
+
+
+def nemenyi_distance(metrics: int, blocks: int) -> float:
+    """How far mean ranks must lie apart to be different at a level of 0.05."""
+    q = scipy.stats.studentized_range.ppf(LEVEL, metrics, np.inf) / np.sqrt(2)
+    return float(q * np.sqrt(metrics * (metrics + 1) / (6 * blocks)))
+
+
+def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
+    wide = by_block(rows, _BASELINE)
+    complete = wide.dropna()
+    dropped = len(wide) - len(complete)
+    datasets = rows.groupby(list(_BASELINE), dropna=False)["dataset"].first()
+    datasets = datasets.reset_index(drop=True)[complete.index]
+    if blocks == "dataset":
+        complete = complete.groupby(datasets).mean()
+    complete = complete.round(_DECIMALS)
+    ranks = complete.rank(axis="columns", ascending=False)
+    table = pd.DataFrame(
+        {
+            "metric": complete.columns,
+            "mean_rank": ranks.mean().to_numpy(),
+            "accuracy": complete.mean().to_numpy(),
+        }
+    )
+    count, metrics = complete.shape
+    friedman, p, distance, note = np.nan, np.nan, np.nan, ""
+    if count == 0:
+        note = f"no baseline has all {metrics} metrics at all ratios: name some of them"
+    elif metrics < 3:
+        note = f"{metrics} metric{'s' if metrics > 1 else ''}: a ranking takes 3"
+    elif count < 2:
+        note = "one block: ranks of one baseline say nothing of others"
+    elif (ranks == (metrics + 1) / 2).all(axis=None):
+        note = "all metrics are equal in every block"
+    else:
+        friedman, p = scipy.stats.friedmanchisquare(*(complete[name] for name in complete.columns))
+        distance = nemenyi_distance(metrics, count)
+    return table.assign(
+        blocks=count,
+        dropped=dropped,
+        datasets=datasets.nunique(),
+        friedman=friedman,
+        p=p,
+        critical_difference=distance,
+        note=note,
+    ).sort_values(["mean_rank", "metric"], ignore_index=True)

@@ -1,0 +1,200 @@
+"""Which cells may be put side by side: those of one study, at one point of the grid.
+
+Two cells of one metric that differ in anything but the seed are never averaged. What differs in
+a column keeps them apart, and these columns stand in every table; what differs only in a cell's
+`identity`, such as a learning rate, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from results.storage.schema import SCRATCH, SPLITS, STAGES
+
+UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images", "epochs")
+"""Columns that tell unpruned networks of one seed apart: images, network, length of training."""
+
+TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs")
+"""The same with the training after pruning."""
+
+STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
+"""Columns that tell one study from another: images, network, length of training, floor."""
+
+POINT = ("scope", "budget", "normalisation", "ratio")
+"""Columns of a point of the grid, beside the metric and the seed."""
+
+BASELINE = ("seed", "baseline_key")
+"""What is the same for all cells that prune one baseline."""
+
+_CARRIED = ("collapsed", "parameter_ratio")
+_HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity")
+_PARTS = ("version", "finetune", "rest")
+# Keys of baselines and statistics are hashes of the seed, among other things.
+_OF_THE_SEED = r'"(baseline|statistics)":\s*(?:"[^"]*"|\[[^\]]*\])'
+_SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
+
+
+def figures(
+    frame: pd.DataFrame, at: str = "finetuned", split: str = "test", extra: Iterable[str] = ()
+) -> pd.DataFrame:
+    """The cells with the accuracy that is asked for, checked to be comparable.
+
+    Parameters
+    ----------
+    frame : what `results.load` returned.
+    at : baseline, pruned, recalibrated or finetuned.
+    split : test, or validation for anything that is to be chosen.
+    extra : further columns to keep.
+
+    Returns
+    -------
+    DataFrame, one row for each study, point, metric and baseline: those columns, `accuracy` in
+    [0, 1], `collapsed`, `parameter_ratio` and the extra ones. Where no cell of the seed is ok,
+    or it never reached the stage, the accuracy is NaN.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, if a metric has two cells that are ok for one seed, or if cells
+        that agree in all columns of a study were made from other images or by other recipes.
+    """
+    column = accuracy_column(at, split)
+    names = [*STUDY, *POINT, "metric", *BASELINE]
+    kept = [*names, *_CARRIED, *extra, *_HIDDEN]
+    need_columns(frame, [*kept, column])
+    cells = frame[kept].assign(accuracy=frame[column].astype(float))
+    good = cells["status"] == "ok"
+    cells["accuracy"] = cells["accuracy"].where(good)
+    _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
+    _check_alike(cells[good])
+    cells = cells.sort_values("accuracy", na_position="last", kind="stable")
+    cells = cells.drop_duplicates(names).sort_index()
+    return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
+
+
+def accuracy_column(at: str, split: str) -> str:
+    """The column of a stage's top-1 accuracy.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stage or split.
+    """
+    if at not in STAGES:
+        raise ValueError(f"at={at!r} is no stage; allowed: {', '.join(STAGES)}")
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
+    return f"{at}_{split}_top1"
+
+
+def need_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Refuses a frame that lacks columns.
+
+    Raises
+    ------
+    ValueError
+        Naming them.
+    """
+    if absent := [name for name in names if name not in frame.columns]:
+        raise ValueError(
+            f"the frame has no column {', '.join(absent)}; results.load gives all of them"
+        )
+
+
+def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
+    """Refuses names of metrics that have no cell, unless there are no cells at all.
+
+    Raises
+    ------
+    ValueError
+        Naming the metric and those that there are.
+    """
+    present = sorted(cells["metric"].dropna().unique())
+    for name in wanted:
+        if present and name not in present:
+            raise ValueError(f"there is no cell of metric {name!r}; there are {', '.join(present)}")
+
+
+def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells, with networks trained from scratch put into the studies they are controls of.
+
+    Such a network is trained for the epochs of a baseline and never fine-tuned, so it belongs to
+    the studies that share everything else with it, however long those fine-tune.
+    """
+    is_scratch = cells["metric"] == SCRATCH
+    if not is_scratch.any():
+        return cells
+    others = cells[~is_scratch]
+    shared = [name for name in STUDY if name != "finetune_epochs"]
+    own = cells[is_scratch].rename(columns={"finetune_epochs": "_own"})
+    lent = own.merge(others[list(STUDY)].drop_duplicates(), on=shared, how="left")
+    lent["finetune_epochs"] = lent["finetune_epochs"].fillna(lent["_own"])
+    return pd.concat([others, lent[cells.columns]], ignore_index=True)
+
+
+def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
+    twice = cells.duplicated(names, keep=False)
+    if not twice.any():
+        return
+    found = cells[twice]
+    first = found.iloc[0]
+    alike = found[(found[names].eq(first[names]) | found[names].isna()).all(axis=1)]
+    kinds = ["key", "baseline_key", "dataset_fingerprint", "metric_options", "identity"]
+    unlike = [name for name in kinds if len(alike[name].drop_duplicates()) > 1]
+    reason = f"with different {', '.join(unlike)}" if unlike else "the same one twice"
+    raise ValueError(
+        f"there are two cells of {_words(first)}, seed {first['seed']}, {reason}; select "
+        "rows until there is one"
+    )
+
+
+def _check_alike(cells: pd.DataFrame) -> None:
+    """Refuses what the columns of a study do not tell apart."""
+    point = [*STUDY, *POINT, "metric"]
+    _check_single(cells, list(STUDY), "dataset_fingerprint", "different images")
+    _check_single(cells, point, "metric_options", "different options")
+    # What is left when the seed's hashes are gone is the same text for many cells.
+    texts = cells["identity"].astype("str").str.replace(_OF_THE_SEED, r'"\1":""', regex=True)
+    numbers, distinct = pd.factorize(texts)
+    parsed = pd.DataFrame([*map(_parsed, distinct), _parsed(None)], columns=list(_PARTS))
+    cells = cells.assign(**{name: parsed[name].array[numbers] for name in _PARTS})
+    _check_single(cells, list(STUDY), "version", "different versions")
+    # A network that is trained from scratch has the baseline's recipe, not that of fine-tuning.
+    pruned = cells[cells["metric"] != SCRATCH]
+    _check_single(pruned, list(STUDY), "finetune", "different fine-tuning")
+    _check_single(cells, point, "rest", "different metrics or budgets")
+
+
+def _check_single(cells: pd.DataFrame, names: list[str], column: str, what: str) -> None:
+    values = cells[[*names, column]].drop_duplicates()
+    if not (twice := values.duplicated(names, keep=False)).any():
+        return
+    first = values[twice].iloc[0]
+    same = values[twice & (values[names].eq(first[names]) | values[names].isna()).all(axis=1)]
+    shown = " and ".join(str(value) for value in same[column].iloc[:2])
+    raise ValueError(
+        f"cells of {_words(first)} come from {what}: {column} {shown}; no column of the study "
+        "tells them apart, so select rows, by sweep or identity, until they agree"
+    )
+
+
+def _parsed(identity: str | None) -> tuple[str, ...]:
+    """The `_PARTS` of a cell's identity that must agree where cells are compared."""
+    try:
+        content = json.loads(identity or "")
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        # Null in tables of older versions.
+        return ("",) * len(_PARTS)
+    parts = [content.pop(name, "") for name in _PARTS[:-1]]
+    return tuple(json.dumps(part, sort_keys=True) for part in [*parts, content])
+
+
+def _words(row: pd.Series[Any]) -> str:
+    words = [str(row[name]) for name in _SPOKEN if name in row.index and not pd.isna(row[name])]
+    return ", ".join([*words, *([f"ratio {row['ratio']:g}"] if "ratio" in row.index else [])])

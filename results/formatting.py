@@ -1,0 +1,90 @@
+"""Numbers, times and lists as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+
+
+def percent(fraction: Any, decimals: int = 2) -> str:
+    """A fraction in percent, without the sign; a dash where there is none."""
+    return DASH if pd.isna(fraction) else number(100 * float(fraction), decimals)
+
+
+def number(value: Any, decimals: int = 2) -> str:
+    """A number with a true minus and thousands apart; a dash where there is none."""
+    return DASH if pd.isna(value) else f"{float(value):,.{decimals}f}".replace("-", MINUS)
+
+
+def signed(value: Any, decimals: int = 2) -> str:
+    """A difference, with its sign."""
+    return DASH if pd.isna(value) else f"{float(value):+,.{decimals}f}".replace("-", MINUS)
+
+
+def between(low: Any, high: Any) -> str:
+    """An interval of differences; nothing where there is none."""
+    return "" if pd.isna(low) or pd.isna(high) else f"[{signed(low)}, {signed(high)}]"
+
+
+def probability(p: Any) -> str:
+    """A p value."""
+    if pd.isna(p):
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in the two largest units that matter."""
+    if pd.isna(seconds):
+        return DASH
+    minutes, left = divmod(round(float(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def rough_duration(seconds: float) -> str:
+    """An estimated time span in words: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def moment(time: Any) -> str:
+    """A time to the minute, UTC."""
+    return DASH if pd.isna(time) else f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def several(count: int, one: str, many: str = "") -> str:
+    """A count with its noun."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Distinct values in order, those that are missing left out; a dash for none."""
+    found = [value for value in dict.fromkeys(values) if not _missing(value)]
+    numbers = all(isinstance(value, int | float) for value in found)
+    words = [f"{value:g}" if isinstance(value, float) else str(value) for value in found]
+    if numbers:
+        words = [word for _, word in sorted(zip(found, words, strict=True))]
+    return ", ".join(words) if words else DASH
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

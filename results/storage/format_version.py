@@ -1,0 +1,59 @@
+"""The file that marks a results folder, with its schema version."""
+
+from __future__ import annotations
+
+import json
+
+from results.storage.locations import DiskFolder, Folder, StoreError
+from results.storage.schema import SCHEMA_VERSION, SchemaError
+
+FORMAT = "format.json"
+_OWN = ("cells", "scores", "artifacts", "networks", "timeouts", "lease")
+
+
+def check_folder(folder: Folder) -> int | None:
+    """The schema version of a results folder; None for one that has not been written to.
+
+    Raises
+    ------
+    StoreError
+        If a file is where the folder should be, or one of its folders is a link.
+    SchemaError
+        If its version is newer than this prune-sweep, or its file is unreadable.
+    """
+    if isinstance(folder, DiskFolder):
+        _check_disk(folder)
+    try:
+        version = json.loads(folder.read(FORMAT))["schema"]
+    except FileNotFoundError:
+        return None
+    except StoreError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SchemaError(f"{folder / FORMAT} cannot be read: {error}") from error
+    if not isinstance(version, int) or version < 1:
+        raise SchemaError(
+            f"{folder / FORMAT} names the schema version {version!r}, which is none; name another "
+            "results folder"
+        )
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"{folder} belongs to schema version {version}, this prune-sweep reads and writes up "
+            f"to {SCHEMA_VERSION}; install a newer prune-sweep, or name another results folder"
+        )
+    return version
+
+
+def write_version(folder: Folder) -> None:
+    """Marks the folder with this schema version; older rows in it stay readable."""
+    folder.write(FORMAT, json.dumps({"schema": SCHEMA_VERSION}).encode())
+
+
+def _check_disk(folder: DiskFolder) -> None:
+    if folder.path.exists() and not folder.path.is_dir():
+        raise StoreError(f"{folder} is a file, not a results folder; name another")
+    for name in _OWN:
+        if (folder.path / name).is_symlink():
+            raise StoreError(
+                f"{folder.path / name} is a link; a results folder holds its files itself"
+            )

@@ -1,0 +1,97 @@
+"""A folder somewhere: on a disk, or below a prefix of an object store.
+
+    runs/digits, /mnt/shared/runs, file:///mnt/shared/runs     a disk, local or of the network
+    s3://bucket/prefix?region=eu-west-1                        S3
+    s3://bucket/prefix?scheme=http&endpoint_override=host:9000 what speaks like S3, such as MinIO
+    gs://bucket/prefix                                         Google Cloud Storage
+    any other URI that `pyarrow.fs.FileSystem.from_uri` knows
+
+A file is written whole or not at all: on a disk beside its place and renamed into it, in an
+object store by one request. Credentials come from the environment, as each store's own tools
+read them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pyarrow import fs
+
+from results.storage.disk import DiskFolder
+from results.storage.folder import Entry, Folder, StoreError
+from results.storage.object_store import RemoteFolder, remote_folder
+
+__all__ = [
+    "DiskFolder",
+    "Entry",
+    "Folder",
+    "RemoteFolder",
+    "StoreError",
+    "Where",
+    "file_of",
+    "folder_of",
+    "is_uri",
+]
+
+_MANGLED = ("s3:/", "gs:/", "gcs:/", "abfs:/", "abfss:/", "hdfs:/", "file:/")
+
+Where = str | Path | Folder
+
+
+def folder_of(where: Where, filesystem: fs.FileSystem | None = None) -> Folder:
+    """The folder of a path or URI.
+
+    Parameters
+    ----------
+    filesystem : whose path it is; given none, it is a URI or a path on this machine.
+
+    Raises
+    ------
+    StoreError
+        If the URI cannot be understood.
+    """
+    if isinstance(where, Folder):
+        return where
+    if filesystem is not None:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return DiskFolder(Path(where))
+        path = str(where).rstrip("/")
+        return RemoteFolder(filesystem, path, f"{filesystem.type_name}:{path}")
+    if isinstance(where, Path):
+        if str(where).startswith(_MANGLED) and not where.exists():
+            raise StoreError(f"{where}: a path cannot hold a URI; name the folder as text")
+        return DiskFolder(where)
+    if "://" not in where:
+        return DiskFolder(Path(where))
+    if not is_uri(where):
+        return DiskFolder(Path(unquote(urlsplit(where).path)))
+    return remote_folder(where)
+
+
+def file_of(where: Where, filesystem: fs.FileSystem | None = None) -> tuple[Folder, Entry] | None:
+    """The Parquet file that a path or URI names, with its folder; None if it names a folder.
+
+    Raises
+    ------
+    StoreError
+        As `folder_of`.
+    """
+    named = folder_of(where, filesystem)
+    if isinstance(named, DiskFolder):
+        path = named.path.absolute()
+        if not path.is_file():
+            return None
+        return DiskFolder(path.parent), Entry(path.name, path.stat().st_size)
+    assert isinstance(named, RemoteFolder)
+    if not named.name.endswith(".parquet"):
+        return None
+    info = named.info()
+    if info.type != fs.FileType.File:
+        raise StoreError(f"there is no file {named}")
+    return named.parent, Entry(named.name, info.size)
+
+
+def is_uri(where: str) -> bool:
+    """Whether it names a folder by a URI, other than a path on this machine."""
+    return "://" in where and urlsplit(where).scheme != "file"

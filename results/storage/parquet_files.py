@@ -1,0 +1,225 @@
+"""Single Parquet files: how they are written, and how damage is found when they are read."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.storage.filters import Filter
+from results.storage.locations import DiskFolder, Entry, Folder, StoreError
+from results.storage.schema import (
+    DERIVED,
+    DERIVED_FROM,
+    VERSION_KEY,
+    SchemaError,
+    check_version,
+    columns_of,
+)
+
+KEY = re.compile(r"[0-9a-f]{16}")
+COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")
+SUFFIX = ".parquet"
+ROWS_OF_A_GROUP = 20_000
+MANY = 1_000
+"""Files of single cells that take a reader seconds."""
+_READ_WHOLE_BYTES = 512 * 1024
+_SEAL = b"prune-sweep crc32:"
+_CHECKSUM_BYTES = 4
+
+
+class DamagedFileWarning(UserWarning):
+    """A file in the results folder that is no readable table of ours and was left out."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A Parquet file in a folder.
+
+    Attributes
+    ----------
+    named : whether a person named this very file, so that it may be called anything.
+    """
+
+    folder: Folder
+    entry: Entry
+    named: bool = False
+
+    @property
+    def stem(self) -> str:
+        """Its name without `.parquet`: the key of its only cell, unless it holds many."""
+        return self.entry.name.removesuffix(SUFFIX)
+
+    @property
+    def key(self) -> str | None:
+        """The key of its only cell or scores, or None if it may hold many."""
+        return self.stem if KEY.fullmatch(self.stem) else None
+
+    def __str__(self) -> str:
+        return str(self.folder / self.entry.name)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why a file cannot be read."""
+
+    file: File
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} is damaged and counts as absent ({self.reason})"
+
+
+def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
+    """Replaces a file so that readers and crashes see the old or the new one, never a part."""
+    DiskFolder(path.parent).write(path.name, content)
+
+
+def content_of(rows: pa.Table) -> bytes:
+    """A table as a Parquet file, with a checksum of the whole."""
+    sink = pa.BufferOutputStream()
+    # A flipped bit in a figure must be an unreadable file, never another figure.
+    options: dict[str, Any] = {"write_page_checksum": True}
+    if len(rows) == 1:
+        # What pays for many rows makes a file of one row four times as slow to read and write.
+        rows = rows.cast(
+            pa.schema([field.remove_metadata() for field in rows.schema], rows.schema.metadata)
+        )
+        options |= {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    else:
+        options |= {"compression": "zstd", "row_group_size": ROWS_OF_A_GROUP}
+    pq.write_table(rows, sink, **options)
+    return _sealed(sink.getvalue().to_pybytes())
+
+
+def _sealed(content: bytes) -> bytes:
+    """Parquet with its checksum in front of the footer, where no reader of Parquet looks.
+
+    The checksums of pages do not cover their headers and the footer, where one bit makes a
+    column another type's, or another column's.
+    """
+    at = _footer_of(content)
+    return b"".join([content[:at], _SEAL, _checksum(content), content[at:]])
+
+
+def _check_seal(content: bytes) -> None:
+    """Raises ArrowInvalid where the checksum is another one; files from before have none."""
+    at = _footer_of(content)
+    start = at - len(_SEAL) - _CHECKSUM_BYTES
+    if start < 0 or content[start : start + len(_SEAL)] != _SEAL:
+        return
+    if _checksum(content[:start] + content[at:]) != content[at - _CHECKSUM_BYTES : at]:
+        raise pa.ArrowInvalid("its checksum is another one")
+
+
+def _footer_of(content: bytes) -> int:
+    """Where the footer begins, as the end of the file says; negative where that cannot be."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> pa.Table | Damage:
+    """A file's columns, those that it lacks null, of all rows or of those that are chosen.
+
+    Returns
+    -------
+    A table of this schema, or what is wrong with the file.
+
+    Raises
+    ------
+    SchemaError
+        If the file has a newer schema version.
+    StoreError
+        If an object store does not answer.
+    """
+    parse = partial(_parse, file, schema, chosen)
+
+    def parse_whole() -> pa.Table:
+        content = file.folder.read(file.entry.name)
+        _check_seal(content)
+        return parse(pa.BufferReader(content))
+
+    try:
+        if file.entry.size <= _READ_WHOLE_BYTES:
+            return parse_whole()
+        try:
+            with file.folder.open(file.entry.name) as source:
+                return parse(source)
+        except OSError:
+            # Parquet does not tell a store that failed from damage; one request for all does.
+            return parse_whole()
+    except (SchemaError, StoreError):
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
+        return Damage(file, " ".join(str(error).split())[:200])
+
+
+def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.NativeFile) -> pa.Table:
+    with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True) as parquet:
+        written = parquet.schema_arrow
+        _check(file, written, schema)
+        there = set(written.names)
+        present = _needed(schema, there)
+        if chosen is not None and parquet.num_row_groups > 1:
+            # The columns that choose are read first, and the others of the groups that they leave.
+            few = pa.schema([schema.field(name) for name in chosen.columns])
+            looked = _needed(few, there)
+            groups = [
+                group
+                for group in range(parquet.num_row_groups)
+                if len(chosen.of(_shaped(parquet.read_row_group(group, looked), few)))
+            ]
+            found = parquet.read_row_groups(groups, present, use_threads=False)
+        else:
+            found = parquet.read(present, use_threads=file.entry.size > _READ_WHOLE_BYTES)
+    # The first column of every table names the file that a single cell or score lies in.
+    first = schema.names[0]
+    if file.key is not None and set(found.column(first).to_pylist()) != {file.key}:
+        raise pa.ArrowInvalid(f"its {first} is not its name")
+    return chosen.of(_shaped(found, schema)) if chosen else _shaped(found, schema)
+
+
+def _check(file: File, written: pa.Schema, schema: pa.Schema) -> None:
+    metadata = written.metadata or {}
+    if not (file.key or COMPACTED.fullmatch(file.stem) or file.named):
+        raise pa.ArrowInvalid("its name is no key; it may be a copy")
+    if VERSION_KEY not in metadata:
+        raise pa.ArrowInvalid("no table of prune-sweep")
+    check_version(metadata, str(file))
+    expected = columns_of(int(metadata[VERSION_KEY]))
+    if absent := (set(schema.names) - set(written.names)) & expected:
+        raise pa.ArrowInvalid(f"it lacks the column {', '.join(sorted(absent))}")
+
+
+def _needed(schema: pa.Schema, there: set[str]) -> list[str]:
+    """The columns to read for those of a schema, of the columns that a file has."""
+    present = [name for name in schema.names if name in there]
+    if any(name in DERIVED for name in set(schema.names) - there) and DERIVED_FROM in there:
+        present = list(dict.fromkeys([*present, DERIVED_FROM]))
+    return present
+
+
+def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Columns of the schema's types and order; absent ones are derived, or null."""
+    if found.schema.equals(schema):
+        return pa.Table.from_arrays(found.columns, schema=schema)
+    present = set(found.column_names)
+    columns = []
+    for field in schema:
+        if field.name in present:
+            column = found.column(field.name)
+        elif field.name in DERIVED and DERIVED_FROM in present:
+            column = DERIVED[field.name](found.column(DERIVED_FROM))
+        else:
+            column = pa.nulls(len(found), field.type)
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.table(columns, schema=schema)

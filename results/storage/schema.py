@@ -1,0 +1,221 @@
+"""The schemas of the tables: used to write and to read, with their version in the metadata.
+
+A row of `cells` is a cell: one dataset, seed, metric, budget and ratio. Columns that a failed
+cell never reached are null. The columns of `NESTED` hold the cell's smaller tables in the same
+file, so that a cell is written in one piece; `results.load` leaves them out. The table `scores`
+has a row for every channel of a baseline and metric, with the channel's importance. Cells that
+share these rows, such as cells of other ratios, name them by `scores_key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SCHEMA_VERSION = 3
+VERSION_KEY = b"prune_sweep.schema"
+
+STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
+SPLITS = ("validation", "test")
+MEASURES = ("top1", "top5", "loss")
+LATENCY_BATCHES = (1, 256)
+STATUSES = ("ok", "diverged", "out_of_memory", "timeout", "failed")
+SCRATCH = "scratch"
+"""The `metric` of networks that were trained from new weights."""
+
+_IDENTITY = [
+    ("key", pa.string(), "hash of everything that changes the cell's numbers"),
+    ("baseline_key", pa.string(), "hash of what changes its baseline's numbers"),
+    ("sweep", pa.string(), "name of the sweep that ran the cell"),
+    ("status", pa.string(), "ok, diverged, out_of_memory, timeout or failed"),
+    ("error", pa.string(), "why the cell is not ok"),
+    ("dataset", pa.string(), "name of the data set in the spec"),
+    ("source", pa.string(), "where its images come from"),
+    ("dataset_fingerprint", pa.string(), "hash of all its decoded images and labels"),
+    ("classes", pa.int32(), "classes of the data set"),
+    ("train_images", pa.int32(), "images trained on"),
+    ("validation_images", pa.int32(), "training images held out, for every choice"),
+    ("test_images", pa.int32(), "test images, for the final figure"),
+    ("variant", pa.string(), "variant of SimpleNet"),
+    ("width", pa.float64(), "multiplier of the variant's widths"),
+    ("seed", pa.int64(), "seed of baseline, metric and fine-tuning"),
+    ("metric", pa.string(), "metric with the options that differ from their defaults"),
+    ("metric_options", pa.string(), "all options of the metric, JSON"),
+    ("normalisation", pa.string(), "how scores of different layers are made comparable"),
+    ("scope", pa.string(), "local: every layer alike; global: one ranking; or widths_of"),
+    ("budget", pa.string(), "rule that turns the ratio into widths"),
+    ("widths_of", pa.string(), "for that scope: metric whose global ranking set the widths"),
+    ("min_channels", pa.int32(), "fewest channels a layer may keep"),
+    ("min_channels_fraction", pa.float64(), "the same as a fraction of the layer's width"),
+    ("round_to", pa.int32(), "widths are multiples of this"),
+    ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
+    ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
+    ("epochs", pa.int32(), "epochs of the baseline"),
+    ("finetune_epochs", pa.int32(), "epochs after pruning"),
+    ("scores_key", pa.string(), "which rows of the scores table ranked the channels"),
+    ("identity", pa.string(), "what the key is the hash of, JSON"),
+]
+_OUTCOME = [
+    ("parameter_ratio", pa.float64(), "achieved: parameters over parameters_full"),
+    ("parameters", pa.int64(), "trainable parameters of the pruned network, recounted"),
+    ("parameters_full", pa.int64(), "trainable parameters of the baseline"),
+    ("macs", pa.int64(), "multiply-accumulates per image of the pruned network"),
+    ("macs_full", pa.int64(), "multiply-accumulates per image of the baseline"),
+    ("widths", pa.list_(pa.int32()), "kept channels of each layer"),
+    ("widths_full", pa.list_(pa.int32()), "channels of each layer of the baseline"),
+    ("collapsed", pa.bool_(), "whether some layer was cut down to its floor"),
+]
+_EVALUATIONS = [
+    (f"{stage}_{split}_{measure}", pa.float64(), f"{measure} on {split} images, {stage} network")
+    for stage in STAGES
+    for split in SPLITS
+    for measure in MEASURES
+]
+_LATENCY = [
+    (f"latency_{of}{batch}{figure}_ms", pa.float64(), f"{what} inference time per image, {words}")
+    for of, net in (("", "pruned"), ("full_", "unpruned"))
+    for batch in LATENCY_BATCHES
+    for figure, what in (("", "median"), ("_iqr", "interquartile range of the"))
+    for words in [f"{net} network at batch {batch}, in milliseconds"]
+]
+_PROVENANCE = [
+    ("seconds_baseline", pa.float64(), "training of the baseline that this cell shares"),
+    ("seconds_prune", pa.float64(), "choosing and removing channels"),
+    ("seconds_recalibrate", pa.float64(), "re-estimating batch normalisation"),
+    ("seconds_finetune", pa.float64(), "training after pruning"),
+    ("seconds_evaluate", pa.float64(), "all evaluations of the cell"),
+    ("seconds", pa.float64(), "the whole cell, without what it shares"),
+    ("started_at", pa.timestamp("us", tz="UTC"), "when the cell began"),
+    ("finished_at", pa.timestamp("us", tz="UTC"), "when the cell ended"),
+    ("host", pa.string(), "machine that ran the cell"),
+    ("device", pa.string(), "processor or GPU that ran the cell"),
+    ("threads", pa.int32(), "threads of the processor that it used"),
+    ("precision", pa.string(), "of training; figures are always computed in fp32"),
+    ("git_revision", pa.string(), "of prune-sweep, where it runs from a checkout"),
+    ("version_prune_sweep", pa.string(), "version of prune-sweep"),
+    ("version_python", pa.string(), "version of Python"),
+    ("version_torch", pa.string(), "version of torch"),
+    ("version_torchvision", pa.string(), "version of torchvision"),
+    ("version_ray", pa.string(), "version of Ray"),
+    ("version_numpy", pa.string(), "version of NumPy"),
+]
+_EPOCHS = pa.list_(
+    pa.struct([("epoch", pa.int32()), ("loss", pa.float64()), ("accuracy", pa.float64())])
+)
+_NESTED = [
+    ("history", _EPOCHS, "fine-tuning, a row an epoch: training loss in nats and accuracy"),
+    ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each layer"),
+    ("baseline_history", _EPOCHS, "training of the baseline, a row an epoch, as in history"),
+]
+NESTED = tuple(name for name, _, _ in _NESTED)
+
+CELLS = pa.schema(
+    [
+        pa.field(name, kind, metadata={"description": description})
+        for name, kind, description in [
+            *_IDENTITY,
+            *_OUTCOME,
+            *_EVALUATIONS,
+            *_LATENCY,
+            *_PROVENANCE,
+            *_NESTED,
+        ]
+    ],
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
+)
+
+# Columns by the version that brought them: files of earlier versions lack these and no others.
+_SINCE = {
+    2: frozenset([*(name for name, _, _ in _LATENCY), "baseline_history"]),
+    3: frozenset(["ratio_of", "widths_of"]),
+}
+_INTEGERS = tuple(field.name for field in CELLS if pa.types.is_integer(field.type))
+
+IMPORTANCES = pa.schema(
+    [
+        pa.field("scores_key", pa.string()),
+        pa.field("baseline_key", pa.string()),
+        pa.field("dataset", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("metric", pa.string()),
+        pa.field("layer", pa.int32()),
+        pa.field("channel", pa.int32()),
+        pa.field("score", pa.float64()),
+    ],
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
+)
+
+
+class SchemaError(ValueError):
+    """A table of another schema version, or a row that does not fit; the message says which."""
+
+
+def check_version(metadata: dict[bytes, bytes], where: str) -> None:
+    """Refuses a table that is newer than this version can read.
+
+    Raises
+    ------
+    SchemaError
+        Naming the file, its version and what to do.
+    """
+    written = metadata[VERSION_KEY].decode(errors="replace")
+    if not written.isdecimal():
+        raise pa.ArrowInvalid(f"schema version {written!r} is no number")
+    found = int(written)
+    if found > SCHEMA_VERSION:
+        raise SchemaError(
+            f"{where} has schema version {found}, this prune-sweep reads up to "
+            f"{SCHEMA_VERSION}; install a newer prune-sweep"
+        )
+
+
+def columns_of(version: int) -> frozenset[str]:
+    """The columns that a file of a schema version has; none for versions that never were."""
+    if version < 1:
+        return frozenset()
+    later = frozenset().union(*(names for since, names in _SINCE.items() if since > version))
+    return frozenset([*CELLS.names, *IMPORTANCES.names]) - later
+
+
+def _ratio_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(budget, "uniform_channels"), "channels", "parameters")
+
+
+def _widths_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
+    found = pc.extract_regex(budget, r"^widths_of\((?P<metric>.*)\)$")
+    return pc.struct_field(found, "metric")
+
+
+DERIVED_FROM = "budget"
+DERIVED: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
+    "ratio_of": _ratio_of,
+    "widths_of": _widths_of,
+}
+"""Columns that files before version 3 lack, from the column `budget` of these files."""
+
+
+def table(rows: list[dict[str, object]]) -> pa.Table:
+    """Rows of `cells` as a table of its schema; columns that a row leaves out are null.
+
+    Raises
+    ------
+    SchemaError
+        If a row has a column that the schema does not know, or a value of another type.
+    """
+    for row in rows:
+        if unknown := sorted(set(row) - set(CELLS.names)):
+            raise SchemaError(f"the cells table has no column {', '.join(unknown)}")
+        if row.get("status") not in STATUSES:
+            raise SchemaError(
+                f"status {row.get('status')!r} is unknown; allowed: {', '.join(STATUSES)}"
+            )
+        for name in _INTEGERS:
+            # Arrow would cut off what follows the point.
+            if isinstance(row.get(name), float):
+                raise SchemaError(f"a row does not fit the cells table: {name} is {row[name]}")
+    try:
+        return pa.Table.from_pylist(rows, schema=CELLS)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise SchemaError(f"a row does not fit the cells table: {error}") from error

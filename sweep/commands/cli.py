@@ -1,0 +1,224 @@
+"""The command line: plan, run, status.
+
+What a command needs is imported in it: torch takes seconds, and most commands do without.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from results import SchemaError, Store, StoreError
+from results.storage.lease import Lease
+from results.storage.schema import STATUSES
+from sweep.commands.terminal import Terminal
+from sweep.errors import SpecError, UserError
+from sweep.spec.packaged import packaged
+
+app = typer.Typer(
+    name="prune-sweep",
+    help="Which channels of a convolutional network can go? Sweeps of channel pruning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def guarded(command: Callable[..., bool]) -> Callable[..., None]:
+    """Turns what a command returns or raises into an exit code and, for errors, one message."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        errors = Terminal(stderr=True)
+        # A person needs neither the line of our code nor the class.
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+        try:
+            code = EXIT_OK if command(*arguments, **options) else EXIT_NOT_ALL_OK
+        except (UserError, SchemaError, OSError) as error:
+            errors.print(
+                f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
+            code = EXIT_BAD_INPUT
+        except KeyboardInterrupt:
+            errors.print("interrupted; finished cells are kept, run again to go on", markup=False)
+            code = EXIT_INTERRUPTED
+        raise typer.Exit(code)
+
+    return guarded
+
+
+SpecArgument = Annotated[
+    str, typer.Argument(help=f"A YAML file, or a packaged spec: {', '.join(packaged())}.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Where the images lie: relative folders in the spec start here."),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(help="Results folder, a path or URI; runs/NAME if not given.", show_default=False),
+]
+# Text, since a path would make one slash of the two in a URI.
+FolderArgument = Annotated[
+    str, typer.Argument(help="Results folder, such as runs/digits or s3://bucket/runs/digits.")
+]
+
+
+@app.command()
+@guarded
+def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> bool:
+    """Show the cells of a spec, what is done, its size and how long it takes. Runs nothing."""
+    from sweep.commands.plan import describe
+    from sweep.plan.grid import plan as make_plan
+    from sweep.spec.parsing import read
+
+    wanted = read(spec)
+    store = Store(out or f"runs/{wanted.name}")
+    store.check()
+    describe(Terminal(), wanted, make_plan(wanted, data), store)
+    return True
+
+
+@app.command()
+@guarded
+def run(
+    spec: SpecArgument = "digits",
+    data: DataOption = None,
+    out: OutOption = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="ray: this machine, or the cluster of RAY_ADDRESS; serial: one process, no Ray."
+        ),
+    ] = "ray",
+    retry: Annotated[
+        str | None,
+        typer.Option(help="Run cells of these statuses again, such as failed,diverged."),
+    ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this cell alone: a row's key, or its beginning. May be repeated."),
+    ] = None,
+) -> bool:
+    """Run the cells of a spec that have no result yet. Ctrl-C loses no finished cell."""
+    from sweep.commands.run import run as run_sweep
+    from sweep.spec.parsing import read
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    wanted = read(spec)
+    folder = out or f"runs/{wanted.name}"
+    # Ray's output is led away from standard output while it runs, and ours is not.
+    console = Terminal(file=sys.stdout)
+    return run_sweep(wanted, folder, data, executor, _statuses(retry), console, cell or ())
+
+
+@app.command()
+@guarded
+def status(folder: FolderArgument) -> bool:
+    """Show what of a sweep is done, running, failed and left. Exit code 1 if a cell is not ok."""
+    from sweep.commands.status import show
+
+    return show(Terminal(), folder)
+
+
+@app.command()
+@guarded
+def compact(folder: FolderArgument) -> bool:
+    """Merge a results folder's many small files into one. Readers see the same rows."""
+    store, console = Store(folder), Terminal()
+    if not store.folder.exists():
+        raise StoreError(f"there is no results folder {store.folder}")
+    with Lease(store.folder, lambda holder: console.print(f"waiting for {holder}", markup=False)):
+        console.print(f"{store.compact()} cells in one file", markup=False)
+    return True
+
+
+@app.command()
+@guarded
+def report(
+    folders: Annotated[
+        list[str], typer.Argument(help="Results folders, such as runs/digits; URIs too.")
+    ],
+    form: Annotated[
+        Literal["html", "md"],
+        typer.Option("--format", help="html: one file; md: Markdown with PNG files beside it."),
+    ] = "html",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; report.FORMAT in the folder if not given.", show_default=False
+        ),
+    ] = None,
+) -> bool:
+    """Write what sweeps found as one HTML file that needs no network, or as Markdown."""
+    from results.report import write
+
+    Terminal().print(str(write(folders, form, to)), markup=False, highlight=False, soft_wrap=True)
+    return True
+
+
+@app.command()
+@guarded
+def export(
+    folder: FolderArgument,
+    cell: Annotated[str, typer.Argument(help="The cell's key, or its beginning.")],
+    to: Annotated[Path, typer.Option(help="A folder that is empty or not there yet.")],
+) -> bool:
+    """Write a cell's network for use elsewhere: safetensors, torch.export, ONNX and a README."""
+    from sweep.commands.export import export as write_export
+
+    write_export(folder, cell, to, Terminal())
+    return True
+
+
+@app.command()
+@guarded
+def predict(
+    network: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, of any size and format.")],
+) -> bool:
+    """Show the class that an exported network sees in each image, and its probability."""
+    from sweep.commands.predict import predict as show_classes
+
+    show_classes(network, images, Terminal())
+    return True
+
+
+@app.command()
+@guarded
+def metrics() -> bool:
+    """List the metrics and normalisations that a spec can name."""
+    from sweep.commands import listing
+
+    listing.metrics(Terminal())
+    return True
+
+
+@app.command()
+@guarded
+def datasets() -> bool:
+    """List the sources of images that a spec can name."""
+    from sweep.commands import listing
+
+    listing.datasets(Terminal())
+    return True
+
+
+def _statuses(text: str | None) -> frozenset[str]:
+    names = frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+    if unknown := sorted(names - set(STATUSES)):
+        raise SpecError(f"--retry {', '.join(unknown)}: allowed are {', '.join(STATUSES)}")
+    return names
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,188 @@
+"""The README.md beside an exported network: what it is, how good, how made, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prune_core.classifier import Classifier
+from prune_core.programs import TOLERANCE
+from results.storage.schema import SCRATCH, SPLITS, STAGES
+from sweep.commands.terminal import plain
+from sweep.stages.rows import Row
+
+CARD, PROGRAM, ONNX = "README.md", "model.pt2", "model.onnx"
+
+_STAGE_WORDS = {
+    "baseline": "before pruning",
+    "pruned": "pruned",
+    "recalibrated": "batch normalisation re-estimated",
+    "finetuned": "fine-tuned: this network",
+    SCRATCH: "trained from new weights: this network",
+}
+
+_USE = """## Use
+
+Images are RGB, 32 x 32, values 0 to 255 as files hold them, type uint8, shape [N, 3, 32, 32] for
+any N. The scaling of the colours is inside the network, in each of its forms. Out come the logits,
+fp32 [N, {classes}]; the largest one is the class.
+
+```python
+import numpy
+from PIL import Image
+
+image = Image.open("image.png").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+images = numpy.asarray(image).transpose(2, 0, 1)[None].copy()
+```
+
+With prune-sweep, on the command line `prune-sweep predict . image.png`, or:
+
+```python
+import prune_core
+import torch
+
+net = prune_core.load(".")
+logits = net(torch.from_numpy(images))
+```
+"""
+
+_USE_PROGRAM = """
+With torch alone:
+
+```python
+import torch
+
+net = torch.export.load("model.pt2").module()
+logits = net(torch.from_numpy(images))
+```
+"""
+
+_USE_ONNX = """
+With ONNX Runtime:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {"images": images})
+```
+"""
+
+_SAFETY = """
+`network.safetensors` and `network.json` hold numbers and text; reading them runs nothing, nor does
+reading ONNX. `model.pt2` is a zip file in which torch puts a pickle, and `torch.export.load` may
+unpickle what it finds: open it only if you trust where it came from.
+"""
+
+
+def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
+    """The text of the card.
+
+    Parameters
+    ----------
+    row : of the cell.
+    differences : by file, how far its logits are from the network's; those written, no others.
+    """
+    parts = [
+        f"# {row['variant']} for {row['dataset']}, with "
+        f"{_percent(row['parameter_ratio'])} of its parameters",
+        _accuracy(row),
+        _size(row),
+        _classes(net),
+        _USE.format(classes=len(net.class_names)),
+        _USE_PROGRAM if PROGRAM in differences else "",
+        _USE_ONNX if ONNX in differences else "",
+        _checked(differences),
+        _SAFETY,
+        _made(row),
+    ]
+    return "\n".join(part.strip() + "\n" for part in parts if part)
+
+
+def _accuracy(row: Row) -> str:
+    lines = ["## Accuracy", "", "| network | validation | test |", "| --- | ---: | ---: |"]
+    for stage in STAGES:
+        # What is trained from new weights is never the network in between.
+        if row[f"{stage}_test_top1"] is not None:
+            figures = (_percent(row[f"{stage}_{split}_top1"]) for split in SPLITS)
+            last = stage == STAGES[-1] and row["metric"] == SCRATCH
+            words = _STAGE_WORDS[SCRATCH if last else stage]
+            lines.append(f"| {words} | {' | '.join(figures)} |")
+    lines += [
+        "",
+        f"Top-1, on {row['validation_images']:,} images held out from training and on "
+        f"{row['test_images']:,} test images. Top-5 on the test images is "
+        f"{_percent(row['finetuned_test_top5'])}. Choose by the validation figures, report the "
+        "test figures.",
+    ]
+    return "\n".join(lines)
+
+
+def _size(row: Row) -> str:
+    lines = [
+        "## Size and speed",
+        "",
+        "| | this network | before pruning |",
+        "| --- | ---: | ---: |",
+        f"| parameters | {row['parameters']:,} | {row['parameters_full']:,} |",
+        f"| multiply-accumulates an image | {row['macs']:,} | {row['macs_full']:,} |",
+    ]
+    for batch in (1, 256):
+        cells = [_milliseconds(row, of, batch) for of in ("", "full_")]
+        lines.append(f"| ms an image at batch {batch} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Times are medians and, in brackets, interquartile ranges, measured on "
+        f"{_one_line(row['device'])} (threads of the processor: {row['threads']}) in fp32. "
+        f"Widths: {', '.join(map(str, row['widths']))}.",
+    ]
+    return "\n".join(lines)
+
+
+def _milliseconds(row: Row, of: str, batch: int) -> str:
+    median, spread = (row[f"latency_{of}{batch}{figure}_ms"] for figure in ("", "_iqr"))
+    return "not measured" if median is None else f"{median:.4g} ({spread:.2g})"
+
+
+def _classes(net: Classifier) -> str:
+    count = len(net.class_names)
+    if net.class_names == tuple(map(str, range(count))):
+        return f"## Classes\n\n{count}, called by their numbers, from 0."
+    names = ", ".join(f"{at} {_one_line(name)}" for at, name in enumerate(net.class_names))
+    return f"## Classes\n\n{count}: {names}."
+
+
+def _checked(differences: Mapping[str, float]) -> str:
+    words = ", ".join(f"`{name}` {value:.1g}" for name, value in differences.items())
+    return (
+        "Checked when they were written, on batches of 1 to 64 random images: the most by which "
+        f"logits differ from the network's, as a fraction of the largest, is {words}; "
+        f"{TOLERANCE:g} is allowed."
+    )
+
+
+def _made(row: Row) -> str:
+    facts = {
+        "data": f"{row['dataset']} ({_one_line(row['source'])}), fingerprint "
+        f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
+        "network": f"{row['variant']}, width {row['width']:g}",
+        "training": f"{row['epochs']} epochs, then {row['finetune_epochs']} after pruning, seed "
+        f"{row['seed']}, {row['precision']}",
+        "metric": f"{row['metric']}, options {row['metric_options']}",
+        "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio {row['ratio']:g} "
+        f"asked for, {row['parameter_ratio']:.4f} reached",
+        "cell": f"{row['key']} of sweep {row['sweep']}, baseline {row['baseline_key']}",
+        "finished": f"{row['finished_at']:%Y-%m-%d %H:%M} UTC",
+        "versions": f"prune-sweep {row['version_prune_sweep']} "
+        f"({row['git_revision'] or 'not from a checkout'}), torch {row['version_torch']}, "
+        f"Python {row['version_python']}",
+    }
+    return "## How it was made\n\n" + "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _one_line(text: str) -> str:
+    """Text from data or machines, which must not become structure."""
+    return " ".join(plain(text).split())

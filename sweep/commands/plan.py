@@ -1,0 +1,100 @@
+"""`prune-sweep plan`: what a spec comes to, before anything runs."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prune_core.cost import multiply_accumulates, parameters
+from results import Store
+from results.formatting import rough_duration
+from sweep.execution.estimate import Estimate
+from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
+from sweep.execution.tasks import Task, missing_tasks
+from sweep.plan.grid import Plan
+from sweep.spec.fields import Spec
+from sweep.stages.workspace import Workspace
+
+
+def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
+    """Prints the grid, what of it is done, the networks' sizes and how long the rest takes."""
+    statuses = store.statuses()
+    missing = [cell for cell in planned.cells if cell.key not in statuses]
+    bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in planned.cells)
+    for note in planned.notes:
+        console.print(note, markup=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in (
+        ("sweep", spec.name),
+        ("results", str(store.folder)),
+        ("cells", f"{len(planned.cells)}: {_grid(spec, planned)}"),
+        ("metrics", ", ".join(choice.label for choice in spec.metrics)),
+        ("ratios", ", ".join(f"{ratio:g}" for ratio in spec.ratios)),
+        ("budgets", ", ".join(_budgets(spec))),
+        ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
+        ("to run", str(len(missing))),
+    ):
+        table.add_row(name, Text(text))
+    console.print(table, highlight=False)
+    for line in _networks(planned):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if missing:
+        tasks = missing_tasks(Workspace(store.folder.absolute(), spec.name), missing)
+        console.print(_time(spec, tasks), highlight=False, soft_wrap=True)
+
+
+def _time(spec: Spec, tasks: list[Task]) -> str:
+    here = [this_machine()]
+    trial = resources_of(spec.resources, here)
+    if why := unplaceable(trial, {task.kind for task in tasks}, here):
+        return f"no time is known: this machine cannot run it, since {why}"
+    at_once = slots(trial, here)
+    seconds = Estimate(trial).seconds(tasks, at_once)
+    return (
+        f"about {rough_duration(seconds)} on this machine, {at_once['cell']} at a time, from a few "
+        "measured steps; the start of Ray and of its processes comes on top"
+    )
+
+
+def _budgets(spec: Spec) -> list[str]:
+    names = []
+    for scope in spec.scopes:
+        if scope == "local":
+            names += [f"local {rule}" for rule in spec.local_budgets]
+        else:
+            names += [f"global {normalisation}" for normalisation in spec.normalisations]
+    return names
+
+
+def _grid(spec: Spec, planned: Plan) -> str:
+    locally = len(spec.local_budgets) if "local" in spec.scopes else 0
+    globally = len(spec.normalisations) if "global" in spec.scopes else 0
+    axes = [
+        (len(spec.datasets), "dataset"),
+        (len(spec.seeds), "seed"),
+        (len(spec.metrics), "metric"),
+        (locally + globally, "budget"),
+        (len(spec.ratios), "ratio"),
+    ]
+    grid = " x ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in axes)
+    controls = len(planned.cells) - math.prod(count for count, _ in axes)
+    return f"{grid} + {controls} controls" if controls else grid
+
+
+def _networks(planned: Plan) -> list[str]:
+    lines = []
+    baselines = {cell.baseline.dataset.name: cell.baseline for cell in planned.cells}
+    for baseline in baselines.values():
+        dataset, architecture = baseline.dataset, baseline.architecture
+        width = f" with widths x {baseline.width:g}" if baseline.width != 1 else ""
+        lines.append(
+            f"{dataset.name}: {dataset.train_images:,} training images, "
+            f"{dataset.validation_images:,} held out, {dataset.test_images:,} test images, "
+            f"{dataset.classes} classes; {baseline.variant}{width}: "
+            f"{parameters(architecture):,} parameters, "
+            f"{multiply_accumulates(architecture) / 1e6:.1f} M multiply-accumulates per image"
+        )
+    return lines

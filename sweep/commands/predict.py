@@ -1,0 +1,47 @@
+"""`prune-sweep predict`: which class a network sees in image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from prune_core.classifier import load
+from prune_core.images import ImagesError
+from prune_core.images.decode import Encoded, change_notes, decode_all
+from prune_core.network_files import NetworkFileError
+from prune_core.precision import full_precision
+from sweep.errors import UserError
+
+BATCH = 256
+
+
+def predict(folder: Path, images: Sequence[Path], console: Console) -> None:
+    """Prints file, class and probability of each image, which is read as training images are.
+
+    Parameters
+    ----------
+    folder : of an exported or kept network.
+    images : files that Pillow reads.
+
+    Raises
+    ------
+    UserError
+        If the network or an image cannot be read; it names the folder or file.
+    """
+    try:
+        net = load(folder)
+        files = [Encoded(path) for path in images]
+        pixels, changes = decode_all([files], len(files))
+    except (NetworkFileError, ImagesError) as error:
+        raise UserError(str(error)) from error
+    with torch.inference_mode(), full_precision():
+        logits = torch.cat([net(batch) for batch in torch.from_numpy(pixels).split(BATCH)])
+    likeliest = logits.double().softmax(dim=1).max(dim=1)
+    for path, at, probability in zip(images, likeliest.indices, likeliest.values, strict=True):
+        name = " ".join(net.class_names[int(at)].split())
+        console.print(f"{path}  {name}  {100 * float(probability):.2f} %")
+    for note in change_notes(changes):
+        console.print(f"note: {note}")

@@ -1,0 +1,127 @@
+"""`prune-sweep run`: plan, run what is missing, show the accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from results import Store
+from results.storage.lease import Lease
+from results.storage.locations import Where
+from results.storage.plan_file import PlannedCells, write_plan
+from sweep.commands.summary import conclude
+from sweep.execution.executor import Follow, Job, executor_named
+from sweep.execution.merging import FileMerger
+from sweep.execution.tasks import Outcome, Task, missing_tasks
+from sweep.plan.cells import Cell
+from sweep.plan.grid import Plan, plan
+from sweep.spec.fields import Spec
+from sweep.stages.kept_networks import BestSeeds, KeptNetworks
+from sweep.stages.rows import Row
+from sweep.stages.workspace import Workspace
+
+_WAITING = "waiting for another run on this folder, {}, to end"
+
+
+def run(
+    spec: Spec,
+    folder: Where,
+    data: Path | None,
+    executor: str,
+    retry: frozenset[str],
+    console: Console,
+    only: Sequence[str] = (),
+) -> bool:
+    """Runs the cells of a spec that have no row, and prints a table of accuracies.
+
+    Parameters
+    ----------
+    folder : the results folder, a path or URI.
+    executor : a name in `sweep.execution.executor.EXECUTORS`.
+    retry : statuses of rows that count as missing.
+    only : keys of cells, or their beginnings, to run no others.
+
+    Returns
+    -------
+    Whether every cell of the spec, or of `only`, is there and ok.
+
+    Raises
+    ------
+    UserError, SchemaError, StoreError
+        For input that cannot be run; nothing has been written over.
+    """
+    chosen_executor = executor_named(executor)
+    chosen_executor.check(spec)
+    store = Store(folder)
+    store.check()
+    planned = plan(spec, data)
+    chosen = planned.only(only) if only else planned
+    for note in planned.notes:
+        console.print(note, markup=False)
+    store.create()
+    workspace = Workspace(store.folder.absolute(), spec.name, spec.keep != "none")
+    with Lease(workspace.folder, lambda holder: _say(console, _WAITING.format(holder))) as lease:
+        labels = {cell.key: cell.label for cell in planned.cells}
+        write_plan(store.folder, PlannedCells(planned.name, labels))
+        rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
+        there = {row["key"] for row in rows if row["status"] not in retry}
+        missing = [cell for cell in chosen.cells if cell.key not in there]
+        follow = [
+            _removing_networks(spec, workspace, planned, missing, rows),
+            _merging_files(store, missing, console),
+        ]
+        cells = f"{len(chosen.cells)} cell{'s' if len(chosen.cells) > 1 else ''}"
+        done = len(chosen.cells) - len(missing)
+        _say(
+            console,
+            f"{spec.name}: {cells}, {done} done before, {len(missing)} to run in {store.folder}",
+        )
+        if missing:
+            tasks = missing_tasks(workspace, missing)
+            job = Job(spec, workspace, tasks, console, lease.check, follow)
+            chosen_executor.execute(job)
+    return conclude(console, chosen, store)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _removing_networks(
+    spec: Spec, workspace: Workspace, planned: Plan, missing: list[Cell], rows: list[Row]
+) -> Follow:
+    """Removes networks as cells end; those that an earlier run left behind are removed at once."""
+    if spec.keep != "best":
+        return lambda *_: None
+    running = {cell.key for cell in missing}
+    done = {
+        row["key"]: row["finetuned_validation_top1"]
+        for row in rows
+        if row["status"] == "ok" and row["key"] not in running
+    }
+    best = BestSeeds(KeptNetworks(workspace.folder), planned.cells, done, running)
+
+    def follow(task: Task, outcome: Outcome) -> None:
+        if isinstance(task.work, Cell):
+            best.ended(task.work, outcome.validation_accuracy)
+
+    return follow
+
+
+def _merging_files(store: Store, missing: list[Cell], console: Console) -> Follow:
+    """Merges the files of finished cells; those that an earlier run left are merged at once.
+
+    Cells that are run again keep their own files until the next run: some file systems show
+    another machine the old content of a replaced file for a while.
+    """
+    alone = store.single()
+    again = alone.intersection(cell.key for cell in missing)
+    merger = FileMerger(store, alone - again, lambda text: _say(console, text))
+
+    def follow(task: Task, outcome: Outcome) -> None:
+        if isinstance(task.work, Cell) and task.work.key not in again:
+            merger.ended(task.work.key)
+
+    return follow

@@ -1,0 +1,93 @@
+"""The table of accuracies that a run prints at its end."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+import results
+from results import Store
+from sweep.plan.grid import Plan
+
+
+def conclude(console: Console, planned: Plan, store: Store) -> bool:
+    """Prints the accuracies of the planned cells; returns whether all are there and ok."""
+    frame = results.load(store.folder)
+    frame = _as_planned(frame, planned)
+    good = frame[frame["status"] == "ok"]
+    for dataset, rows in good.groupby("dataset"):
+        _accuracies(console, str(dataset), rows)
+    bad = frame[frame["status"] != "ok"]
+    for status, rows in bad.groupby("status"):
+        console.print(f"{len(rows)} cells {status}, such as:", markup=False)
+        first = rows.iloc[0]
+        console.print(
+            f"  {first['metric']} {first['scope']} {first['ratio']:g}: {first['error']}",
+            markup=False,
+            soft_wrap=True,
+        )
+    absent = len(planned.cells) - len(frame)
+    summary = f"{len(good)} of {len(planned.cells)} cells ok"
+    if absent:
+        summary += f", {absent} not run"
+    console.print(
+        f"{summary}; pandas: results.load({str(store.folder)!r})",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return len(good) == len(planned.cells)
+
+
+def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
+    """The rows of the planned cells, under the names that this spec has for them.
+
+    A row holds the names of the spec that ran it first; names are no part of a cell's key.
+    """
+    cells = {cell.key: cell for cell in planned.cells}
+    frame = frame[frame["key"].isin(cells)].copy()
+    frame["dataset"] = [cells[key].baseline.dataset.name for key in frame["key"]]
+    frame["metric"] = [cells[key].metric for key in frame["key"]]
+    frame["budget"] = [cells[key].budget.label for key in frame["key"]]
+    return frame
+
+
+def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
+    control = 100 * rows.drop_duplicates("baseline_key")["baseline_test_top1"].mean()
+    seeds = rows["seed"].nunique()
+    means = results.accuracy_table(rows).to_dict("records")
+    short = "; (n) of n seeds" if any(mean["seeds"] < seeds for mean in means) else ""
+    console.print(
+        f"{dataset}: test accuracy in % after fine-tuning, by parameter ratio, mean of {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; unpruned {control:.2f}; * a layer is at its floor{short}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    ratios = sorted(rows["ratio"].unique())
+    table = Table("budget", "normalisation", "metric", box=None, pad_edge=False)
+    for ratio in ratios:
+        table.add_column(f"{ratio:g}", justify="right")
+    lines: dict[tuple[str, str, str], dict[float, str]] = {}
+    for mean in means:
+        mark = "*" if mean["collapsed"] else " "
+        line = lines.setdefault((mean["budget"], mean["normalisation"], mean["metric"]), {})
+        fewer = f" ({mean['seeds']})" if mean["seeds"] < seeds else ""
+        line[mean["ratio"]] = f"{100 * mean['mean']:.2f}{mark}{fewer}"
+    for names, line in lines.items():
+        table.add_row(*map(Text, names), *(line.get(ratio, "-") for ratio in ratios))
+    _print_whole(console, table)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Prints a table at its own width: a terminal may wrap lines, but must not cut figures."""
+    width = console.width
+    options = console.options.update(max_width=sys.maxsize)
+    console.width = max(width, Measurement.get(console, options, table).maximum)
+    console.print(table)
+    console.width = width

@@ -1,0 +1,118 @@
+"""How long a sweep will take: measured seconds per image times the images still to be seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import torch
+
+from prune_core.budgets import BUDGETS
+from prune_core.images import LabelledImages
+from prune_core.latency import seconds_to_measure
+from prune_core.memory import keep_freed_memory
+from prune_core.network import Architecture, SimpleNet
+from prune_core.precision import best_device
+from prune_core.preprocessing import Preprocessing
+from prune_core.training import Recipe, train
+from results.storage.schema import LATENCY_BATCHES
+from sweep.execution.resources import StageResources
+from sweep.execution.tasks import KINDS, Task
+from sweep.plan.cells import Baseline, Cell, Statistics
+from sweep.plan.images_seen import images_seen
+
+STEPS = 3
+INFERENCE_IMAGES = 256
+
+
+class Estimate:
+    """Seconds of tasks on this machine, from a few steps of each network that is to be trained.
+
+    Parameters
+    ----------
+    resources : what a trial of each stage gets.
+    """
+
+    def __init__(self, resources: StageResources) -> None:
+        self.resources = resources
+        self._training = cache(self._measure_training)
+        self._inference = cache(self._measure_inference)
+
+    def seconds(self, tasks: Sequence[Task], slots: Mapping[str, int]) -> float:
+        """Seconds until all tasks are done, each kind after the one before.
+
+        Parameters
+        ----------
+        slots : for each kind how many can run at once.
+        """
+        keep_freed_memory()  # as in a trial
+        threads = torch.get_num_threads()
+        total = 0.0
+        try:
+            for kind in KINDS:
+                self._use(self.resources[kind].threads)
+                spent = [self._of(task.work) for task in tasks if task.kind == kind]
+                total += sum(spent) / max(1, min(slots[kind], len(spent)))
+        finally:
+            torch.set_num_threads(threads)
+        return total
+
+    def _use(self, threads: int) -> None:
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self._training.cache_clear()
+            self._inference.cache_clear()
+
+    def _of(self, work: Baseline | Statistics | Cell) -> float:
+        if isinstance(work, Statistics):
+            return work.images * self._inference(work.baseline.architecture)
+        if isinstance(work, Baseline):
+            architecture, recipe = work.architecture, work.recipe
+        else:
+            full, budget, recipe = work.baseline.architecture, work.budget, work.finetune
+            widths = BUDGETS[budget.rule].likely_widths(full, work.ratio, budget.floor)
+            architecture = full.with_widths(widths)
+        image = self._inference(architecture)
+        trained, inferred = images_seen(work)
+        seconds = inferred * image
+        if isinstance(work, Cell):
+            seconds += sum(seconds_to_measure(batch * image) for batch in LATENCY_BATCHES)
+        if trained:
+            seconds += trained * self._training(architecture, recipe.batch_size, recipe.precision)
+        return seconds
+
+    def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:
+        """Seconds per image of training."""
+        images = _noise(batch * STEPS, architecture.classes)
+        net = SimpleNet(architecture).to(best_device())
+        scaling = Preprocessing.of(images.images)
+
+        def steps(count: int) -> None:
+            recipe = Recipe(1, batch, 1e-6, recalibrate=False, precision=precision)  # type: ignore[arg-type]
+            train(net, images.first(batch * count), scaling, recipe, 0, True)
+
+        steps(1)
+        return _timed(lambda: steps(STEPS)) / (batch * STEPS)
+
+    def _measure_inference(self, architecture: Architecture) -> float:
+        """Seconds per image of evaluation."""
+        from prune_core.evaluation import evaluate
+
+        images = _noise(INFERENCE_IMAGES, architecture.classes)
+        net = SimpleNet(architecture).to(best_device())
+        scaling = Preprocessing.of(images.images)
+        evaluate(net, images, scaling)
+        return _timed(lambda: evaluate(net, images, scaling)) / INFERENCE_IMAGES
+
+
+def _noise(count: int, classes: int) -> LabelledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return LabelledImages(images, torch.randint(0, classes, (count,), generator=generator))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -1,0 +1,105 @@
+"""Processors and GPUs: what a task of each stage gets, and how many tasks nodes can run at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from sweep.execution.tasks import KINDS
+from sweep.spec.fields import ResourcesSpec
+
+# Ray counts resources in ten-thousandths.
+UNIT = 1e-4
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Processors and GPUs, of a trial or of a node."""
+
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of a trial: as many as it has whole processors, at least one."""
+        return max(1, int(self.cpus + UNIT))
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """The same in Ray's words."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+    def __str__(self) -> str:
+        words = [f"{self.cpus:g} CPU{'' if self.cpus == 1 else 's'}"]
+        words.append(f"{self.gpus:g} GPU{'' if self.gpus == 1 else 's'}")
+        return " and ".join(words)
+
+    def times_on(self, node: Resources) -> int:
+        """How many trials with these resources a node can run at once.
+
+        A fraction of a GPU is a fraction of one GPU: halves of two GPUs cannot be combined.
+        """
+        times = _whole(node.cpus / self.cpus)
+        if 0 < self.gpus < 1:
+            return min(times, int(node.gpus) * _whole(1 / self.gpus))
+        return min(times, _whole(node.gpus / self.gpus)) if self.gpus else times
+
+
+StageResources = Mapping[str, Resources]
+
+
+def resources_of(spec: ResourcesSpec, nodes: Collection[Resources]) -> StageResources:
+    """What a trial of each stage gets: as the spec says, and one GPU if it does not say.
+
+    Parameters
+    ----------
+    nodes : of the cluster, since GPUs that the spec leaves open are given where there are any.
+    """
+    gpus_if_any = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+    found = {}
+    for kind in KINDS:
+        cpus, gpus = spec.of(kind)
+        found[kind] = Resources(cpus, gpus_if_any if gpus is None else gpus)
+    return found
+
+
+def slots(wanted: StageResources, nodes: Iterable[Resources]) -> dict[str, int]:
+    """For each stage, how many of its trials the nodes can run at once if nothing else runs."""
+    nodes = list(nodes)
+    return {kind: sum(one.times_on(node) for node in nodes) for kind, one in wanted.items()}
+
+
+def unplaceable(
+    wanted: StageResources, kinds: Iterable[str], nodes: Collection[Resources]
+) -> str | None:
+    """Why a stage of `kinds` fits on none of these nodes, or None if all fit on some.
+
+    The text names the stage, what it asks for and the largest node.
+    """
+    at_once = slots(wanted, nodes)
+    for kind in KINDS:
+        if kind in kinds and at_once[kind] == 0:
+            asked = wanted[kind]
+            return f"stage {kind} asks for {asked}, which no node has: {_largest(asked, nodes)}"
+    return None
+
+
+def this_machine() -> Resources:
+    """The processors and GPUs of this machine."""
+    return Resources(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+
+
+def _largest(asked: Resources, nodes: Collection[Resources]) -> str:
+    if not nodes:
+        return "there is none"
+    most = max(nodes, key=lambda node: (node.gpus if asked.gpus else 0, node.cpus))
+    return f"the largest of {len(nodes)} has {most}" if len(nodes) > 1 else f"it has {most}"
+
+
+def _whole(ratio: float) -> int:
+    # 1 / 0.1 is a little more than ten, 0.3 / 0.1 a little less than three.
+    return math.floor(ratio + UNIT)

@@ -1,0 +1,35 @@
+"""Runs tasks one after another in this process: for debugging, without Ray."""
+
+from __future__ import annotations
+
+import torch
+
+from prune_core.memory import keep_freed_memory
+from sweep.execution.executor import Job, executor
+from sweep.execution.resources import resources_of, this_machine
+from sweep.execution.run_task import run_task
+from sweep.execution.tasks import KINDS
+from sweep.spec.fields import Spec
+
+
+@executor("serial")
+class Serial:
+    """One task at a time, in this process: breakpoints and profilers see all of it."""
+
+    def check(self, spec: Spec) -> None:
+        """See `Executor`: it can run every spec."""
+
+    def execute(self, job: Job) -> None:
+        """See `Executor`."""
+        if job.spec.timeout_s is not None:
+            job.say("timeout_s is ignored by --executor serial: nothing watches a task")
+        if job.spec.loggers:
+            job.say("loggers are ignored by --executor serial: they are Ray Tune's")
+        keep_freed_memory()
+        shares = resources_of(job.spec.resources, [this_machine()])
+        with job.progress(dict.fromkeys(KINDS, 1)) as progress:
+            scheduler = job.scheduler(progress)
+            while (task := scheduler.next()) is not None:
+                torch.set_num_threads(shares[task.kind].threads)
+                scheduler.started(task)
+                scheduler.ended(task, run_task(job.workspace, task))

@@ -1,0 +1,110 @@
+"""What is left to do, as tasks that wait for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from prune_core.cost import multiply_accumulates
+from prune_core.network import Architecture
+from sweep.plan.cells import Baseline, Cell, Statistics
+from sweep.plan.images_seen import images_seen
+from sweep.stages.workspace import Workspace
+
+KINDS = ("baseline", "statistics", "cell")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage to run, and the names of the tasks that must be done before."""
+
+    name: str
+    label: str
+    work: Baseline | Statistics | Cell
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        """`baseline`, `statistics` or `cell`."""
+        return type(self.work).__name__.lower()
+
+    @property
+    def urgency(self) -> tuple[int, float]:
+        """Whether others wait for its kind, smallest first, and its cost."""
+        return KINDS.index(self.kind), self.cost
+
+    @property
+    def cost(self) -> float:
+        """Its multiply-accumulates: roughly, how its time is to that of others of its kind.
+
+        A training step counts as three passes. What a global ranking leaves is not known before,
+        so a pruned network counts by its ratio.
+        """
+        work = self.work
+        baseline = work if isinstance(work, Baseline) else work.baseline
+        trained, inferred = images_seen(work)
+        left = work.ratio if isinstance(work, Cell) else 1.0
+        return (3 * trained + inferred) * left * _multiply_accumulates(baseline.architecture)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes
+    ----------
+    status : as in the `cells` table.
+    error : why it is not ok.
+    seconds : wall-clock time of the task.
+    accuracy : top-1 on the test images, of the baseline or after fine-tuning.
+    validation_accuracy : the same on the validation images, of a cell that is ok.
+    """
+
+    status: str
+    error: str | None = None
+    seconds: float = 0.0
+    accuracy: float | None = None
+    validation_accuracy: float | None = None
+
+
+@lru_cache(maxsize=256)
+def _multiply_accumulates(architecture: Architecture) -> int:
+    return multiply_accumulates(architecture)
+
+
+def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
+    """Tasks for these cells and for the baselines and statistics that they still need."""
+    baselines: dict[str, Task] = {}
+    requests: dict[tuple[str, int], set[Statistics]] = {}
+    tasks: list[Task] = []
+    artifacts = workspace.artifacts
+    for cell in cells:
+        needs = set()
+        baseline = cell.baseline
+        name = f"baseline-{baseline.key}"
+        if name not in baselines and not artifacts.has_baseline(baseline.key):
+            label = f"{baseline.dataset.name} seed {baseline.seed} baseline"
+            baselines[name] = Task(name, label, baseline)
+        if name in baselines:
+            needs.add(name)
+        for statistics in filter(None, (needed.statistics for needed in cell.importances)):
+            if not all(artifacts.has_statistic(statistics.key(r)) for r in statistics.requests):
+                requests.setdefault((baseline.key, statistics.images), set()).add(statistics)
+                needs.add(f"statistics-{baseline.key}-{statistics.images}")
+        tasks.append(Task(f"cell-{cell.key}", cell.label, cell, frozenset(needs)))
+    return [*baselines.values(), *_statistics_tasks(requests, baselines), *tasks]
+
+
+def _statistics_tasks(
+    requests: dict[tuple[str, int], set[Statistics]], baselines: dict[str, Task]
+) -> list[Task]:
+    tasks = []
+    for (key, images), wanted in requests.items():
+        baseline = next(iter(wanted)).baseline
+        union = frozenset().union(*(statistics.requests for statistics in wanted))
+        needs = frozenset({f"baseline-{key}"} & baselines.keys())
+        label = f"{baseline.dataset.name} seed {baseline.seed} statistics of {images:,} images"
+        work = Statistics(baseline, images, union)
+        tasks.append(Task(f"statistics-{key}-{images}", label, work, needs))
+    return tasks

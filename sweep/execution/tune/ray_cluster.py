@@ -1,0 +1,101 @@
+"""The connection to Ray: one of our own on this machine, or the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+# Read when Ray is imported. Without them Tune changes the working directory, writes files for
+# every report, and starts a new process for a trial instead of using one again; and every few
+# seconds it saves a state for restoring, which is never done here.
+_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+if "RAY_ADDRESS" not in os.environ:
+    # A Ray of our own is for this machine alone. Under this variable, named after the systems
+    # where it is the default, Ray listens on loopback; naming the address does not do it, since
+    # Ray replaces loopback by an address that others can reach.
+    _ENVIRONMENT["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray.autoscaler.sdk import request_resources  # noqa: E402
+
+from sweep.errors import ClusterError  # noqa: E402
+from sweep.execution.resources import Resources  # noqa: E402
+
+OBJECT_STORE_BYTES = 256 * 1024**2
+
+
+class Cluster:
+    """A connection to Ray: started here on loopback, unless RAY_ADDRESS names one to join.
+
+    Parameters
+    ----------
+    log : the file that takes what Ray prints while the connection is open.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._open = ExitStack()
+
+    def __enter__(self) -> Cluster:
+        # Ray prints about lost processes, and Tune logs them, where our own lines say so already.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        self._open.enter_context(redirect_stdout(self._open.enter_context(self.log.open("a"))))
+        address = os.environ.get("RAY_ADDRESS")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        on_terminate = signal.getsignal(signal.SIGTERM)
+        try:
+            if address:
+                ray.init(address, **quiet)
+            else:
+                # Without a mode of its own, Ray may write a token into the home folder, which
+                # changes what a later `ray start` of the same person does.
+                os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+                ray.init(
+                    "local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            self._open.close()
+            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+            raise ClusterError(f"{where} cannot be used: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts a handler in its place that ends the process before anything is tidied up.
+            signal.signal(signal.SIGTERM, on_terminate)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        ray.shutdown()
+        self._open.close()
+
+    def nodes(self) -> list[Resources]:
+        """What each living node has."""
+        return [
+            Resources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+    def request(self, bundles: list[dict[str, float]]) -> None:
+        """Asks a cluster that can grow for nodes that hold all these bundles at once.
+
+        The cluster keeps them until the next request.
+        """
+        request_resources(bundles=bundles)

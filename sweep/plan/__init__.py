@@ -1,0 +1,1 @@
+"""From a spec to cells: what each one is, and the key that names it."""

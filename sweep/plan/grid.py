@@ -1,0 +1,187 @@
+"""From a spec to the cells that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prune_core.budgets import BudgetError, check_ratio, rules_of
+from prune_core.images import ImagesError, load
+from prune_core.images.sources import parse_source
+from prune_core.metrics import Choice
+from prune_core.network import Architecture, ArchitectureError
+from sweep.errors import SpecError
+from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.spec.fields import DatasetSpec, Spec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a spec, with its name and what the images had to say."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+    def only(self, keys: Iterable[str]) -> Plan:
+        """The plan of those of its cells that keys, or beginnings of keys, name.
+
+        Raises
+        ------
+        SpecError
+            If one names no cell, or several.
+        """
+        chosen: dict[str, Cell] = {}
+        for key in keys:
+            named = [cell for cell in self.cells if key and cell.key.startswith(key)]
+            if len(named) != 1:
+                raise SpecError(
+                    f"--cell {key} names {len(named) or 'none'} of the {len(self.cells)} cells of "
+                    f"{self.name}; give the `key` of a row, or as much of it as one cell has alone"
+                )
+            chosen[named[0].key] = named[0]
+        return replace(self, cells=tuple(chosen.values()))
+
+
+def plan(spec: Spec, data: Path | None = None) -> Plan:
+    """The cells of a spec; reads and caches the images, since their content is part of the keys.
+
+    Parameters
+    ----------
+    data : where data sets lie; see `prune_core.images.load`.
+
+    Raises
+    ------
+    SpecError
+        If data cannot be read, a ratio cannot be reached, or two entries come to one cell,
+        naming what to change.
+    """
+    cells: list[Cell] = []
+    notes: list[str] = []
+    for entry in spec.datasets:
+        dataset, said = _dataset(entry, spec, data)
+        notes += [f"{dataset.name}: {note}" for note in said]
+        architecture = _architecture(spec, dataset)
+        cells += _cells(spec, dataset, architecture)
+    _check_distinct(cells)
+    return Plan(spec.name, tuple(cells), tuple(notes))
+
+
+def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset, tuple[str, ...]]:
+    try:
+        images = load(entry.source, data=data)
+        cut = _effective_cut(entry.train_images, images.train_labels)
+        test_cut = _effective_cut(entry.test_images, images.test_labels)
+        split = images.cut(cut, test_cut).split(spec.holdout)
+    except ImagesError as error:
+        raise SpecError(f"dataset {entry.name}: {error}") from error
+    dataset = Dataset(
+        name=entry.name,
+        source=entry.source,
+        data=_base(entry.source, data),
+        fingerprint=images.fingerprint,
+        classes=split.classes,
+        train_images=len(split.train),
+        validation_images=len(split.validation),
+        test_images=len(split.test),
+        cut=cut,
+        test_cut=test_cut,
+        holdout=spec.holdout,
+        flip_keeps_label=split.flip_keeps_label if entry.flip is None else entry.flip,
+    )
+    return dataset, images.notes
+
+
+def _base(source: str, data: Path | None) -> str | None:
+    """Where the source's relative folder begins, for workers whose current directory is another."""
+    if data is None and parse_source(source)[0].takes_folder:
+        data = Path.cwd()
+    return None if data is None else str(data.resolve())
+
+
+def _check_distinct(cells: list[Cell]) -> None:
+    labels: dict[str, str] = {}
+    for cell in cells:
+        label = cell.label
+        if (first := labels.setdefault(cell.key, label)) != label:
+            raise SpecError(
+                f"'{first}' and '{label}' are the same cell, with the same images and "
+                "options; name it once"
+            )
+
+
+def _effective_cut(wanted: int | None, images: Sized) -> int | None:
+    """None where the cut takes all images, so that it is the same cell as without one."""
+    return None if wanted == len(images) else wanted
+
+
+def _architecture(spec: Spec, dataset: Dataset) -> Architecture:
+    network, floor = spec.network, spec.floor()
+    try:
+        architecture = Architecture.named(network.variant, dataset.classes, network.width)
+        for ratio in [*spec.ratios, *(spec.controls.ratios or [])]:
+            check_ratio(architecture, ratio, floor)
+    except (ArchitectureError, BudgetError) as error:
+        raise SpecError(f"dataset {dataset.name}: {error}") from error
+    return architecture
+
+
+def _cells(spec: Spec, dataset: Dataset, architecture: Architecture) -> Iterator[Cell]:
+    for seed in spec.seeds:
+        baseline = Baseline(
+            dataset=dataset,
+            variant=spec.network.variant,
+            width=spec.network.width,
+            architecture=architecture,
+            recipe=spec.recipe.recipe(),
+            seed=seed,
+        )
+        metrics = [_importance(spec, baseline, choice) for choice in spec.metrics]
+        finetune, budgets = spec.finetune.recipe(), list(_budgets(spec))
+        for metric in metrics:
+            for budget in budgets:
+                for ratio in spec.ratios:
+                    yield Cell(baseline, metric, budget, ratio, finetune)
+        yield from _controls(spec, baseline, metrics)
+
+
+def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iterator[Cell]:
+    controls, finetune = spec.controls, spec.finetune.recipe()
+    references = [_importance(spec, baseline, choice) for choice in controls.widths_of]
+    borrowed = [
+        Budget(rule, normalisation, spec.floor(), reference)
+        for rule in rules_of("widths_of")
+        for reference in references
+        for normalisation in spec.normalisations
+    ]
+    for ratio in controls.ratios or spec.ratios:
+        for budget in borrowed:
+            for metric in metrics:
+                # At its own widths, a metric's cell is its global one.
+                if budget.reference is None or metric.key != budget.reference.key:
+                    yield Cell(baseline, metric, budget, ratio, finetune)
+        if controls.scratch:
+            local = [budget for budget in _budgets(spec) if budget.scope == "local"]
+            for budget in [*local, *borrowed]:
+                yield Cell(baseline, None, budget, ratio, baseline.recipe)
+
+
+def _importance(spec: Spec, baseline: Baseline, choice: Choice) -> Importance:
+    available = baseline.dataset.train_images
+    wanted = choice.images or spec.statistics_images or available
+    # A metric that reads no images has the same scores whatever their number.
+    return Importance(baseline, choice, min(wanted, available) if choice.needs() else 0)
+
+
+def _budgets(spec: Spec) -> Iterator[Budget]:
+    floor = spec.floor()
+    for scope in spec.scopes:
+        if scope == "local":
+            for rule in spec.local_budgets:
+                # Within a layer no normalisation changes the order.
+                yield Budget(rule, "none", floor)
+        else:
+            for rule in spec.global_budgets:
+                for normalisation in spec.normalisations:
+                    yield Budget(rule, normalisation, floor)

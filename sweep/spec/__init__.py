@@ -1,0 +1,1 @@
+"""What a person writes: the fields of a spec, how YAML is read, and the packaged specs."""

@@ -1,0 +1,270 @@
+"""The spec: a short YAML file that names a grid, checked field by field."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from prune_core.budgets import Floor, rules_of
+from prune_core.budgets.registry import Scope
+from prune_core.metrics import Choice, MetricError
+from prune_core.network import VARIANTS
+from prune_core.normalisation import NORMALISATIONS, check_normalisation
+from prune_core.training import Recipe
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"names {value} twice; every entry runs once")
+    return values
+
+
+def _safe_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            "must be letters, digits, '-', '_' and '.', beginning with a letter or digit, "
+            "at most 100 of them"
+        )
+    return name
+
+
+Number = Annotated[float, AfterValidator(_finite)]
+Name = Annotated[str, AfterValidator(_safe_name)]
+
+
+class _Strict(BaseModel):
+    # Strict: YAML has numbers, so the text "0.3" or the word "true" in place of one is a slip.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatasetSpec(_Strict):
+    """Images to train on.
+
+    `source` is svhn, cifar10, cifar100, digits, parquet:FOLDER or folder:PATH. A plain string
+    in the spec is a source. `name` is what the results call it. `train_images` and `test_images`
+    cut either part to its first images. `flip` says whether a mirrored
+    image keeps its label: by default not for digits and svhn, but for everything else.
+    """
+
+    source: str
+    name: Name
+    train_images: Annotated[int, Field(ge=2)] | None = None
+    test_images: Annotated[int, Field(ge=1)] | None = None
+    flip: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_source(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"source": value}
+        if isinstance(value, dict) and isinstance(value.get("source"), str):
+            last = re.split(r"[:/\\]", value["source"].rstrip("/\\"))[-1]
+            return {"name": last, **value}
+        return value
+
+
+class NetworkSpec(_Strict):
+    """A variant of SimpleNet with its widths multiplied by `width`."""
+
+    variant: str = "simplenet_5m"
+    width: Annotated[Number, Field(gt=0, le=16)] = 1.0
+
+    @model_validator(mode="after")
+    def _known(self) -> NetworkSpec:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant '{self.variant}' is unknown; allowed: {', '.join(VARIANTS)}")
+        return self
+
+
+class RecipeSpec(_Strict):
+    """How a network is trained; see `prune_core.training.Recipe`."""
+
+    epochs: Annotated[int, Field(ge=0, le=100_000)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    learning_rate: Annotated[Number, Field(gt=0)] = 0.1
+    warmup: Annotated[Number, Field(ge=0, le=1)] = 0.3
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[Number, Field(ge=0)] = 5e-4
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
+    flip: bool = True
+    recalibrate: bool = True
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    def recipe(self) -> Recipe:
+        """The same as a value that prune_core takes."""
+        return Recipe(**self.model_dump())
+
+
+class MinChannelsSpec(_Strict):
+    """The fewest channels a layer may keep: the larger of a number and a fraction of its width."""
+
+    channels: Annotated[int, Field(ge=1)] = 1
+    fraction: Annotated[Number, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return {"channels": value} if isinstance(value, int) else value
+
+
+def _gpu_share(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("must be a whole number, or a part of one GPU, below 1")
+    return gpus
+
+
+Cpus = Annotated[Number, Field(ge=0.01)]
+Gpus = Annotated[Number, Field(ge=0), AfterValidator(_gpu_share)]
+
+
+class StageResourcesSpec(_Strict):
+    """What a trial of one stage gets, where it is not what every trial gets."""
+
+    cpus: Cpus | None = None
+    gpus: Gpus | None = None
+
+
+class ResourcesSpec(_Strict):
+    """What one trial gets. `gpus: null` is one where the cluster has any, else none.
+
+    `baseline`, `statistics` and `cell` say otherwise for trials of that stage. `scale_to` is for
+    clusters that grow: how many trials at once they are asked to make room for.
+    """
+
+    cpus: Cpus = 1.0
+    gpus: Gpus | None = None
+    baseline: StageResourcesSpec = StageResourcesSpec()
+    statistics: StageResourcesSpec = StageResourcesSpec()
+    cell: StageResourcesSpec = StageResourcesSpec()
+    scale_to: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+    def of(self, stage: str) -> tuple[float, float | None]:
+        """CPUs and GPUs of a trial of a stage, `baseline`, `statistics` or `cell`."""
+        own: StageResourcesSpec = getattr(self, stage)
+        return (
+            self.cpus if own.cpus is None else own.cpus,
+            self.gpus if own.gpus is None else own.gpus,
+        )
+
+
+def _metric(value: Any) -> Any:
+    try:
+        return Choice.parse(value)
+    except MetricError as error:
+        raise ValueError(str(error)) from error
+
+
+def _rule_of(scope: Scope) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in (known := rules_of(scope)):
+            allowed = ", ".join(map(repr, known))
+            raise ValueError(f"no budget rule of the {scope} scope; allowed: {allowed}")
+        return name
+
+    return AfterValidator(check)
+
+
+LocalRule = Annotated[str, _rule_of("local")]
+GlobalRule = Annotated[str, _rule_of("global")]
+MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
+Ratio = Annotated[Number, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class ControlsSpec(_Strict):
+    """Cells that tell what a result is due to, beside the grid.
+
+    `widths_of` names metrics: every other metric chooses channels at the widths that these leave
+    globally, which separates the choice of widths from the choice of channels. `scratch` trains
+    networks of the local budgets' and of these widths from new weights, by the baseline's
+    recipe. `ratios` restricts both to some ratios.
+    """
+
+    widths_of: Annotated[list[MetricSpec], AfterValidator(_distinct)] = []
+    scratch: bool = False
+    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(_distinct)] | None = None
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+class Spec(_Strict):
+    """A sweep: every dataset x seed x metric x budget x ratio is one cell."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: Name
+    datasets: Annotated[list[DatasetSpec], Field(min_length=1), AfterValidator(_distinct)]
+    network: NetworkSpec = NetworkSpec()
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [0]
+    recipe: RecipeSpec
+    finetune: RecipeSpec
+    metrics: Annotated[list[MetricSpec], Field(min_length=1), AfterValidator(_distinct)]
+    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(_distinct)]
+    scopes: Annotated[
+        list[Literal["local", "global"]], Field(min_length=1), AfterValidator(_distinct)
+    ] = ["local", "global"]
+    local_budgets: Annotated[list[LocalRule], Field(min_length=1), AfterValidator(_distinct)] = [
+        "uniform_parameters"
+    ]
+    global_budgets: Annotated[list[GlobalRule], Field(min_length=1), AfterValidator(_distinct)] = [
+        "global"
+    ]
+    normalisations: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = ["none"]
+    min_channels: MinChannelsSpec = MinChannelsSpec()
+    round_to: Annotated[int, Field(ge=1, le=1024)] = 1
+    controls: ControlsSpec = ControlsSpec()
+    holdout: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    statistics_images: Annotated[int, Field(ge=1)] | None = None
+    resources: ResourcesSpec = ResourcesSpec()
+    keep: Literal["best", "all", "none"] = "best"
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    timeout_s: Annotated[Number, Field(gt=0)] | None = None
+    wait_for_nodes_s: Annotated[Number, Field(ge=0)] = 600.0
+    loggers: Annotated[
+        list[Literal["tensorboard", "mlflow", "wandb"]], AfterValidator(_distinct)
+    ] = []
+
+    def floor(self) -> Floor:
+        """The limits of widths, as prune_core takes them."""
+        least = self.min_channels
+        return Floor(least.channels, least.fraction, self.round_to)
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Spec:
+        ranked = [*self.controls.widths_of, *(self.metrics if "global" in self.scopes else [])]
+        for normalisation in self.normalisations:
+            if normalisation not in NORMALISATIONS:
+                allowed = ", ".join(NORMALISATIONS)
+                raise ValueError(f"normalisation '{normalisation}' is unknown; allowed: {allowed}")
+            for choice in ranked:
+                check_normalisation(normalisation, choice)
+        return self
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Spec:
+        names = [dataset.name for dataset in self.datasets]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"datasets are named {', '.join(names)}; give each a `name` of its own"
+            )
+        return self

@@ -1,0 +1,243 @@
+"""What cells share: trained baselines and channel statistics, each stored under its key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from prune_core.evaluation import Evaluation
+from prune_core.network import SimpleNet
+from prune_core.network_files import DESCRIPTION, TENSORS, NetworkFileError
+from prune_core.network_files import load as load_network
+from prune_core.network_files import save as save_network
+from prune_core.preprocessing import Preprocessing
+from prune_core.statistics import Answer
+from prune_core.training import Epoch
+from results import StoreError
+from results.storage.locations import Folder, Where, folder_of
+
+BASELINES, STATISTICS = "baselines", "statistics"
+RECORD = "baseline.json"
+
+
+class DamagedArtifactWarning(UserWarning):
+    """A stored baseline or statistic that cannot be read and is made again."""
+
+
+@dataclass(frozen=True)
+class TrainedBaseline:
+    """A trained network with its accuracy and how it was trained."""
+
+    net: SimpleNet
+    preprocessing: Preprocessing
+    validation: Evaluation
+    test: Evaluation
+    history: tuple[Epoch, ...]
+    seconds: float
+    checksum: str = ""
+
+
+class Artifacts:
+    """The folder of shared results."""
+
+    def __init__(self, folder: Where) -> None:
+        self.folder = folder_of(folder)
+
+    def put_files(self, kind: str, key: str, last: str, fill: Callable[[Path], None]) -> None:
+        """Stores a folder of files; where another process was faster, its equal result stays.
+
+        Parameters
+        ----------
+        kind, key : the folder's name, `kind/key`.
+        last : a file of the folder whose presence means that all are there: in an object store,
+            which knows no folders, it is written after the others.
+        fill : writes the files, and no folders, into an empty folder on this machine.
+
+        Raises
+        ------
+        StoreError
+            If the disk or the store refuses.
+        """
+        folder = self.folder / kind
+        try:
+            folder.put(key, fill, last)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{key} could not be written to {folder}: {error}") from error
+
+    @contextmanager
+    def files(self, kind: str, key: str, last: str) -> Iterator[Path | None]:
+        """The files that `put_files` stored, in a folder on this machine while open, or None."""
+        folder = self.folder / kind
+        if not folder.holds(key, last):
+            yield None
+            return
+        with folder.get(key) as path:
+            yield path
+
+    def has_files(self, kind: str, key: str, last: str) -> bool:
+        """Whether a folder of files was stored whole."""
+        return (self.folder / kind / key).has(last)
+
+    def remove_files(self, kind: str, key: str, last: str) -> None:
+        """Removes a folder of files, so that another can be stored in its place."""
+        (self.folder / kind).remove(key, last)
+
+    def has_baseline(self, key: str) -> bool:
+        """Whether the baseline was stored, whole."""
+        return self.has_files(BASELINES, key, RECORD)
+
+    def baseline(self, key: str) -> TrainedBaseline | None:
+        """A stored baseline, or None if it is absent or damaged."""
+        with self.files(BASELINES, key, RECORD) as folder:
+            if folder is None:
+                return None
+            try:
+                return _read_baseline(folder)
+            except (NetworkFileError, OSError, ValueError, KeyError, TypeError) as error:
+                _raise_if_unreachable(error)
+                _warn(self.folder / BASELINES, key, error)
+        self.remove_files(BASELINES, key, RECORD)
+        return None
+
+    def put_baseline(self, key: str, trained: TrainedBaseline) -> None:
+        """Stores a baseline; where another process was faster, its equal result stays.
+
+        Raises
+        ------
+        StoreError
+            If the disk or the store refuses.
+        """
+        self.put_files(BASELINES, key, RECORD, lambda folder: _write_baseline(folder, trained))
+
+    def has_statistic(self, key: str) -> bool:
+        """Whether the statistic was stored."""
+        return (self.folder / STATISTICS).has(_tensors(key))
+
+    def statistic(self, key: str, of: str) -> list[Answer] | None:
+        """A stored statistic, an answer a layer, or None if it is absent, damaged or another's.
+
+        Parameters
+        ----------
+        of : the checksum of the baseline. One that had to be trained again elsewhere is another
+            network, whose channels are not those that the statistic was taken from.
+        """
+        folder, name = self.folder / STATISTICS, _tensors(key)
+        try:
+            content = folder.read(name)
+        except FileNotFoundError:
+            return None
+        try:
+            tensors, metadata = load(content), _metadata(content)
+            if metadata.get("checksum") != _checksum_of(tensors):
+                raise ValueError("its checksum does not match")
+            if metadata.get("baseline") != of:
+                raise ValueError("it was taken from another baseline")
+            layers = 1 + max(int(one.partition(".")[0]) for one in tensors)
+            answers: list[Answer] = [{} for _ in range(layers)]
+            for full_name, tensor in tensors.items():
+                layer, _, field = full_name.partition(".")
+                answers[int(layer)][field] = tensor
+            return answers
+        except (ValueError, KeyError, SafetensorError) as error:
+            _warn(folder, name, error)
+            folder.delete(name)
+            return None
+
+    def put_statistic(self, key: str, of: str, answers: list[Answer]) -> None:
+        """Stores a statistic of the baseline with this checksum.
+
+        Raises
+        ------
+        StoreError
+            If the disk or the store refuses.
+        """
+        folder = self.folder / STATISTICS
+        tensors = {
+            f"{layer}.{field}": tensor.contiguous()
+            for layer, answer in enumerate(answers)
+            for field, tensor in answer.items()
+        }
+        metadata = {"checksum": _checksum_of(tensors), "baseline": of}
+        try:
+            folder.make()
+            folder.write(_tensors(key), save(tensors, metadata))
+        except OSError as error:
+            raise StoreError(f"a statistic could not be written to {folder}: {error}") from error
+
+
+def _tensors(key: str) -> str:
+    return f"{key}.safetensors"
+
+
+def _read_baseline(folder: Path) -> TrainedBaseline:
+    stored = load_network(folder)
+    described = json.loads((folder / RECORD).read_text())
+    record = described["record"]
+    if described["checksum"] != _checksum(folder, record):
+        raise ValueError("its checksum does not match")
+    return TrainedBaseline(
+        net=stored.net,
+        preprocessing=stored.preprocessing,
+        validation=Evaluation(**record["validation"]),
+        test=Evaluation(**record["test"]),
+        history=tuple(Epoch(**epoch) for epoch in record["history"]),
+        seconds=float(record["seconds"]),
+        checksum=described["checksum"],
+    )
+
+
+def _write_baseline(folder: Path, trained: TrainedBaseline) -> None:
+    save_network(trained.net, trained.preprocessing, folder)
+    record = {
+        "validation": asdict(trained.validation),
+        "test": asdict(trained.test),
+        "history": [asdict(epoch) for epoch in trained.history],
+        "seconds": trained.seconds,
+    }
+    described = {"checksum": _checksum(folder, record), "record": record}
+    (folder / RECORD).write_text(json.dumps(described, indent=1))
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors: in the JSON after its own length."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__", {})
+
+
+def _checksum(folder: Path, record: dict[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name in (DESCRIPTION, TENSORS):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _checksum_of(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)};".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _raise_if_unreachable(error: Exception) -> None:
+    """A file that cannot be reached now is not a damaged one, and must not be thrown away."""
+    cause = error.__cause__ if isinstance(error, NetworkFileError) else error
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        raise error
+
+
+def _warn(folder: Folder, name: str, error: Exception) -> None:
+    warnings.warn(
+        f"{folder / name} is damaged and is made again ({error})",
+        DamagedArtifactWarning,
+        stacklevel=3,
+    )

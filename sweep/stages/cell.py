@@ -1,0 +1,115 @@
+"""The stage that makes a row: score, prune, recalibrate and fine-tune."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+from prune_core.budgets import BUDGETS, Floor, Importances, collapsed
+from prune_core.network import Architecture, SimpleNet
+from prune_core.precision import best_device
+from prune_core.seeds import derive
+from prune_core.surgery import prune
+from prune_core.training import recalibrate, train
+from sweep.plan.cells import Cell, Importance
+from sweep.stages.baseline import baseline, evaluated, new_network
+from sweep.stages.costs import latencies, size
+from sweep.stages.data import class_names_of, split_of
+from sweep.stages.importance import ChannelImportance, importance, store_importance
+from sweep.stages.kept_networks import KeptNetworks
+from sweep.stages.observer import SILENT, Observer
+from sweep.stages.rows import Row, evaluation_columns
+from sweep.stages.workspace import Workspace
+
+
+def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILENT) -> None:
+    """Scores, prunes, recalibrates and fine-tunes; puts each figure into the row as it is known.
+
+    A cell that fails later thus keeps the figures that came before. A cell without a metric is
+    trained from new weights: it has no `pruned` and no `recalibrated` figures.
+
+    Raises
+    ------
+    Diverged, MetricError, BudgetError, ...
+        Whatever went wrong.
+    """
+    trained = baseline(workspace, wanted.baseline, observer)
+    row |= evaluation_columns("baseline", trained.validation, trained.test)
+    row["seconds_baseline"] = trained.seconds
+    row["baseline_history"] = [vars(epoch) for epoch in trained.history]
+    found = {needed: importance(workspace, needed, trained) for needed in wanted.importances}
+    rule = BUDGETS[wanted.budget.rule]
+    split, preprocessing = split_of(wanted.baseline.dataset), trained.preprocessing
+    seed, clock, started = wanted.baseline.seed, Clock(row), time.perf_counter()
+
+    def evaluate(stage: str) -> None:
+        with clock("evaluate"):
+            row.update(evaluation_columns(stage, *evaluated(net, split, preprocessing)))
+
+    if wanted.importance is None:
+        widths = rule.widths(*_demand(wanted, found))
+        architecture = wanted.baseline.architecture.with_widths(widths)
+        net = new_network(architecture, derive(seed, "scratch"))
+        row |= _costs(wanted, net)
+    else:
+        with clock("prune"):
+            kept = rule.kept(*_demand(wanted, found))
+            net = prune(trained.net.to(best_device()), kept)
+        row |= _costs(wanted, net) | {"kept": [channels.tolist() for channels in kept]}
+        store_importance(workspace, found[wanted.importance])
+        evaluate("pruned")
+        with clock("recalibrate"):
+            recalibrate(net, split.train, preprocessing)
+        evaluate("recalibrated")
+    with clock("finetune"):
+        recipe, flip = wanted.finetune, wanted.baseline.dataset.flip_keeps_label
+        heard = partial(observer.epoch, "finetune")
+        order = derive(seed, "finetune")
+        history = train(net, split.train, preprocessing, recipe, order, flip, heard)
+    row["history"] = [vars(epoch) for epoch in history]
+    evaluate("finetuned")
+    row["seconds"] = time.perf_counter() - started
+    if workspace.keeps_networks:
+        names = class_names_of(wanted.baseline.dataset)
+        KeptNetworks(workspace.folder).put(wanted.key, net, preprocessing, names, row)
+
+
+def _demand(
+    wanted: Cell, found: Mapping[Importance, ChannelImportance]
+) -> tuple[Architecture, float, Floor, Importances]:
+    """What a budget rule is asked for, with the channel importance that it reads."""
+    budget, chooser = wanted.budget, wanted.importance
+    scores = found[chooser].scores if chooser else None
+    setter = budget.reference or chooser
+    comparable = None
+    if setter and BUDGETS[budget.rule].ranks:
+        comparable = found[setter].comparable(budget.normalisation)
+    importances = Importances(scores, comparable)
+    return wanted.baseline.architecture, wanted.ratio, budget.floor, importances
+
+
+def _costs(wanted: Cell, net: SimpleNet) -> Row:
+    full = wanted.baseline.architecture
+    at_floor = collapsed(full, net.architecture.widths, wanted.budget.floor)
+    return size(full, net) | latencies(full, net) | {"collapsed": at_floor}
+
+
+class Clock:
+    """Writes the wall-clock seconds of each stage into a row, each the sum of its spells."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Adds the time spent inside to the stage."""
+        began = time.perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        column = f"seconds_{stage}"
+        self.row[column] = self.row.get(column, 0.0) + time.perf_counter() - began

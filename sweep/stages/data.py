@@ -1,0 +1,38 @@
+"""The images of a data set, as the plan says they are."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from prune_core.images import Images, Split, class_names, load
+from sweep.plan.cells import Dataset
+
+
+class DataChanged(ValueError):
+    """The images are no longer those that the sweep was planned with."""
+
+
+# Two data sets stay in memory, so that the tasks of one process share them.
+@lru_cache(maxsize=2)
+def split_of(dataset: Dataset) -> Split:
+    """The training, validation and test images of a data set.
+
+    Raises
+    ------
+    DataChanged
+        If the images are no longer those of the plan.
+    """
+    images: Images = load(dataset.source, data=Path(dataset.data) if dataset.data else None)
+    if images.fingerprint != dataset.fingerprint:
+        raise DataChanged(
+            f"dataset {dataset.name} ({dataset.source}) has changed since the sweep was planned: "
+            f"fingerprint {images.fingerprint}, planned {dataset.fingerprint}; run the spec again"
+        )
+    return images.cut(dataset.cut, dataset.test_cut).split(dataset.holdout)
+
+
+def class_names_of(dataset: Dataset) -> tuple[str, ...] | None:
+    """What the classes are called, where the source says so for all of them."""
+    names = class_names(dataset.source, Path(dataset.data) if dataset.data else None)
+    return names if names and len(names) == dataset.classes else None

@@ -1,0 +1,56 @@
+"""The stage that scores the channels of a baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prune_core.layer import LayerView, views
+from prune_core.normalisation import normalise
+from prune_core.seeds import derive
+from sweep.plan.cells import Importance
+from sweep.stages.artifacts import TrainedBaseline
+from sweep.stages.statistics import statistics
+from sweep.stages.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ChannelImportance:
+    """The layers that a metric saw, and its scores of their channels.
+
+    Attributes
+    ----------
+    scores : for each layer [C], float64, higher = keep.
+    """
+
+    wanted: Importance
+    layers: list[LayerView]
+    scores: list[Tensor]
+
+    def comparable(self, normalisation: str) -> list[Tensor]:
+        """The scores, normalised so that layers can be compared."""
+        return normalise(normalisation, self.wanted.choice, self.scores, self.layers)
+
+
+def importance(
+    workspace: Workspace, wanted: Importance, trained: TrainedBaseline
+) -> ChannelImportance:
+    """Applies a metric to a baseline, with the statistics that it needs."""
+    needed = wanted.statistics
+    answers = statistics(workspace, needed, trained) if needed else None
+    layers = views(trained.net, answers, derive(wanted.baseline.seed, "metric"))
+    return ChannelImportance(wanted, layers, wanted.choice(layers))
+
+
+def store_importance(workspace: Workspace, found: ChannelImportance) -> None:
+    """Writes the scores of all channels into the results, where cells share them."""
+    wanted = found.wanted
+    of = {
+        "baseline_key": wanted.baseline.key,
+        "dataset": wanted.baseline.dataset.name,
+        "seed": wanted.baseline.seed,
+        "metric": wanted.choice.label,
+    }
+    scores = [layer.tolist() for layer in found.scores]
+    workspace.store.write_importances(wanted.key, of, scores)

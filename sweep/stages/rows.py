@@ -1,0 +1,144 @@
+"""What a row says of a cell besides its figures: what it is, and where and with what it ran."""
+
+from __future__ import annotations
+
+import json
+import platform
+import socket
+import subprocess
+from datetime import datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prune_core.evaluation import Evaluation
+from prune_core.precision import best_device, resolve
+from sweep.plan.cells import Cell
+
+Row = dict[str, Any]
+
+
+def identity_row(cell: Cell, sweep: str) -> Row:
+    """The columns that say which cell it is."""
+    baseline, dataset, budget = cell.baseline, cell.baseline.dataset, cell.budget
+    return {
+        "key": cell.key,
+        "baseline_key": baseline.key,
+        "sweep": sweep,
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "dataset_fingerprint": dataset.fingerprint,
+        "classes": dataset.classes,
+        "train_images": dataset.train_images,
+        "validation_images": dataset.validation_images,
+        "test_images": dataset.test_images,
+        "variant": baseline.variant,
+        "width": baseline.width,
+        "seed": baseline.seed,
+        "metric": cell.metric,
+        "metric_options": _options(cell),
+        "normalisation": budget.normalisation,
+        "scope": budget.scope,
+        "budget": budget.label,
+        "widths_of": budget.reference.choice.label if budget.reference else None,
+        "min_channels": budget.floor.channels,
+        "min_channels_fraction": budget.floor.fraction,
+        "round_to": budget.floor.round_to,
+        "ratio": cell.ratio,
+        "ratio_of": budget.ratio_of,
+        "epochs": baseline.recipe.epochs,
+        "finetune_epochs": cell.finetune.epochs,
+        "scores_key": cell.importance.key if cell.importance else None,
+        "identity": cell.identity,
+    }
+
+
+def provenance(cell: Cell, started: datetime) -> Row:
+    """The columns that say when, where and with what a cell ran."""
+    device = best_device()
+    return {
+        "started_at": started,
+        "host": socket.gethostname(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": resolve(cell.finetune.precision, device),
+        "git_revision": git_revision(),
+        "version_prune_sweep": _version("prune-sweep"),
+        "version_python": platform.python_version(),
+        "version_torch": torch.__version__,
+        "version_torchvision": _version("torchvision"),
+        "version_ray": _version("ray"),
+        "version_numpy": _version("numpy"),
+    }
+
+
+def evaluation_columns(stage: str, validation: Evaluation, test: Evaluation) -> Row:
+    """The columns of one stage's accuracies and losses."""
+    return {
+        f"{stage}_{split}_{name}": value
+        for split, evaluation in (("validation", validation), ("test", test))
+        for name, value in vars(evaluation).items()
+    }
+
+
+def _options(cell: Cell) -> str:
+    importance = cell.importance
+    if importance is None:
+        return "{}"
+    images = {"images": importance.images} if importance.images else {}
+    return json.dumps({**dict(importance.choice.options), **images}, sort_keys=True)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def git_revision() -> str | None:
+    """The commit that this code was checked out or installed from, `-dirty` if changed since."""
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed copy may lie inside somebody else's repository, which does not track it.
+        git("ls-files", "--error-unmatch", here.name)
+        revision = git("rev-parse", "HEAD")
+        return f"{revision}-dirty" if git("status", "--porcelain", "-uno") else revision
+    except (OSError, subprocess.CalledProcessError):
+        return _installed_from()
+
+
+def _installed_from() -> str | None:
+    """The commit that pip, or a submission to a cluster, wrote beside the code it installed."""
+    try:
+        origin = json.loads(distribution("prune-sweep").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        return None
+    return origin.get("vcs_info", {}).get("commit_id")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,105 @@
+"""What is handed out, and what becomes of a task that fails."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sweep.execution.progress import Progress
+from sweep.execution.scheduler import Scheduler
+from sweep.execution.tasks import KINDS, Outcome, Task
+from sweep.stages.workspace import Workspace
+
+OK, OUT_OF_MEMORY = Outcome("ok"), Outcome("out_of_memory", "too large")
+
+
+def scheduler(folder: Path, *tasks: Task, **options: object) -> Scheduler:
+    progress = Progress(Console(quiet=True), list(tasks), dict.fromkeys(KINDS, 2), folder)
+    return Scheduler(Workspace(folder, "sweep"), list(tasks), progress, **options)  # type: ignore[arg-type]
+
+
+class Kind(Task):
+    """A task of no work, counted as a statistic."""
+
+    @property
+    def kind(self) -> str:
+        return "statistics"
+
+    @property
+    def cost(self) -> float:
+        return 1.0
+
+
+def plain(name: str, *needs: str) -> Task:
+    return Kind(name, name, None, frozenset(needs))  # type: ignore[arg-type]
+
+
+def test_out_of_memory_is_tried_once_more_when_nothing_else_runs(tmp_path: Path) -> None:
+    large, other, third = plain("large"), plain("other"), plain("third")
+    run = scheduler(tmp_path, large, other, third)
+    assert [run.next(), run.next()] == [large, other]
+    run.ended(large, OUT_OF_MEMORY)
+    assert run.next() == third
+    assert run.next() is None
+    run.ended(other, OK)
+    assert run.next() is None
+    run.ended(third, OK)
+    assert not run.finished
+    assert run.next() == large
+    assert run.next() is None
+    run.ended(large, OUT_OF_MEMORY)
+    assert run.next() is None
+    assert run.finished
+
+
+def test_what_needs_it_waits_for_the_second_try(tmp_path: Path) -> None:
+    large, follower = plain("large"), plain("follower", "large")
+    run = scheduler(tmp_path, large, follower)
+    run.ended(run.next(), OUT_OF_MEMORY)  # type: ignore[arg-type]
+    assert run.next() == large
+    run.ended(large, OK)
+    assert run.next() == follower
+
+
+def test_a_lost_lease_ends_the_run_before_the_next_task(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise RuntimeError("another run has taken over")
+
+    with pytest.raises(RuntimeError, match="taken over"):
+        scheduler(tmp_path, plain("one"), may_go_on=stop).next()
+
+
+def test_a_lost_process_is_replaced_as_often_as_asked(tmp_path: Path) -> None:
+    fragile, follower = plain("fragile"), plain("follower", "fragile")
+    run = scheduler(tmp_path, fragile, follower, retries=2)
+    for _ in range(2):
+        assert run.next() == fragile
+        assert run.next() is None
+        run.crashed(fragile, "its process was lost")
+    assert run.next() == fragile
+    run.crashed(fragile, "its process was lost")
+    assert run.next() is None
+    assert run.finished
+
+
+def test_what_has_ended_for_good_is_told_once(tmp_path: Path) -> None:
+    large, follower, fine = plain("large"), plain("follower", "large"), plain("fine")
+    told: list[tuple[str, str]] = []
+    run = scheduler(
+        tmp_path,
+        large,
+        follower,
+        fine,
+        follow=[lambda task, outcome: told.append((task.name, outcome.status))],
+    )
+    assert [run.next(), run.next()] == [large, fine]
+    run.ended(large, OUT_OF_MEMORY)
+    assert told == []
+    run.ended(fine, OK)
+    assert run.next() == large
+    run.ended(large, OUT_OF_MEMORY)
+    assert told == [
+        ("fine", "ok"),
+        ("large", "out_of_memory"),
+        ("follower", "out_of_memory"),
+    ]
