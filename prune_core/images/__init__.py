@@ -4,11 +4,11 @@
 >>> split = images.split(holdout=0.1)  # doctest: +SKIP
 """
 
-from prune_core.images.class_names import class_names
+from prune_core.images import digits, folder, named_sets, parquet
 from prune_core.images.dataset import SPLIT_VERSION, Images, LabelledImages, Split
 from prune_core.images.errors import ImagesError
-from prune_core.images.loading import load
-from prune_core.images.sources import SOURCES, Source
+from prune_core.images.loading import class_names, load
+from prune_core.images.sources import SOURCES, Location, Origin, Source, image_source
 
 __all__ = [
     "SOURCES",
@@ -16,8 +16,15 @@ __all__ = [
     "Images",
     "ImagesError",
     "LabelledImages",
+    "Location",
+    "Origin",
     "Source",
     "Split",
     "class_names",
+    "digits",
+    "folder",
+    "image_source",
     "load",
+    "named_sets",
+    "parquet",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune_core.images.arrays import Pixels
+from prune_core.images.arrays import Arrays, Labels, Pixels, check_labels
 from prune_core.images.errors import ImagesError
 
 if TYPE_CHECKING:
@@ -52,6 +52,38 @@ class Encoded:
     def place(self) -> str:
         """The file, and the row in it."""
         return str(self.file) if self.row is None else f"{self.file}, row {self.row} (from 0)"
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """The encoded images of a training or test set, in batches, and their labels int64 [N]."""
+
+    labels: Labels
+    batches: Iterable[Sequence[Encoded]]
+
+
+def decode_parts(
+    where: str, train: EncodedPart, test: EncodedPart, notes: tuple[str, ...] = ()
+) -> Arrays:
+    """Checks the labels of both parts, then decodes their images.
+
+    Parameters
+    ----------
+    where
+        How messages name the source, such as its folder.
+    notes
+        What is to be said of the source already; changes to the images are added.
+
+    Raises
+    ------
+    ImagesError
+        Labels that are not 0..K-1, or bytes that are no image.
+    """
+    check_labels(where, train.labels, test.labels)
+    train_images, train_changes = decode_all(train.batches, len(train.labels))
+    test_images, test_changes = decode_all(test.batches, len(test.labels))
+    notes += change_notes(train_changes + test_changes)
+    return Arrays(train_images, train.labels, test_images, test.labels, notes)
 
 
 def decode_all(batches: Iterable[Sequence[Encoded]], count: int) -> tuple[Pixels, Counter[str]]:

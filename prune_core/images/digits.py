@@ -5,8 +5,20 @@ import numpy as np
 from prune_core.images.arrays import Arrays, Pixels
 from prune_core.images.decode import SIDE
 from prune_core.images.order import held_out
+from prune_core.images.sources import Location, Origin, image_source
 
 TEST_SHARE = 0.2
+
+
+@image_source(
+    "digits",
+    "1,797 handwritten digits, 8x8 grey enlarged to 32x32, 10 classes; needs no download",
+    "Alpaydin and Kaynak 1998, doi:10.24432/C50P49; the part that scikit-learn carries",
+    flip_keeps_label=False,
+)
+def digits(location: Location) -> Origin:
+    """The digits, wherever the location is."""
+    return Origin("digits", ["digits"], read_digits, lambda: tuple(map(str, range(10))))
 
 
 def read_digits() -> Arrays:

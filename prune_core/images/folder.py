@@ -3,15 +3,17 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from prune_core.images.arrays import Arrays, Labels, check_labels, listed
-from prune_core.images.decode import Encoded, change_notes, decode_all
+from prune_core.images.arrays import Arrays, Labels, listed
+from prune_core.images.cache import file_states
+from prune_core.images.decode import Encoded, EncodedPart, decode_parts
 from prune_core.images.errors import ImagesError
 from prune_core.images.order import shuffled
+from prune_core.images.sources import Location, Origin, image_source
 
 _BATCH = 1024  # images a batch
 
@@ -30,6 +32,24 @@ class ClassFolders:
     def files(self) -> tuple[Path, ...]:
         """All files, in reading order."""
         return tuple(file for file, _ in self.train + self.test)
+
+
+@image_source(
+    "folder:PATH",
+    "your own image files, in train/CLASS/ and test/CLASS/",
+    "the layout of torchvision's ImageFolder",
+    flip_keeps_label=True,
+)
+def class_folders(location: Location) -> Origin:
+    """The images of a folder; the classes are called as their folders."""
+    path = location.path()
+    found = find_class_folders(path)
+    return Origin(
+        path.name or str(path),
+        ["folder", str(path), file_states(path, found.files)],
+        partial(read_class_folders, found),
+        lambda: found.classes,
+    )
 
 
 def find_class_folders(folder: Path) -> ClassFolders:
@@ -61,11 +81,6 @@ def find_class_folders(folder: Path) -> ClassFolders:
     return ClassFolders(folder, names, train, test, notes)
 
 
-def find_class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders in the order of their labels; raises as above."""
-    return _class_names(folder, "train")
-
-
 def read_class_folders(found: ClassFolders) -> Arrays:
     """Decodes the images that `find_class_folders` listed.
 
@@ -74,12 +89,10 @@ def read_class_folders(found: ClassFolders) -> Arrays:
     ImagesError
         A single class, or a file that is no image.
     """
-    train_labels, test_labels = _labels(found.train), _labels(found.test)
-    check_labels(str(found.folder), train_labels, test_labels)
-    train_images, train_changes = decode_all(_batches(found.train), len(found.train))
-    test_images, test_changes = decode_all(_batches(found.test), len(found.test))
-    notes = found.notes + change_notes(train_changes + test_changes)
-    return Arrays(train_images, train_labels, test_images, test_labels, notes)
+    train, test = (
+        EncodedPart(_labels(pairs), _batches(pairs)) for pairs in (found.train, found.test)
+    )
+    return decode_parts(str(found.folder), train, test, found.notes)
 
 
 def _class_names(folder: Path, split: str) -> tuple[str, ...]:
@@ -103,6 +116,8 @@ def _files(
     split: Path, classes: Sequence[str]
 ) -> tuple[tuple[tuple[Path, int], ...], tuple[str, ...]]:
     """The (file, label) pairs in their shuffled order, and the files that are no images."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     pairs: list[tuple[Path, int]] = []
     ignored: list[str] = []
     for label, name in enumerate(classes):

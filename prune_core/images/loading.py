@@ -1,28 +1,14 @@
 """From the name of a source to its images, through the cache."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from prune_core.images.arrays import Arrays
-from prune_core.images.cache import (
-    cache_folder,
-    cached,
-    entry_folder,
-    file_states,
-    shared_cache,
-)
+from prune_core.images.cache import cache_folder, cached, entry_folder, shared_cache
 from prune_core.images.dataset import Images
-from prune_core.images.digits import read_digits
 from prune_core.images.errors import ImagesError
-from prune_core.images.folder import find_class_folders, read_class_folders
-from prune_core.images.parquet import find_parquet, read_parquet
-from prune_core.images.sources import parse_source, resolve_folder
-from prune_core.images.torchvision_sets import read_torchvision
+from prune_core.images.sources import ClassNames, Location, Source, parse_source
 
 
 def load(source: str, *, data: Path | None = None, cache: Path | None = None) -> Images:
@@ -31,8 +17,8 @@ def load(source: str, *, data: Path | None = None, cache: Path | None = None) ->
     Parameters
     ----------
     source
-        One of `SOURCES`: "svhn", "cifar10", "cifar100", "digits", "parquet:FOLDER" or
-        "folder:PATH".
+        One of `SOURCES`: "svhn", "cifar10", "cifar100", "digits", "parquet:FOLDER",
+        "folder:PATH", or one that was registered with `image_source`.
     data
         Where a relative FOLDER or PATH begins (default: the current directory), and where the
         files of svhn, cifar10 and cifar100 lie or are fetched to (default: `cache`/downloads).
@@ -40,7 +26,7 @@ def load(source: str, *, data: Path | None = None, cache: Path | None = None) ->
         Where decoded arrays are kept; default: $PRUNE_SWEEP_CACHE, else
         $XDG_CACHE_HOME/prune-sweep, else ~/.cache/prune-sweep. If $PRUNE_SWEEP_CACHE is a URI, such
         as s3://bucket/images or file:///mnt/shared/images, it is a cache that machines share: each
-        copies from there, once, what it needs into its own.
+        machine copies what it needs from there, once, into its own cache.
 
     Returns
     -------
@@ -52,56 +38,48 @@ def load(source: str, *, data: Path | None = None, cache: Path | None = None) ->
     ImagesError
         Whatever is wrong with the source, its files or the cache's folder.
     """
-    entry, folder = parse_source(source)
+    kind, location = _located(source, data, cache)
     store = cache_folder(cache)
     try:
-        if entry.takes_folder:
-            path = resolve_folder(source, folder, data)
-            name = path.name or str(path)
-            origin = _own_files(entry.kind, path)
-        else:
-            name = entry.kind
-            origin = _Origin([name], partial(_read_named, name, data, store))
+        origin = kind.find(location)
         arrays, digest = cached(
             entry_folder(store, origin.identity), origin.read, shared_cache(cache)
         )
     except OSError as error:
         raise ImagesError(f"{source}: {error}; the file must exist and be readable") from error
     return Images(
-        name=name,
+        name=origin.name,
         source=source,
         train_images=torch.from_numpy(arrays.train_images),
         train_labels=torch.from_numpy(arrays.train_labels),
         test_images=torch.from_numpy(arrays.test_images),
         test_labels=torch.from_numpy(arrays.test_labels),
         classes=arrays.classes,
-        flip_keeps_label=entry.flip_keeps_label,
+        flip_keeps_label=kind.flip_keeps_label,
         fingerprint=digest,
         notes=arrays.notes,
     )
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where arrays come from: what the cache's key is made of, and how to read them."""
+@lru_cache(maxsize=16)
+def class_names(source: str, data: Path | None = None) -> ClassNames:
+    """The names of a source's classes in the order of their labels; None where none are known.
 
-    identity: list[Any]
-    read: Callable[[], Arrays]
+    Folders of images have the names of their class folders, Parquet files those that their label
+    column declares, CIFAR those of its own files if they are there; digits are their numbers.
+
+    Parameters
+    ----------
+    source, data : as for `load`.
+    """
+    try:
+        kind, location = _located(source, data, None)
+        return kind.find(location).class_names()
+    # Names are optional: whatever is wrong with them, the numbers of the classes remain.
+    except (ImagesError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
-def _read_named(name: str, data: Path | None, store: Path) -> Arrays:
-    if name == "digits":
-        return read_digits()
-    root = store / "downloads" if data is None else data.expanduser().absolute()
-    return read_torchvision(name, root)
-
-
-def _own_files(kind: str, folder: Path) -> _Origin:
-    """The user's own files; one that changed makes another identity."""
-    if kind == "parquet":
-        parquet = find_parquet(folder)
-        states = file_states(folder, parquet.files)
-        return _Origin([kind, str(folder), states], partial(read_parquet, parquet))
-    classes = find_class_folders(folder)
-    states = file_states(folder, classes.files)
-    return _Origin([kind, str(folder), states], partial(read_class_folders, classes))
+def _located(source: str, data: Path | None, cache: Path | None) -> tuple[Source, Location]:
+    kind, folder = parse_source(source)
+    return kind, Location(source, folder, data, cache_folder(cache) / "downloads")

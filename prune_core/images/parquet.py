@@ -1,16 +1,20 @@
 """Images in Parquet files, in the layout of the Hugging Face hub."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune_core.images.arrays import Arrays, Labels, check_labels, listed
-from prune_core.images.decode import Encoded, change_notes, decode_all
+from prune_core.images.arrays import Arrays, Labels, listed
+from prune_core.images.cache import file_states
+from prune_core.images.decode import Encoded, EncodedPart, decode_parts
 from prune_core.images.errors import ImagesError
+from prune_core.images.sources import ClassNames, Location, Origin, image_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +40,24 @@ class ParquetFolder:
     def files(self) -> tuple[Path, ...]:
         """All files, in reading order."""
         return self.train + self.test
+
+
+@image_source(
+    "parquet:FOLDER",
+    "your own train*.parquet and test*.parquet, with columns image and label",
+    "the layout of image data sets on the Hugging Face hub",
+    flip_keeps_label=True,
+)
+def parquet_folder(location: Location) -> Origin:
+    """The images of a folder of Parquet files; a label column may declare class names."""
+    path = location.path()
+    found = find_parquet(path)
+    return Origin(
+        path.name or str(path),
+        ["parquet", str(path), file_states(path, found.files)],
+        partial(read_parquet, found),
+        lambda: _declared_names(found.train[0]),
+    )
 
 
 def find_parquet(folder: Path) -> ParquetFolder:
@@ -82,13 +104,22 @@ def read_parquet(found: ParquetFolder) -> Arrays:
         A damaged file, a column that is absent or of the wrong type, a null, labels that are not
         0..K-1, or bytes that are no image; names file and row.
     """
-    train_labels = np.concatenate([_labels(file) for file in found.train])
-    test_labels = np.concatenate([_labels(file) for file in found.test])
-    check_labels(str(found.folder), train_labels, test_labels)
-    train_images, train_changes = decode_all(_batches(found.train), len(train_labels))
-    test_images, test_changes = decode_all(_batches(found.test), len(test_labels))
-    notes = found.notes + change_notes(train_changes + test_changes)
-    return Arrays(train_images, train_labels, test_images, test_labels, notes)
+    train, test = (
+        EncodedPart(np.concatenate([_labels(file) for file in files]), _batches(files))
+        for files in (found.train, found.test)
+    )
+    return decode_parts(str(found.folder), train, test, found.notes)
+
+
+def _declared_names(file: Path) -> ClassNames:
+    """The names that the label column of a file from the Hugging Face hub declares."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(file).metadata or {}
+    features = json.loads(metadata[b"huggingface"])["info"]["features"]
+    labels = [features[column] for column in LABEL_COLUMNS if column in features]
+    names = labels[0]["names"]
+    return tuple(names) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _matching(folder: Path, prefix: str) -> tuple[Path, ...]:

@@ -1,23 +1,105 @@
-"""Which sources of images there are, and how a source's name is read."""
+"""The registry of image sources: what a spec can name under `datasets`.
 
+To add a source, write a function that takes a `Location` and returns an `Origin`, and put
+`@image_source(...)` above it.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from prune_core.images.arrays import Arrays
 from prune_core.images.errors import ImagesError
+
+ClassNames = tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a source was asked for.
+
+    Attributes
+    ----------
+    source
+        As a person wrote it.
+    folder
+        What follows the colon; "" for sources without one.
+    data
+        Where relative folders begin, and where the files of named sets lie; None if not given.
+    downloads
+        Where the files of named sets are fetched to if `data` is None.
+    """
+
+    source: str
+    folder: str
+    data: Path | None
+    downloads: Path
+
+    def path(self) -> Path:
+        """Returns the folder after the colon, absolute.
+
+        A relative one is looked for in `data` if given, else in the current directory.
+
+        Raises
+        ------
+        ImagesError
+            It does not exist, or is a file.
+        """
+        base = Path.cwd() if self.data is None else self.data.expanduser()
+        path = (base / Path(self.folder).expanduser()).resolve()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ImagesError(f"{self.source}: {path} is a file; name the folder that holds it")
+        relative_to = "the current directory" if self.data is None else f"the data folder {base}"
+        raise ImagesError(
+            f"{self.source}: there is no folder {path}; give an absolute path, or one relative to "
+            f"{relative_to}"
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Images that were found, but not decoded yet.
+
+    Attributes
+    ----------
+    name
+        Short, for people.
+    identity
+        JSON-able; the cache keeps one entry for each. A changed file must change it.
+    read
+        Decodes the images.
+    class_names
+        What the classes are called, in the order of their labels; None where nothing says so.
+    """
+
+    name: str
+    identity: list[Any]
+    read: Callable[[], Arrays]
+    class_names: Callable[[], ClassNames] = lambda: None
 
 
 @dataclass(frozen=True)
 class Source:
     """One kind of source.
 
-    `pattern` is what the user writes; `flip_keeps_label` says whether a mirrored image still shows
-    its class, so that training may flip it.
+    Attributes
+    ----------
+    pattern
+        What the user writes: a name, or "kind:FOLDER".
+    flip_keeps_label
+        Whether a mirrored image still shows its class, so that training may flip it.
+    find
+        Finds the images of a location.
     """
 
     pattern: str
     summary: str
     citation: str
     flip_keeps_label: bool
+    find: Callable[[Location], Origin]
 
     @property
     def kind(self) -> str:
@@ -30,45 +112,23 @@ class Source:
         return ":" in self.pattern
 
 
-SOURCES: tuple[Source, ...] = (
-    Source(
-        "digits",
-        "1,797 handwritten digits, 8x8 grey enlarged to 32x32, 10 classes; needs no download",
-        "Alpaydin and Kaynak 1998, doi:10.24432/C50P49; the part that scikit-learn carries",
-        flip_keeps_label=False,
-    ),
-    Source(
-        "svhn",
-        "73,257 training and 26,032 test house numbers from street photographs, 10 classes",
-        "Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers",
-        flip_keeps_label=False,
-    ),
-    Source(
-        "cifar10",
-        "50,000 training and 10,000 test photographs, 10 classes",
-        "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
-        flip_keeps_label=True,
-    ),
-    Source(
-        "cifar100",
-        "50,000 training and 10,000 test photographs, 100 classes (fine labels)",
-        "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
-        flip_keeps_label=True,
-    ),
-    Source(
-        "parquet:FOLDER",
-        "your own train*.parquet and test*.parquet, with columns image and label",
-        "the layout of image data sets on the Hugging Face hub",
-        flip_keeps_label=True,
-    ),
-    Source(
-        "folder:PATH",
-        "your own image files, in train/CLASS/ and test/CLASS/",
-        "the layout of torchvision's ImageFolder",
-        flip_keeps_label=True,
-    ),
-)
-"""Every source that `load` knows."""
+SOURCES: dict[str, Source] = {}
+"""Every source that `load` knows, by its kind."""
+
+
+def image_source(
+    pattern: str, summary: str, citation: str, flip_keeps_label: bool
+) -> Callable[[Callable[[Location], Origin]], Callable[[Location], Origin]]:
+    """Registers a function from a `Location` to an `Origin` as a source; see `Source`."""
+
+    def register(find: Callable[[Location], Origin]) -> Callable[[Location], Origin]:
+        source = Source(pattern, summary, citation, flip_keeps_label, find)
+        if source.kind in SOURCES:
+            raise ImagesError(f"a source of images '{source.kind}' is already registered")
+        SOURCES[source.kind] = source
+        return find
+
+    return register
 
 
 def parse_source(source: str) -> tuple[Source, str]:
@@ -80,34 +140,8 @@ def parse_source(source: str) -> tuple[Source, str]:
         An unknown source, or a folder where none belongs or none where one does.
     """
     kind, colon, folder = source.partition(":")
-    for entry in SOURCES:
-        if entry.kind != kind or entry.takes_folder != bool(colon):
-            continue
-        if entry.takes_folder and not folder:
-            break
-        return entry, folder
-    allowed = ", ".join(entry.pattern for entry in SOURCES)
+    found = SOURCES.get(kind)
+    if found and found.takes_folder == bool(colon) and (folder or not found.takes_folder):
+        return found, folder
+    allowed = ", ".join(entry.pattern for entry in SOURCES.values())
     raise ImagesError(f"unknown source of images {source!r}; allowed are {allowed}")
-
-
-def resolve_folder(source: str, folder: str, data: Path | None) -> Path:
-    """Returns the folder of a `parquet:` or `folder:` source, absolute.
-
-    A relative one is looked for in `data` if given, else in the current directory.
-
-    Raises
-    ------
-    ImagesError
-        It does not exist, or is a file.
-    """
-    base = Path.cwd() if data is None else data.expanduser()
-    path = (base / Path(folder).expanduser()).resolve()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ImagesError(f"{source}: {path} is a file; name the folder that holds it")
-    relative_to = "the current directory" if data is None else f"the data folder {base}"
-    raise ImagesError(
-        f"{source}: there is no folder {path}; give an absolute path, or one relative to "
-        f"{relative_to}"
-    )

@@ -20,6 +20,7 @@ from torchvision.datasets.utils import check_integrity, download_url, extract_ar
 
 from prune_core.images.arrays import Arrays, check_labels, listed
 from prune_core.images.errors import ImagesError
+from prune_core.images.sources import ClassNames
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def read_torchvision(name: str, root: Path) -> Arrays:
     return Arrays(images[0], labels[0], images[1], labels[1])
 
 
-def read_class_names(name: str, root: Path) -> tuple[str, ...] | None:
+def read_class_names(name: str, root: Path) -> ClassNames:
     """What the set's own files in `root` call its classes; None if a file is absent or wrong."""
     if _wrong_files(name, root):
         return None

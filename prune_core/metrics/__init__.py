@@ -1,8 +1,7 @@
-"""Channel importance: what a spec can ask for under `metrics`."""
+"""Channel importance: the metrics that a spec can name."""
 
 from prune_core.metrics import activations, information, weighted, weights
 from prune_core.metrics.choice import Choice
-from prune_core.metrics.plugins import load_plugins
 from prune_core.metrics.registry import METRICS, Metric, MetricError, metric
 
 __all__ = [
@@ -16,6 +15,3 @@ __all__ = [
     "weighted",
     "weights",
 ]
-
-# Last, since what it imports reads the names above.
-load_plugins()

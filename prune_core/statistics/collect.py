@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -29,9 +30,9 @@ STATISTICS_VERSION = 1
 # an average over the edge of a bin would make the answer depend on the batch. On a processor
 # they are few, so that a layer's feature maps stay in its cache.
 BLOCKS = {"cpu": 32, "cuda": 128}
-# Backwards, what a convolution does for one image depends on how many others there are.
+# In the backward pass, a convolution's rounding for one image depends on the number of others.
 GRADIENTS_BLOCK = 128
-# Of so many images each channel's average is taken first, as the origin of squared distances.
+# Each channel's average over so many images is the origin of squared distances.
 ORIGIN_IMAGES = 128
 
 Collectors = dict[Request, Collector]
@@ -78,21 +79,22 @@ def collect(
     ]
     plain = [[c for r, c in layer.items() if not r.gradients] for layer in layers]
     graded = [[c for r, c in layer.items() if r.gradients] for layer in layers]
-    with _observed(net), full_precision():
+    passes = _Passes(net, images, preprocessing, batch)
+    with _evaluating(net), full_precision():
         with torch.inference_mode():
             if any(isinstance(collector, Previewing) for collector in plain[0]):
-                _preview(net, images, preprocessing, plain, batch)
+                passes.preview(plain)
             if plain[0]:
-                _update(net, images, preprocessing, plain, batch)
+                passes.update(plain)
         if graded[0]:
-            _visit_gradients(net, images, preprocessing, graded, batch)
+            passes.update_with_gradients(graded)
         with torch.inference_mode():
             answers = [_finish(layer) for layer in layers]
     return [{r: _plain(answer) for r, answer in layer.items()} for layer in answers]
 
 
 @contextmanager
-def _observed(net: SimpleNet) -> Iterator[None]:
+def _evaluating(net: SimpleNet) -> Iterator[None]:
     training = net.training
     net.eval()
     try:
@@ -101,117 +103,103 @@ def _observed(net: SimpleNet) -> Iterator[None]:
         net.train(training)
 
 
-def _block(net: SimpleNet) -> int:
-    return BLOCKS[net.classifier.weight.device.type]
+@dataclass(frozen=True)
+class _Passes:
+    """Passes of a network over images, which show each layer's feature maps to its collectors.
 
+    Attributes
+    ----------
+    batch : images whose maps a collector takes in at a time.
+    """
 
-def _blocks(
-    net: SimpleNet,
-    images: LabelledImages,
-    preprocessing: Preprocessing,
-    block: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels of `block` images, and the labels of those that are no padding."""
-    device, block = net.classifier.weight.device, block or _block(net)
-    for start in range(0, len(images), block):
-        pixels = images.images[start : start + block].to(device)
-        labels = images.labels[start : start + block].to(device)
-        padding = (0, 0, 0, 0, 0, 0, 0, block - len(labels))
-        yield preprocessing(torch.nn.functional.pad(pixels, padding)), labels
+    net: SimpleNet
+    images: LabelledImages
+    preprocessing: Preprocessing
+    batch: int
 
+    def preview(self, collectors: list[list[Collector]]) -> None:
+        """Shows all images to the collectors that must see them before they take them in."""
+        for layer, values, labels in self._walk(self._blocks(self._block)):
+            for collector in collectors[layer]:
+                if isinstance(collector, Previewing):
+                    collector.preview(Maps(values, labels, _no_origin(values)))
 
-def _preview(
-    net: SimpleNet,
-    images: LabelledImages,
-    preprocessing: Preprocessing,
-    collectors: list[list[Collector]],
-    batch: int,
-) -> None:
-    """Shows all images to those collectors that must see them before."""
-    for layer, some, their in _walk(net, _blocks(net, images, preprocessing), batch):
-        for collector in collectors[layer]:
-            if isinstance(collector, Previewing):
-                collector.preview(Maps(some, their, _nowhere(some)))
-
-
-def _nowhere(values: Tensor) -> Tensor:
-    """An origin for what needs none."""
-    return values.new_zeros(values.shape[1], dtype=torch.float64)
-
-
-def _update(
-    net: SimpleNet,
-    images: LabelledImages,
-    preprocessing: Preprocessing,
-    collectors: list[list[Collector]],
-    batch: int,
-) -> None:
-    """Shows all images to all collectors."""
-    blocks = _blocks(net, images, preprocessing)
-    # The first ones go through the network side by side, since a layer's origin is their mean.
-    first = list(islice(blocks, ORIGIN_IMAGES // _block(net)))
-    origins = []
-    passes = [net.feature_maps(pixels) for pixels, _ in first]
-    for layer, values in enumerate(zip(*passes, strict=True)):
-        several = [
-            Maps(some, their, _nowhere(some))
-            for part, (_, labels) in zip(values, first, strict=True)
-            for some, their in _cut(part, labels, batch)
-        ]
-        origins.append(torch.cat([maps.averages for maps in several]).mean(dim=0))
-        for maps in several:
-            maps.origin = origins[layer]
+    def update(self, collectors: list[list[Collector]]) -> None:
+        """Lets all collectors take in all images."""
+        blocks = self._blocks(self._block)
+        # The first blocks pass each layer together, since their mean is the layer's origin.
+        first = list(islice(blocks, ORIGIN_IMAGES // self._block))
+        origins = []
+        passes = [self.net.feature_maps(pixels) for pixels, _ in first]
+        for layer, parts in enumerate(zip(*passes, strict=True)):
+            several = [
+                Maps(values, labels, _no_origin(values))
+                for part, (_, of_block) in zip(parts, first, strict=True)
+                for values, labels in self._cut(part, of_block)
+            ]
+            origins.append(torch.cat([maps.averages for maps in several]).mean(dim=0))
+            for maps in several:
+                maps.origin = origins[layer]
+                for collector in collectors[layer]:
+                    collector.update(maps)
+        for layer, values, labels in self._walk(blocks):
+            maps = Maps(values, labels, origins[layer])
             for collector in collectors[layer]:
                 collector.update(maps)
-    for layer, some, their in _walk(net, blocks, batch):
-        maps = Maps(some, their, origins[layer])
-        for collector in collectors[layer]:
-            collector.update(maps)
+
+    def update_with_gradients(self, collectors: list[list[Collector]]) -> None:
+        """Lets all collectors take in all images with the gradients of their losses."""
+        for pixels, labels in self._blocks(GRADIENTS_BLOCK):
+            # Without this, maps have no history where the weights are frozen.
+            maps = list(self.net.feature_maps(pixels.requires_grad_()))
+            logits = self.net.classifier(maps[-1].flatten(1))[: len(labels)]
+            loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            gradients = torch.autograd.grad(loss, maps)
+            for layer, (whole, gradient) in enumerate(zip(maps, gradients, strict=True)):
+                slopes = self._cut(gradient, labels)
+                for (values, own), (slope, _) in zip(
+                    self._cut(whole.detach(), labels), slopes, strict=True
+                ):
+                    for collector in collectors[layer]:
+                        collector.update(Maps(values, own, _no_origin(whole), slope))
+
+    @property
+    def _block(self) -> int:
+        return BLOCKS[self.net.classifier.weight.device.type]
+
+    def _blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pixels of `size` images, padded with black ones, and the labels of the real ones."""
+        device = self.net.classifier.weight.device
+        for start in range(0, len(self.images), size):
+            pixels = self.images.images[start : start + size].to(device)
+            labels = self.images.labels[start : start + size].to(device)
+            padding = (0, 0, 0, 0, 0, 0, 0, size - len(labels))
+            yield self.preprocessing(torch.nn.functional.pad(pixels, padding)), labels
+
+    def _walk(
+        self, blocks: Iterable[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Each layer with the maps of a batch of images, and their labels."""
+        for pixels, of_block in blocks:
+            for layer, part in enumerate(self.net.feature_maps(pixels)):
+                for values, labels in self._cut(part, of_block):
+                    yield layer, values, labels
+
+    def _cut(self, values: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The maps of a batch of images at a time, without those of the padding."""
+        parts = values[: len(labels)].split(self.batch)
+        return zip(parts, labels.split(self.batch), strict=True)
 
 
-def _walk(
-    net: SimpleNet, blocks: Iterable[tuple[Tensor, Tensor]], batch: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Each layer with its maps of so many images at a time, and their labels."""
-    for pixels, labels in blocks:
-        for layer, part in enumerate(net.feature_maps(pixels)):
-            for some, their in _cut(part, labels, batch):
-                yield layer, some, their
-
-
-def _cut(values: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """So many images' maps at a time, without those of the padding."""
-    return zip(values[: len(labels)].split(batch), labels.split(batch), strict=True)
-
-
-def _visit_gradients(
-    net: SimpleNet,
-    images: LabelledImages,
-    preprocessing: Preprocessing,
-    collectors: list[list[Collector]],
-    batch: int,
-) -> None:
-    for pixels, labels in _blocks(net, images, preprocessing, GRADIENTS_BLOCK):
-        # Maps need a history even where somebody froze the weights.
-        maps = list(net.feature_maps(pixels.requires_grad_()))
-        logits = net.classifier(maps[-1].flatten(1))[: len(labels)]
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        gradients = torch.autograd.grad(loss, maps)
-        for layer, (values, gradient) in enumerate(zip(maps, gradients, strict=True)):
-            for some, slopes, their in zip(
-                values.detach()[: len(labels)].split(batch),
-                gradient[: len(labels)].split(batch),
-                labels.split(batch),
-                strict=True,
-            ):
-                for collector in collectors[layer]:
-                    collector.update(Maps(some, their, _nowhere(values), slopes))
+def _no_origin(values: Tensor) -> Tensor:
+    """Zeros, for collectors that read no squared distances."""
+    return values.new_zeros(values.shape[1], dtype=torch.float64)
 
 
 def _finish(collectors: Collectors) -> dict[Request, Answer]:
     answers = {}
     for request in list(collectors):
-        # Dropped one by one, so that kept averages are freed before the next layer is counted.
+        # Each collector is dropped at once, so that its averages are freed before the next counts.
         answers[request] = collectors.pop(request).finish()
     return answers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.analysis.intervals import t_interval
+from results.analysis.intervals import over_seeds
 from results.analysis.study import POINT, STUDY, figures
 
 
@@ -32,17 +32,4 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
     """
     cells = figures(frame, at, split).dropna(subset="accuracy")
     names = [*STUDY, *POINT[:-1], "metric", "ratio"]
-    table = (
-        cells.groupby(names, dropna=False)
-        .agg(
-            mean=("accuracy", "mean"),
-            deviation=("accuracy", "std"),
-            seeds=("seed", "nunique"),
-            collapsed=("collapsed", "sum"),
-        )
-        .reset_index()
-    )
-    low, high = t_interval(table["mean"], table["deviation"], table["seeds"])
-    table.insert(table.columns.get_loc("seeds"), "low", low)
-    table.insert(table.columns.get_loc("seeds"), "high", high)
-    return table
+    return over_seeds(cells, names, "accuracy", collapsed=("collapsed", "sum"))

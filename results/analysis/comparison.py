@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from results.analysis.intervals import NO_SPREAD, holm, t_interval, t_test
+from results.analysis.intervals import NO_SPREAD, holm, over_seeds, t_test
 from results.analysis.study import BASELINE, POINT, STUDY, beside_scratch, figures, known_metrics
 
 SUMMARY = (
@@ -29,12 +29,22 @@ SUMMARY = (
 )
 """What `summarise` says of each comparison."""
 
+REFERENCE = "output_l1"
+"""The metric that reports compare with: the paper's own baseline."""
+
 NOT_RUN = " was not run here"
 """Ends the note of a comparison one side of which has no cell."""
 
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 _TYPES = dict.fromkeys(_COUNTS, "int64") | {"note": "str"}
 _FIGURES = ("accuracy", "parameter_ratio", "collapsed")
+_AVERAGED = (*_FIGURES, *(f"{figure}_reference" for figure in _FIGURES))
+_POINTS = {
+    "mean": "difference_points",
+    "deviation": "deviation_points",
+    "low": "low_points",
+    "high": "high_points",
+}
 
 
 def paired_difference(
@@ -123,39 +133,26 @@ def summarise(
     )
     paired = both["accuracy"].notna() & both["accuracy_reference"].notna()
     both = both.assign(
-        paired=paired,
-        ran=both["_merge"] != "left_only",
         points=100 * (both["accuracy"] - both["accuracy_reference"]),
+        ran=both["_merge"] != "left_only",
     )
-    for figure in _FIGURES:
-        for column in (figure, f"{figure}_reference"):
-            both[column] = both[column].astype(float).where(paired)
-    table = (
-        both.groupby(names, dropna=False)
-        .agg(
-            difference_points=("points", "mean"),
-            deviation_points=("points", "std"),
-            seeds=("paired", "sum"),
-            rows=("paired", "size"),
-            ran=("ran", "any"),
-            accuracy=("accuracy", "mean"),
-            accuracy_reference=("accuracy_reference", "mean"),
-            parameter_ratio=("parameter_ratio", "mean"),
-            parameter_ratio_reference=("parameter_ratio_reference", "mean"),
-            collapsed=("collapsed", "sum"),
-            collapsed_reference=("collapsed_reference", "sum"),
-        )
-        .reset_index()
+    both[list(_AVERAGED)] = both[list(_AVERAGED)].astype(float).where(paired)
+    table = over_seeds(
+        both,
+        names,
+        "points",
+        100,
+        of=("ran", "size"),
+        ran=("ran", "any"),
+        **{name: (name, "sum" if name in _COUNTS else "mean") for name in _AVERAGED},
     )
-    counts = ["seeds", "rows", "collapsed", "collapsed_reference"]
+    counts = ["seeds", "of", "collapsed", "collapsed_reference"]
     table = table.astype(dict.fromkeys(counts, "int64") | {"ran": bool})
+    table = table.rename(columns=_POINTS)
     spread = (table["difference_points"] / 100, table["deviation_points"] / 100, table["seeds"])
-    low, high = t_interval(*spread)
     table = table.assign(
-        low_points=100 * low,
-        high_points=100 * high,
         p=t_test(*spread),
-        unpaired=table["rows"] - table["seeds"],
+        unpaired=table["of"] - table["seeds"],
         note=_notes(table, reference),
     )
     table["p_holm"] = holm(table["p"])

@@ -1,7 +1,8 @@
-"""Means over seeds with their Student t intervals, and Holm's correction."""
+"""Student t intervals and tests of means over seeds, and Holm's correction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,27 @@ import scipy
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-"""Of every interval; a test's level is one minus this."""
+"""Confidence level of all intervals; the significance level of tests is one minus this."""
 
-# A spread of rounding errors is none: an accuracy is a count over the number of images.
+# Smaller deviations are rounding errors: an accuracy is a count divided by a number of images.
 NO_SPREAD = 1e-10
 
 Values = NDArray[np.float64]
 
 
 def t_interval(mean: Any, deviation: Any, count: Any) -> tuple[Values, Values]:
-    """Lower and upper end of the 95 % t interval of means.
+    """Lower and upper ends of the 95 % t intervals of means.
 
     Parameters
     ----------
-    mean, deviation : of the values, the sample standard deviation; fractions.
+    mean, deviation : mean and sample standard deviation of the values, as fractions.
     count : number of values.
 
     Returns
     -------
-    NaN where one value, or values that are all equal, give no interval: of few values on a
-    finite number of images some are equal by chance, and an interval of width 0 would claim to
-    be sure of what was never measured.
+    Two arrays. They are NaN for a single value and for values that are all equal. A few accuracies
+    on a finite number of images can be equal by chance, so an interval of width 0 would claim a
+    certainty that was not measured.
     """
     mean, deviation = np.asarray(mean, dtype=float), np.asarray(deviation, dtype=float)
     count = np.asarray(count, dtype=float)
@@ -41,8 +42,39 @@ def t_interval(mean: Any, deviation: Any, count: Any) -> tuple[Values, Values]:
     return mean - half, mean + half
 
 
+def over_seeds(
+    rows: pd.DataFrame,
+    names: Sequence[str],
+    column: str,
+    unit: float = 1.0,
+    **others: tuple[str, str],
+) -> pd.DataFrame:
+    """Mean, spread, count and 95 % t interval of a column in each group of rows, a row a seed.
+
+    Parameters
+    ----------
+    rows : values that are missing do not count.
+    names : columns that tell the groups apart.
+    column : of fractions, or of what `unit` says.
+    unit : what a fraction of 1 is in the column: 100 for percentage points.
+    others : further columns, each as (column, aggregation).
+
+    Returns
+    -------
+    DataFrame, one row for each group: `names`, `mean`, `deviation` (sample standard deviation; NaN
+    for one seed), `low` and `high` (see `t_interval`), `seeds`, and the others.
+    """
+    groups = rows.groupby(list(names), dropna=False)
+    summary = {"mean": (column, "mean"), "deviation": (column, "std"), "seeds": (column, "count")}
+    table = groups.agg(**summary, **others).reset_index()
+    low, high = t_interval(table["mean"] / unit, table["deviation"] / unit, table["seeds"])
+    table.insert(table.columns.get_loc("seeds"), "low", unit * low)
+    table.insert(table.columns.get_loc("seeds"), "high", unit * high)
+    return table
+
+
 def t_test(mean: Any, deviation: Any, count: Any) -> Values:
-    """Two-sided p that the mean is zero; NaN where `t_interval` gives no interval."""
+    """Two-sided p values of a zero mean; NaN where `t_interval` gives no interval."""
     mean, deviation = np.asarray(mean, dtype=float), np.asarray(deviation, dtype=float)
     count = np.asarray(count, dtype=float)
     known = (count > 1) & (deviation > NO_SPREAD)
@@ -52,7 +84,7 @@ def t_test(mean: Any, deviation: Any, count: Any) -> Values:
 
 
 def holm(p: pd.Series[float]) -> pd.Series[float]:
-    """Holm's corrected p, such that the chance of any false rejection is at most the level.
+    """Holm's corrected p values: the familywise error rate is at most the level of the test.
 
     The family is all values that are not NaN (Holm 1979, Scandinavian Journal of Statistics 6).
     """

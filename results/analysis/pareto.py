@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from results.analysis.intervals import t_interval
+from results.analysis.intervals import over_seeds
 from results.analysis.study import BASELINE, POINT, STUDY, TRAINED_STUDY, beside_scratch, figures
 
 Cost = Literal["parameters", "macs", "latency_1_ms", "latency_256_ms"]
@@ -93,18 +93,9 @@ def pareto(
 
 def _points(cells: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     cells = cells.dropna(subset=["accuracy", "cost"]).astype({"cost": float})
-    table = (
-        cells.groupby(names, dropna=False)
-        .agg(
-            accuracy=("accuracy", "mean"),
-            deviation=("accuracy", "std"),
-            cost=("cost", "mean"),
-            seeds=("seed", "nunique"),
-        )
-        .reset_index()
+    return over_seeds(cells, names, "accuracy", cost=("cost", "mean")).rename(
+        columns={"mean": "accuracy"}
     )
-    low, high = t_interval(table["accuracy"], table["deviation"], table["seeds"])
-    return table.assign(low=low, high=high)
 
 
 def _on_front(points: pd.DataFrame, front: list[str]) -> pd.Series[bool]:

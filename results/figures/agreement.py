@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from results.analysis.sweep_tables import SweepTables
 from results.figures.panels import LETTER, grid
+from results.figures.registry import report_figure
 from results.figures.style import said, styled
 from results.figures.widths import bare, heat_bar
 
@@ -82,3 +84,15 @@ def _panel(axes: Axes, table: pd.DataFrame) -> ScalarMappable:
                 text = axes.text(column + 0.5, line + 0.5, f"{value:.1f}".replace("-0.0", "0.0"))
                 text.set(ha="center", va="center", fontsize=6.5, color=ink)
     return image
+
+
+@report_figure(
+    "agreement",
+    "How alike metrics rank channels",
+    "Kendall's tau-b between the scores of two metrics within a layer, averaged over "
+    "layers and baselines: 1 is the same order, 0 none in common, \N{MINUS SIGN}1 the "
+    "opposite.",
+    position=50,
+)
+def _in_report(tables: SweepTables) -> Figure:
+    return agreement(tables.agreement)

@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.comparison import paired_difference
+from results.analysis.comparison import REFERENCE, paired_difference
+from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below
 from results.figures.panels import columns_of, comparable, grid, outer, panels
+from results.figures.registry import report_figure
 from results.figures.style import COLOURS, GRID, INK, said, styled
 
 _MOST_RATIOS = 3
@@ -23,7 +25,7 @@ _MARKERS = ("o", "s", "D")
 @styled
 def differences(
     frame: pd.DataFrame,
-    reference: str = "output_l1",
+    reference: str = REFERENCE,
     at: str = "finetuned",
     split: str = "test",
     ratios: Sequence[float] | None = None,
@@ -120,3 +122,15 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     high = min(most + room, ends[1] if pd.notna(ends[1]) else most)
     pad = 0.04 * (high - low)
     return low - pad, high + pad
+
+
+@report_figure(
+    "differences",
+    f"Differences to {REFERENCE}",
+    f"Accuracy minus that of {REFERENCE} in percentage points, paired by the baseline that "
+    "both prune, at three of the ratios. Bars are 95 % t intervals of the mean difference, "
+    "not corrected for their number; one that ends in an arrow goes on beyond the axis.",
+    position=20,
+)
+def _in_report(tables: SweepTables) -> Figure:
+    return differences(tables.frame, REFERENCE)

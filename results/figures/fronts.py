@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 
 from results.analysis.pareto import UNPRUNED, Cost, pareto
 from results.analysis.study import TRAINED_STUDY
+from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
 from results.figures.panels import comparable, even_columns, grid, outer, study_words
+from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
 
 # The cost, its unit, and how many of what is stored make one.
@@ -99,3 +101,15 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look])
         dots.set(color=look.colour, markersize=5.5, label=metric, zorder=3, gid=f"metric{at}-front")
     axes.plot(x[unpruned], y[unpruned], linestyle="none", marker="D", color=INK, markersize=5)
     axes.set_xlim(left=0)
+
+
+@report_figure(
+    "pareto",
+    "Accuracy against cost",
+    "Mean accuracy over parameters, multiply-accumulates and, where measured, latency. "
+    "Coloured points are on the Pareto front: no other network costs no more and is at "
+    "least as accurate. Fronts are made of means; they know nothing of intervals.",
+    position=30,
+)
+def _in_report(tables: SweepTables) -> Figure:
+    return pareto_fronts(tables.frame)

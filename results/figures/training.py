@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, metric_handles
 from results.figures.panels import even_columns, grid, outer, point_words, scope_order
+from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
 
 _PANEL = ["dataset", "scope", "budget", "normalisation"]
@@ -113,3 +115,16 @@ def _curve(
     # A single epoch is a point, which no line shows.
     if len(curve) == 1:
         line.set(marker=look.marker if look else "o", markersize=4)
+
+
+@report_figure(
+    "training",
+    "Training",
+    "Training loss of the baselines, a line a seed, and during fine-tuning at the smallest "
+    "ratio, mean over the seeds.",
+    position=60,
+)
+def _in_report(tables: SweepTables) -> Figure:
+    history, good = tables.history, tables.frame[tables.frame["status"] == "ok"]
+    told = history["stage"].eq("baseline") | history["key"].isin(good["key"])
+    return training_curves(history[told], metrics=good["metric"])

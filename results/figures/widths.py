@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from results.analysis.sweep_tables import SweepTables
 from results.figures.panels import columns_of, comparable, grid, panels
+from results.figures.registry import report_figure
 from results.figures.style import said, styled
 
 EVERY = "every metric"
@@ -98,3 +100,14 @@ def heat_bar(figure: Figure, axes: list[Axes], image: ScalarMappable, words: str
     )
     bar.set_label(words)
     bar.outline.set_visible(False)
+
+
+@report_figure(
+    "widths",
+    "What is left of each layer",
+    "Channels kept in each convolution at the smallest ratio, mean over the seeds. Local "
+    "budgets fix the widths, global ones let the metric decide.",
+    position=40,
+)
+def _in_report(tables: SweepTables) -> Figure:
+    return kept_widths(tables.frame)

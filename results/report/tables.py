@@ -10,7 +10,7 @@ import pandas as pd
 from results.analysis.accuracy import accuracy_table
 from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims
-from results.analysis.comparison import paired_difference
+from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.intervals import LEVEL
 from results.analysis.pareto import UNPRUNED, pareto
 from results.analysis.ranking import SETTING, rank_metrics
@@ -18,7 +18,6 @@ from results.analysis.study import TRAINED_STUDY
 from results.figures.panels import comparable, panels, point_words, study_words
 from results.formatting import DASH, between, number, percent, probability, several, signed
 
-REFERENCE = "output_l1"
 _STAGES = {
     "finetuned": "After fine-tuning",
     "recalibrated": "After recalibration, before fine-tuning",

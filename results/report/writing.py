@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
+from results.analysis.comparison import REFERENCE
 from results.analysis.sweep_tables import SweepTables, read_tables
 from results.figures import save
+from results.figures.registry import ReportFigure, in_order
+from results.figures.style import said
 from results.report.cell_table import packed
 from results.report.content import content
 from results.report.inline import data, script_hash, svg
-from results.report.pictures import pictures
-from results.report.tables import REFERENCE
 from results.storage.locations import DiskFolder, folder_of
 
 Format = Literal["html", "md"]
@@ -49,9 +51,9 @@ def write(
     """
     names = [str(folder) for folder in folders]
     path = Path(to) if to is not None else _place(names) / f"report.{form}"
-    sweep = read_tables(names)
+    tables = read_tables(names)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = _html(sweep) if form == "html" else _markdown(sweep, path)
+    text = _html(tables) if form == "html" else _markdown(tables, path)
     DiskFolder(path.parent).write(path.name, text.encode())
     return path
 
@@ -62,34 +64,40 @@ def _place(folders: list[str]) -> Path:
     return Path()
 
 
-def _html(sweep: SweepTables) -> str:
+def _html(tables: SweepTables) -> str:
     templates = resources.files("results.report") / "templates"
     script = (templates / "report.js").read_text(encoding="utf-8")
-    drawn = [
-        (picture, svg(picture.figure, picture.name, picture.title)) for picture in pictures(sweep)
-    ]
+    frame = tables.frame
     return _render(
         "report.html.j2",
-        sweep,
-        pictures=drawn,
-        metrics=sorted(sweep.frame.loc[sweep.frame["status"] == "ok", "metric"].dropna().unique()),
-        cells=data(packed(sweep.frame)),
+        tables,
+        figures=[(one, svg(_drawn(one, tables), one.name, one.title)) for one in in_order()],
+        metrics=sorted(frame.loc[frame["status"] == "ok", "metric"].dropna().unique()),
+        cells=data(packed(frame)),
         style=(templates / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=script_hash(script),
     )
 
 
-def _markdown(sweep: SweepTables, path: Path) -> str:
+def _markdown(tables: SweepTables, path: Path) -> str:
     folder = path.with_name(f"{path.stem}-figures")
-    drawn = []
-    for picture in pictures(sweep):
-        png, _ = save(picture.figure, folder / picture.name)
-        drawn.append((picture, f"{folder.name}/{png.name}"))
-    return _render("report.md.j2", sweep, pictures=drawn)
+    written = []
+    for one in in_order():
+        png, _ = save(_drawn(one, tables), folder / one.name)
+        written.append((one, f"{folder.name}/{png.name}"))
+    return _render("report.md.j2", tables, figures=written)
 
 
-def _render(template: str, sweep: SweepTables, **names: Any) -> str:
+def _drawn(figure: ReportFigure, tables: SweepTables) -> Figure:
+    """The figure, or one that says why the cells cannot be compared."""
+    try:
+        return figure.draw(tables)
+    except ValueError as error:
+        return said(str(error))
+
+
+def _render(template: str, tables: SweepTables, **names: Any) -> str:
     environment = Environment(
         loader=PackageLoader("results.report"),
         autoescape=template.endswith(".html.j2"),
@@ -100,7 +108,7 @@ def _render(template: str, sweep: SweepTables, **names: Any) -> str:
     )
     environment.filters |= {"cell": _in_table, "indented": _code}
     text = environment.get_template(template).render(
-        report=content(sweep), reference=REFERENCE, **names
+        report=content(tables), reference=REFERENCE, **names
     )
     return text if environment.autoescape else re.sub(r"\n{3,}", "\n\n", text)
 

@@ -1,4 +1,4 @@
-"""`prune-sweep metrics` and `prune-sweep datasets`: what a spec can ask for."""
+"""`prune-sweep metrics` and `prune-sweep datasets`: the names that a spec can use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prune_core.normalisation import NORMALISATIONS, check_normalisation
 
 
 def metrics(console: Console) -> None:
-    """Prints every metric with what it reads, its options and its source."""
+    """Prints every metric with its options, inputs and source, and every normalisation."""
     for name in sorted(METRICS):
         found = METRICS[name]
         _entry(
@@ -19,7 +19,7 @@ def metrics(console: Console) -> None:
             found.summary,
             f"reads {_reads(found)}; {found.source}",
         )
-    console.print("normalisations, for the global scope:", style="bold")
+    console.print("normalisations for the global scope:", style="bold")
     for name, normalisation in NORMALISATIONS.items():
         usable = [metric for metric in sorted(METRICS) if _usable(name, metric)]
         which = "every metric" if len(usable) == len(METRICS) else ", ".join(usable)
@@ -28,7 +28,7 @@ def metrics(console: Console) -> None:
 
 def datasets(console: Console) -> None:
     """Prints every source of images."""
-    for source in SOURCES:
+    for source in SOURCES.values():
         mirrored = "mirrored images keep their label" if source.flip_keeps_label else "not mirrored"
         _entry(console, source.pattern, source.summary, f"{mirrored}; {source.citation}")
 

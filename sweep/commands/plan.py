@@ -1,4 +1,4 @@
-"""`prune-sweep plan`: what a spec comes to, before anything runs."""
+"""`prune-sweep plan`: the cells, sizes and time of a sweep before it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prune_core.budgets import BUDGETS
 from prune_core.cost import multiply_accumulates, parameters
 from results import Store
 from results.formatting import rough_duration
@@ -20,7 +21,7 @@ from sweep.stages.workspace import Workspace
 
 
 def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
-    """Prints the grid, what of it is done, the networks' sizes and how long the rest takes."""
+    """Prints the grid, how many cells are done, network sizes and the time for the rest."""
     statuses = store.statuses()
     missing = [cell for cell in planned.cells if cell.key not in statuses]
     bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in planned.cells)
@@ -32,7 +33,7 @@ def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
         ("results", str(store.folder)),
         ("cells", f"{len(planned.cells)}: {_grid(spec, planned)}"),
         ("metrics", ", ".join(choice.label for choice in spec.metrics)),
-        ("ratios", ", ".join(f"{ratio:g}" for ratio in spec.ratios)),
+        ("ratios", _ratios(spec)),
         ("budgets", ", ".join(_budgets(spec))),
         ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
         ("to run", str(len(missing))),
@@ -50,13 +51,25 @@ def _time(spec: Spec, tasks: list[Task]) -> str:
     here = [this_machine()]
     trial = resources_of(spec.resources, here)
     if why := unplaceable(trial, {task.kind for task in tasks}, here):
-        return f"no time is known: this machine cannot run it, since {why}"
+        return f"no time estimate: this machine cannot run the sweep, because {why}"
     at_once = slots(trial, here)
     seconds = Estimate(trial).seconds(tasks, at_once)
     return (
-        f"about {rough_duration(seconds)} on this machine, {at_once['cell']} at a time, from a few "
-        "measured steps; the start of Ray and of its processes comes on top"
+        f"about {rough_duration(seconds)} on this machine, {at_once['cell']} at a time, estimated "
+        "from a few measured steps; starting Ray takes additional time"
     )
+
+
+def _ratios(spec: Spec) -> str:
+    """The ratios, and what they count: parameters, or channels for some rules."""
+    ratios = ", ".join(f"{ratio:g}" for ratio in spec.ratios)
+    rules = spec.local_budgets * ("local" in spec.scopes)
+    counted = [rule for rule in rules if BUDGETS[rule].ratio_of == "channels"]
+    if not counted:
+        return f"{ratios} of the parameters"
+    if len(counted) == len(rules) and "global" not in spec.scopes:
+        return f"{ratios} of the channels"
+    return f"{ratios} of the parameters, but of the channels for {', '.join(counted)}"
 
 
 def _budgets(spec: Spec) -> list[str]:
@@ -65,13 +78,18 @@ def _budgets(spec: Spec) -> list[str]:
         if scope == "local":
             names += [f"local {rule}" for rule in spec.local_budgets]
         else:
-            names += [f"global {normalisation}" for normalisation in spec.normalisations]
+            names += [
+                f"{rule} {normalisation}"
+                for rule in spec.global_budgets
+                for normalisation in spec.normalisations
+            ]
     return names
 
 
 def _grid(spec: Spec, planned: Plan) -> str:
     locally = len(spec.local_budgets) if "local" in spec.scopes else 0
-    globally = len(spec.normalisations) if "global" in spec.scopes else 0
+    rankings = len(spec.global_budgets) * len(spec.normalisations)
+    globally = rankings if "global" in spec.scopes else 0
     axes = [
         (len(spec.datasets), "dataset"),
         (len(spec.seeds), "seed"),

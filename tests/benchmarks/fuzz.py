@@ -1,4 +1,4 @@
-"""Feeds the spec reader and the results reader broken input: only named errors may come out.
+"""Feeds broken input to the spec reader and the results reader, which may raise only own errors.
 
 python tests/benchmarks/fuzz.py [INPUTS] [SEED]
 """
@@ -76,21 +76,21 @@ def broken_file(content: bytes, chance: random.Random) -> bytes:
 
 
 def fuzz_specs(inputs: int, chance: random.Random) -> Counter[str]:
-    """How often broken specs were refused, or were specs all the same."""
-    folder = resources.files("sweep") / "specs"
+    """Counts broken specs that were refused, and those that were still valid."""
+    folder = resources.files("sweep.spec.packaged")
     texts = [path.read_text() for path in folder.iterdir() if path.name.endswith(".yaml")]
     found: Counter[str] = Counter()
     for _ in range(inputs):
         try:
             parse(broken_spec(chance.choice(texts), chance), "fuzz")
-            found["still a spec"] += 1
+            found["still a valid spec"] += 1
         except SpecError:
-            found["refused by name"] += 1
+            found["refused"] += 1
     return found
 
 
 def fuzz_results(inputs: int, chance: random.Random) -> Counter[str]:
-    """How often broken files were set aside, refused, or read with the right figures."""
+    """Counts broken files that were left out, refused, or read with correct values."""
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name))
@@ -108,12 +108,12 @@ def fuzz_results(inputs: int, chance: random.Random) -> Counter[str]:
                 try:
                     frame = results.load(name)
                 except SchemaError:
-                    found["refused by name"] += 1
+                    found["refused"] += 1
                     continue
             if frame.empty:
-                found["set aside"] += 1
+                found["left out"] += 1
             elif frame.equals(right):
-                found["read, and right"] += 1
+                found["read correctly"] += 1
             else:
                 wrong = [c for c in right if not frame[c].equals(right[c])]
                 found[f"READ WRONG: {', '.join(wrong)}"] += 1

@@ -1,4 +1,4 @@
-"""Classes are called what their source calls them, or nothing at all."""
+"""The source of the images names the classes, or they have no names."""
 
 import json
 
@@ -10,13 +10,14 @@ from prune_core.images import class_names
 
 
 @pytest.mark.parametrize("source", ["digits", "svhn"])
-def test_digits_are_called_by_their_numbers(source):
+def test_digits_are_named_by_their_numbers(source):
     assert class_names(source) == tuple("0123456789")
 
 
 def test_folders_of_images_name_their_classes(tmp_path):
-    for name in ("dog", "cat", ".hidden"):
-        (tmp_path / "pets" / "train" / name).mkdir(parents=True)
+    for name in ("train/dog", "train/cat", "train/.hidden", "test/dog", "test/cat"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name / "one.png").touch()
     assert class_names("folder:pets", tmp_path) == ("cat", "dog")
     assert class_names(f"folder:{tmp_path / 'pets'}") == ("cat", "dog")
 
@@ -51,5 +52,5 @@ def test_parquet_files_may_declare_them(tmp_path, metadata, names):
 
 
 @pytest.mark.parametrize("source", ["folder:nowhere", "parquet:nowhere", "cifar10", "x"])
-def test_what_is_not_there_has_no_names(tmp_path, source):
+def test_a_missing_source_has_no_names(tmp_path, source):
     assert class_names(source, tmp_path) is None

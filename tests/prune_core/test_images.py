@@ -199,12 +199,12 @@ def test_labelled_images_move_together(digits: Images) -> None:
 def test_unknown_source_lists_the_known_ones(source: str, tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         load(source, cache=tmp_path)
-    for entry in SOURCES:
+    for entry in SOURCES.values():
         assert entry.pattern in str(raised.value)
 
 
 def test_sources_say_what_may_be_flipped() -> None:
-    flips = {entry.kind: entry.flip_keeps_label for entry in SOURCES}
+    flips = {entry.kind: entry.flip_keeps_label for entry in SOURCES.values()}
     assert flips == {
         "digits": False,
         "svhn": False,
@@ -213,7 +213,7 @@ def test_sources_say_what_may_be_flipped() -> None:
         "parquet": True,
         "folder": True,
     }
-    assert all(entry.summary and entry.citation for entry in SOURCES)
+    assert all(entry.summary and entry.citation for entry in SOURCES.values())
 
 
 def test_import_needs_neither_pyarrow_nor_scikit_learn() -> None:

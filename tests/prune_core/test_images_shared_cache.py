@@ -45,7 +45,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def decode() -> None:
             raise AssertionError("it was decoded again")
 
-        monkeypatch.setattr("prune_core.images.loading.read_digits", decode)
+        monkeypatch.setattr("prune_core.images.digits.read_digits", decode)
 
     return forbid
 

@@ -1,4 +1,4 @@
-"""Metrics of other packages are known wherever these are installed."""
+"""Metrics of other installed packages are registered."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def widest(layer: LayerView):
 
 
 def install(site: Path, module: str, content: str) -> None:
-    """A package as an installer leaves it: a module beside its metadata."""
+    """Installs a package: a module and its metadata."""
     (site / f"{module}.py").write_text(content)
     metadata = site / f"{module}-1.0.dist-info"
     metadata.mkdir()
@@ -28,7 +28,7 @@ def install(site: Path, module: str, content: str) -> None:
 
 
 def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """What a fresh Python says that has the package."""
+    """Runs code in a new Python process that has the package."""
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(site)},
@@ -38,7 +38,7 @@ def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_installed_package_brings_its_metrics(tmp_path):
+def test_an_installed_package_registers_its_metrics(tmp_path):
     install(tmp_path, "wide_metrics", METRIC)
     said = python(
         tmp_path,
@@ -55,7 +55,7 @@ def test_an_installed_package_brings_its_metrics(tmp_path):
         (METRIC.replace("widest", "output_l1"), "metric 'output_l1' is already registered"),
     ],
 )
-def test_a_package_that_fails_is_named_and_left_out(tmp_path, content, reason):
+def test_a_package_that_cannot_be_loaded_is_named_and_left_out(tmp_path, content, reason):
     install(tmp_path, "broken_metrics", content)
     said = python(tmp_path, "from prune_core.metrics import METRICS; print(len(METRICS))")
     assert said.stdout == "22\n"
