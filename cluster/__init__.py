@@ -1,1 +1,1 @@
-"""Submission to clusters, and the files that start them."""
+"""Submission of sweeps to a cluster, and files that start one."""

@@ -1,7 +1,7 @@
-"""What a job takes to the cluster: the spec, and the code that read it.
+"""The files that a job takes to the cluster: the spec and the code of this installation.
 
-Results are only worth keeping if it is known what computed them, so the code that planned a
-sweep is also the code that runs it, whatever is installed on the cluster's machines.
+The sweep runs with the code that submitted it, not with the code installed on the cluster. So the
+version and commit in its results are known.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Bundle:
 
     Attributes
     ----------
-    folder : where it lies on this machine.
-    name : of the sweep.
-    spec : what the sweep is told to run there.
-    revision : the commit of the code, if it is known.
-    size : bytes of all files.
+    folder : its path on this machine.
+    name : the name of the sweep.
+    spec : the spec to run on the cluster: a file in the folder, or the name of a packaged spec.
+    revision : the commit of the code, or None if unknown.
+    size : total size of the files in bytes.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Bundle:
 
 
 def bundle(spec: str, folder: Path) -> Bundle:
-    """Puts a spec and the four packages into an empty folder.
+    """Copies a spec and the four packages into an empty folder.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def bundle(spec: str, folder: Path) -> Bundle:
     Raises
     ------
     SpecError
-        If the spec cannot be run anywhere; see `sweep.spec.parsing.read`.
+        If the spec is invalid; see `sweep.spec.parsing.read`.
     """
     wanted = read(spec)
     there = spec
@@ -74,7 +74,7 @@ def bundle(spec: str, folder: Path) -> Bundle:
 
 
 def _describe(folder: Path, revision: str | None) -> None:
-    """Writes what an installed copy has beside it, so that rows tell version and commit."""
+    """Writes package metadata, so that rows record version and commit."""
     try:
         number = version(DISTRIBUTION)
     except PackageNotFoundError:

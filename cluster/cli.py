@@ -1,4 +1,4 @@
-"""The command line, with what a cluster needs beside: `submit` and `cluster-files`."""
+"""The command line with the additional cluster commands `submit` and `cluster-files`."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ AddressOption = Annotated[
     str,
     typer.Option(
         envvar="RAY_API_SERVER_ADDRESS",
-        help="Where the cluster's dashboard listens, such as http://head:8265.",
+        help="Address of the cluster's dashboard, such as http://head:8265.",
         show_default=False,
     ),
 ]
 OutOption = Annotated[
     str | None,
     typer.Option(
-        help="Results folder as every node of the cluster sees it: an absolute path, or a URI.",
+        help="Results folder that all nodes of the cluster share: an absolute path or a URI.",
         show_default=False,
     ),
 ]
 DataOption = Annotated[
     str | None,
     typer.Option(
-        help="Where the images lie on every node of the cluster: an absolute path.",
+        help="Folder of the images on every node of the cluster: an absolute path.",
         show_default=False,
     ),
 ]
 RetryOption = Annotated[
     str | None,
-    typer.Option(help="Run cells of these statuses again, such as failed.", show_default=False),
+    typer.Option(help="Run cells with these statuses again, such as failed.", show_default=False),
 ]
-PythonOption = Annotated[str, typer.Option(help="The Python of the cluster's Ray.")]
+PythonOption = Annotated[str, typer.Option(help="The Python of Ray on the cluster.")]
 WaitOption = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Follow the sweep until it ends.")
+    bool, typer.Option("--wait/--no-wait", help="Show the output until the sweep ends.")
 ]
 FollowOption = Annotated[
-    str | None, typer.Option(metavar="JOB", help="Follow a job again.", show_default=False)
+    str | None, typer.Option(metavar="JOB", help="Show the output of a job.", show_default=False)
 ]
 StatusOption = Annotated[
     str | None,
-    typer.Option(metavar="JOB", help="Show how a job stands.", show_default=False),
+    typer.Option(metavar="JOB", help="Show the status of a job.", show_default=False),
 ]
 StopOption = Annotated[
     str | None, typer.Option(metavar="JOB", help="Stop a job.", show_default=False)
@@ -75,17 +75,17 @@ def submit(
     status: StatusOption = None,
     stop: StopOption = None,
 ) -> bool:
-    """Run a spec on a Ray cluster and follow it. Ctrl-C ends the following, not the sweep."""
+    """Run a spec on a Ray cluster and show its output. Ctrl-C does not stop the sweep."""
     from cluster.bundle import bundle
     from cluster.jobs import Jobs
 
     given = {"SPEC": spec, "--follow JOB": follow, "--status JOB": status, "--stop JOB": stop}
     if sum(value is not None for value in given.values()) != 1:
-        raise SubmissionError(f"name one of {', '.join(given)}")
+        raise SubmissionError(f"give exactly one of {', '.join(given)}")
     if not address:
         raise SubmissionError(
-            "name the cluster's dashboard, such as --address http://head:8265, or set "
-            "RAY_API_SERVER_ADDRESS"
+            "the address of the cluster's dashboard is missing; give it as in "
+            "--address http://head:8265, or set RAY_API_SERVER_ADDRESS"
         )
     console = Terminal(file=sys.stdout)
     if spec is not None:
@@ -112,20 +112,20 @@ def submit(
     try:
         raise typer.Exit(jobs.follow(follow, console))
     except KeyboardInterrupt:
-        console.print(f"no longer followed, but running on. {_coming_back(follow, address)}")
+        console.print(f"the sweep continues on the cluster. {_coming_back(follow, address)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @app.command(name="cluster-files")
 @guarded
 def cluster_files(
-    folder: Annotated[Path, typer.Argument(help="Where to put them; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(help="Target folder; created if it does not exist.")],
 ) -> bool:
     """Copy the files that start a cluster: own servers, AWS, Google Cloud, Kubernetes, Slurm."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in sorted((resources.files("cluster") / "files").iterdir(), key=lambda e: e.name):
         target = folder / entry.name
-        # A file that a person has filled in is worth more than an empty one.
+        # Never overwrite: the user may have filled in the file.
         with target.open("xb") as file:
             file.write(entry.read_bytes())
         Terminal(file=sys.stdout).print(str(target))
@@ -135,16 +135,16 @@ def cluster_files(
 def _coming_back(job: str, address: str) -> str:
     there = f"--address {address}"
     return (
-        f"To follow it: prune-sweep submit --follow {job} {there}; "
-        f"to end it: prune-sweep submit --stop {job} {there}"
+        f"To show its output: prune-sweep submit --follow {job} {there}; "
+        f"to stop it: prune-sweep submit --stop {job} {there}"
     )
 
 
 def _seen_there(option: str, place: str | None) -> str:
-    """A place that means the same on every machine."""
+    """Checks that a folder is an absolute path or a URI, which mean the same on every machine."""
     if place is None or not ("://" in place or PurePosixPath(place).is_absolute()):
         raise SubmissionError(
-            f"{option} {place or 'is missing'}: name an absolute path that every node of the "
-            "cluster has, such as /shared/runs/study, or a URI such as s3://bucket/study"
+            f"{option} {place or 'is missing'}: give an absolute path that exists on every node "
+            "of the cluster, such as /shared/runs/study, or a URI such as s3://bucket/study"
         )
     return place

@@ -1,4 +1,4 @@
-"""From an address to a client of the job server there, or an error that says what is wrong."""
+"""Connects to the job server of a cluster, with errors that say what to change."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _TALKATIVE = (
 )
 _NEEDED = ("aiohttp", "requests")
 _TOKEN = (
-    "a cluster with token authentication needs RAY_AUTH_MODE=token, and its token in "
-    "RAY_AUTH_TOKEN or in the file that RAY_AUTH_TOKEN_PATH names"
+    "for a cluster with token authentication, set RAY_AUTH_MODE=token, and put its token into "
+    "RAY_AUTH_TOKEN or into the file that RAY_AUTH_TOKEN_PATH names"
 )
 
 
@@ -33,12 +33,12 @@ def connect(address: str) -> JobSubmissionClient:
 
     Parameters
     ----------
-    address : of the cluster's dashboard, such as `http://head:8265`.
+    address : the address of the cluster's dashboard, such as `http://head:8265`.
 
     Raises
     ------
     SubmissionError
-        If Ray's part for clusters is not installed, no Ray answers, or it does not let us in.
+        If the packages for clusters are not installed, no Ray answers, or it denies access.
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise SubmissionError(
@@ -51,7 +51,7 @@ def connect(address: str) -> JobSubmissionClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     address = _checked(address)
     _find_ray(address)
-    # Ray lets these variables win over the address that it is given.
+    # In Ray, this variable takes precedence over the address argument.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     with reported(f"{address} cannot be used"):
         return JobSubmissionClient(address)
@@ -59,7 +59,7 @@ def connect(address: str) -> JobSubmissionClient:
 
 @contextmanager
 def reported(what: str) -> Iterator[None]:
-    """Turns what Ray raises for a request into an error for a person."""
+    """Turns an error of a Ray request into a `SubmissionError` that begins with `what`."""
     from ray.exceptions import AuthenticationError
 
     try:
@@ -82,19 +82,20 @@ def _checked(address: str) -> str:
 
 
 def _find_ray(address: str) -> None:
-    """Ray's own client waits for ever, and takes whatever answers for Ray."""
+    """Checks that a Ray dashboard answers: Ray's own client would wait forever and not check."""
     import requests
 
     try:
         answer = requests.get(f"{address}/api/version", timeout=ANSWER_SECONDS)
     except requests.exceptions.SSLError as error:
-        raise SubmissionError(f"{address} does not speak https as asked for: {error}") from error
+        raise SubmissionError(f"{address} does not speak https; try http: {error}") from error
     except requests.RequestException as error:
         raise SubmissionError(
-            f"nothing answers at {address}; is the cluster up, is this its dashboard's address "
-            f"(port 8265), and may this machine reach it? ({type(error).__name__})"
+            f"nothing answers at {address}; check that the cluster is running, that this is the "
+            "address of its dashboard (port 8265), and that this machine can reach it "
+            f"({type(error).__name__})"
         ) from error
-    # A Ray that asks for a token does so here, too.
+    # Ray answers like this if it requires a token.
     if answer.status_code in (401, 403):
         return
     try:
@@ -103,5 +104,5 @@ def _find_ray(address: str) -> None:
         found = False
     if not found:
         raise SubmissionError(
-            f"{address} answers, but is no Ray dashboard (HTTP status {answer.status_code})"
+            f"{address} answers, but it is not a Ray dashboard (HTTP status {answer.status_code})"
         )

@@ -1,7 +1,7 @@
-"""What can go wrong between this machine and a cluster."""
+"""Errors in the communication with a cluster."""
 
 from sweep.errors import UserError
 
 
 class SubmissionError(UserError):
-    """A cluster that cannot be used, or a job that did not begin; the message says what to do."""
+    """A cluster cannot be used, or a job did not start; the message says what to change."""

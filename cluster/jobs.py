@@ -1,4 +1,4 @@
-"""Jobs of a Ray cluster, through its own job server: submit, follow, stop."""
+"""Submits, follows and stops jobs through the job server of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sweep.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NOT_ALL_OK
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
 
-# A sweep that is told to stop ends its trials and frees its folder; Ray would give it 3 s.
+# A sweep needs time to stop its trials and release its lease; Ray allows only 3 s by default.
 STOP_SECONDS = 60
-# A connection that is silent for so long is tried anew, since a lost one may never say so.
+# Reconnect after this long without data, because a lost connection may not raise an error.
 SILENCE_SECONDS = 60
-# How long the cluster may be out of reach.
+# Give up if the cluster cannot be reached for this long.
 LOST_SECONDS = 180
-# How long a cluster may need after its dashboard until it takes jobs.
+# A cluster may accept jobs only some time after its dashboard has started.
 STARTING_SECONDS = 60
-# How long the log of a job that has ended is asked for, which may have gone with its node.
+# Try this long to read the log of a job that has ended; its node may be gone.
 LOG_SECONDS = 30
 LAST_LINES = 5
 _STARTING = "No available agent"
@@ -45,7 +45,7 @@ class Jobs:
 
     Parameters
     ----------
-    address : of the cluster's dashboard, such as `http://head:8265`.
+    address : the address of the cluster's dashboard, such as `http://head:8265`.
 
     Raises
     ------
@@ -61,13 +61,13 @@ class Jobs:
 
         Parameters
         ----------
-        options : of `prune-sweep run`; those that are None are left out.
-        python : the interpreter on the cluster.
+        options : options of `prune-sweep run`; options that are None are left out.
+        python : the Python interpreter on the cluster.
         """
         words = [python, "-m", "sweep", "run", bundle.spec]
         words += [word for name, value in options.items() if value for word in (name, value)]
         job = {
-            # The shell steps aside: signals and the exit code are the sweep's own.
+            # `exec` replaces the shell, so that the sweep gets signals and sets the exit code.
             "entrypoint": f"exec {shlex.join(words)}",
             "submission_id": f"{bundle.name}-{secrets.token_hex(4)}",
             "runtime_env": {
@@ -75,11 +75,11 @@ class Jobs:
                 "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
             },
         }
-        with reported(f"{self.address} does not take the job"):
+        with reported(f"{self.address} does not accept the job"):
             return self._submitted(job)
 
     def _submitted(self, job: dict[str, Any]) -> str:
-        """The id of a job that the cluster took; one that has just started may not take any yet."""
+        """Submits a job and returns its id; retries while the cluster is starting."""
         until = time.monotonic() + STARTING_SECONDS
         while True:
             try:
@@ -90,13 +90,13 @@ class Jobs:
             time.sleep(1)
 
     def follow(self, job: str, console: Console) -> int:
-        """Prints what a sweep prints until it ends; returns its exit code."""
+        """Prints the output of a sweep until it ends; returns its exit code."""
         self._details(job)
         asyncio.run(self._print(job, Log(console.print)))
         return self._exit_code(self._details(job), console)
 
     def status(self, job: str, console: Console) -> int:
-        """Prints how a job stands and its last lines; returns its exit code, 0 while it runs."""
+        """Prints a job's status and last lines; returns its exit code, or 0 while it runs."""
         details = self._details(job)
         console.print(f"{job}: {details.status.lower()}{_age(details)}")
         with reported(f"the log of {job} cannot be read"):
@@ -110,18 +110,18 @@ class Jobs:
         return self._exit_code(details, console) if details.status.is_terminal() else EXIT_OK
 
     def stop(self, job: str, console: Console) -> None:
-        """Ends a job as Ctrl-C ends a local run, and waits until it has ended."""
+        """Stops a job as Ctrl-C stops a local run, and waits until it has ended."""
         if self._details(job).status.is_terminal():
-            console.print(f"{job} had ended before")
+            console.print(f"{job} had already ended")
             return
         with reported(f"{job} cannot be stopped"):
             self._client.stop_job(job)
         while not self._details(job).status.is_terminal():
             time.sleep(0.5)
-        console.print(f"{job} is stopped; finished cells are kept, submit again to go on")
+        console.print(f"{job} is stopped; finished cells are kept; submit again to continue")
 
     def _details(self, job: str) -> JobDetails:
-        with reported(f"{self.address} does not tell of job {job}"):
+        with reported(f"{self.address} gives no information on job {job}"):
             return self._client.get_job_info(job)
 
     async def _print(self, job: str, log: Log) -> None:
@@ -135,7 +135,7 @@ class Jobs:
                     reached = time.monotonic()
                 log.rewind()
                 if ended:
-                    # A tail that breaks off looks like one that ends; this comes whole or fails.
+                    # A tail may stop early without an error; this returns the whole log or fails.
                     log.add(self._client.get_job_logs(job))
                     break
                 tail = self._client.tail_job_logs(job)
@@ -149,8 +149,8 @@ class Jobs:
                     break
                 if silent > LOST_SECONDS:
                     raise SubmissionError(
-                        f"{self.address} has been out of reach for {LOST_SECONDS} s; the sweep "
-                        f"goes on where it is ({error})"
+                        f"{self.address} could not be reached for {LOST_SECONDS} s; the sweep may "
+                        f"continue there ({error})"
                     ) from error
             await asyncio.sleep(1)
         log.end()
@@ -165,24 +165,24 @@ class Jobs:
             return int(code)
         if code in _NOT_FOUND:
             raise SubmissionError(
-                "the sweep did not begin: the cluster cannot run this Python; name that of its "
-                "Ray with --python"
+                "the sweep did not start: the cluster has no such Python; set --python to the "
+                "Python of its Ray"
             )
         if code is None:
-            raise SubmissionError(f"the sweep did not begin: {details.message}")
+            raise SubmissionError(f"the sweep did not start: {details.message}")
         console.print(
             f"the sweep's process on the cluster was lost (exit code {code}); finished cells are "
-            "kept, submit again to go on"
+            "kept; submit again to continue"
         )
         return EXIT_NOT_ALL_OK
 
 
 class Log:
-    """Says a log's whole lines once, however often it is read from its beginning.
+    """Passes on each complete line of a log once, even if the log is read several times.
 
-    What Ray says before the sweep's own first line is left out. The line by which Ray tells of the
-    beginning may come after what the sweep said first, so that is kept until it comes; a log
-    without that line is Ray's alone.
+    Lines that Ray prints before the sweep starts are left out. Ray's line about the start may
+    come after the first lines of the sweep, so these are held back until it comes. A log without
+    this line contains no output of the sweep.
     """
 
     def __init__(self, say: Callable[[str], object]) -> None:
@@ -192,11 +192,11 @@ class Log:
         self._early: list[str] = []
 
     def rewind(self) -> None:
-        """The next text is the log's first again."""
+        """The next text starts at the beginning of the log again."""
         self._seen = 0
 
     def add(self, text: str) -> None:
-        """Takes the next piece of the log."""
+        """Adds the next part of the log."""
         new = text[max(0, self._taken - self._seen) :]
         self._seen += len(text)
         self._taken = max(self._taken, self._seen)
@@ -205,7 +205,7 @@ class Log:
             self._take(line)
 
     def end(self) -> None:
-        """Says a last line that was not ended."""
+        """Passes on a last line without a line break."""
         if self._line:
             self._take(self._line)
 

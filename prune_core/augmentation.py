@@ -1,7 +1,7 @@
-"""Random crops and flips of uint8 images, on whatever device they lie.
+"""Random crops and flips of uint8 images on their device.
 
-What is random is drawn for a whole epoch at once, on the processor, and sent to the device once:
-every device then sees the same crops for the same seed, and no step waits for the processor.
+The random numbers of a whole epoch are drawn on the CPU and copied to the device once. So the same
+seed gives the same crops on every device, and no training step waits for the CPU.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Crops:
-    """Where images are cut out of themselves with a black frame, and which are mirrored.
+    """The positions of the crops in zero-padded images, and which images are mirrored.
 
     Attributes
     ----------
-    padding : width of the frame in pixels; 0 leaves images in place.
-    rows, columns : int64 [N], the upper left corner of each cut in the framed image.
-    mirrored : bool [N], whether left and right are exchanged.
+    padding : width of the zero padding in pixels; 0 means no shift.
+    rows, columns : int64 [N], the upper left corner of each crop in the padded image.
+    mirrored : bool [N], whether the image is mirrored horizontally.
     """
 
     padding: int
@@ -37,22 +37,23 @@ class Crops:
         flip: bool,
         device: torch.device | None = None,
     ) -> Crops:
-        """Random ones for so many images; with `flip` each is mirrored with probability one half.
+        """Draws random crops; with `flip`, each image is mirrored with probability 1/2.
 
         Parameters
         ----------
-        generator : of the CPU.
+        count : number of images.
+        generator : a CPU generator.
         """
         rows, columns = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
         chances = torch.rand(count, generator=generator) if flip else torch.ones(count)
         return cls(padding, rows.to(device), columns.to(device), (chances < 0.5).to(device))
 
     def __getitem__(self, which: slice) -> Crops:
-        """Those of some of the images."""
+        """The crops of a slice of the images."""
         return Crops(self.padding, self.rows[which], self.columns[which], self.mirrored[which])
 
     def of(self, images: Tensor) -> Tensor:
-        """The images [N, C, H, W], cut and mirrored; new memory of the same shape and type."""
+        """The images [N, C, H, W] cropped and mirrored: a new tensor of the same shape and type."""
         _, colours, height, width = images.shape
         down = torch.arange(height, device=images.device)
         across = torch.arange(width, device=images.device)

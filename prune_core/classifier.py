@@ -1,4 +1,4 @@
-"""A stored network as one takes it into use: images in, logits out, nothing to scale by hand."""
+"""A stored network for inference: uint8 images in, logits out, with the input scaling inside."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ IMAGE_SHAPE = (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 
 
 class Classifier(nn.Module):
-    """A network that takes images as files hold them: the scaling of their colours is inside.
+    """A network with its input scaling: it takes uint8 images.
 
-    Images are uint8 and nothing else, so that one that was scaled before cannot be scaled again
-    unnoticed. To train it on, or to feed it scaled images, take `net`.
+    Other types are refused, so that images cannot be scaled twice by mistake. To continue the
+    training, or for images that are already scaled, use `net`.
 
     Attributes
     ----------
-    net : the network behind the scaling.
-    class_names : what the classes are called; their numbers where no names are known.
+    net : the network without the scaling.
+    class_names : the names of the classes, or their numbers if no names are known.
     """
 
     mean: Tensor
@@ -54,12 +54,12 @@ class Classifier(nn.Module):
         """
         if images.dtype != torch.uint8:
             raise TypeError(
-                f"images are {images.dtype}; they must be torch.uint8 with values 0 to 255, the "
-                "scaling is inside the network"
+                f"images are {images.dtype}; they must be torch.uint8 with values 0 to 255; this "
+                "network scales them itself"
             )
         if images.ndim != 4 or tuple(images.shape[1:]) != IMAGE_SHAPE:
             raise ValueError(
-                f"images have the shape {list(images.shape)}; [N, 3, 32, 32] is needed, and [None] "
+                f"images have shape {list(images.shape)}; it must be [N, 3, 32, 32]; image[None] "
                 "makes a batch of one image"
             )
         scaled = (images.to(torch.float32) - self.mean) / self.deviation
@@ -67,12 +67,12 @@ class Classifier(nn.Module):
 
 
 def load(folder: str | Path) -> Classifier:
-    """A network that was kept or exported, in eval mode on the CPU.
+    """Loads a kept or exported network, in eval mode on the CPU.
 
     Raises
     ------
     NetworkFileError
-        If the folder's files are absent, damaged or do not fit each other; it names the folder.
+        If files are absent, damaged or do not belong together; the message names the folder.
     """
     stored = load_stored(folder)
     return Classifier(stored.net, stored.preprocessing, stored.class_names)

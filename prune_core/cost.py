@@ -1,4 +1,4 @@
-"""What a network costs: trainable parameters and multiply-accumulates, from its widths alone."""
+"""The cost of a network from its widths: trainable parameters and multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, Architecture
 
-# A channel's own scalars: the convolution's bias, batch normalisation's gamma and beta.
+# The scalars of a channel: the convolution's bias, and gamma and beta of batch normalisation.
 SCALARS_PER_CHANNEL = 3
 
 
 def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
-    """Trainable parameters, biases and batch normalisation included.
+    """Number of trainable parameters, including biases and batch normalisation.
 
     P(k) = sum_l k_l (k_{l-1} K_l^2 + 3) + k_L classes + classes, with k_0 = 3.
     """
@@ -24,7 +24,7 @@ def parameters(architecture: Architecture, widths: Sequence[int] | None = None) 
 
 
 def multiply_accumulates(architecture: Architecture, image_size: int = IMAGE_SIZE) -> int:
-    """Multiply-accumulates of convolutions and linear layer for one image; biases are not counted.
+    """Multiply-accumulates (MACs) of convolutions and linear layer per image, without biases.
 
     Parameters
     ----------

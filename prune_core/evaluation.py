@@ -12,19 +12,19 @@ from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 
 EVALUATION_VERSION = 1
-# Images at once. On a processor few, so that a layer's feature maps stay in its cache: 32 take
-# half the time of 256 there, with the same logits.
+# Batch sizes. On a CPU a small batch keeps the feature maps of a layer in the cache: 32 takes
+# half the time of 256, with the same logits.
 BATCHES = {"cpu": 32, "cuda": 256}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network does on some images.
+    """Accuracy and loss of a network on some images.
 
     Attributes
     ----------
-    top1, top5 : fraction of images whose label is the likeliest, or among the five likeliest.
-        With five classes or fewer `top5` is 1.
+    top1, top5 : fraction of images whose label has the largest logit, or one of the five largest.
+        With five classes or fewer, `top5` is 1.
     loss : mean cross-entropy in nats; NaN or infinite for a diverged network.
     """
 
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate(net: SimpleNet, images: LabelledImages, preprocessing: Preprocessing) -> Evaluation:
-    """Accuracy and loss of a network on images, which are used as they are."""
+    """Accuracy and loss of a network on images, without augmentation."""
     device = net.classifier.weight.device
     training = net.training
     net.eval()

@@ -1,4 +1,4 @@
-"""How long a network takes: measured on the device that it lies on, never derived from its MACs."""
+"""Inference latency of a network, measured on its device and not derived from MACs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Latency:
 
     Attributes
     ----------
-    median_ms : of the runs.
-    iqr_ms : their third quartile minus their first, interpolated linearly between runs.
+    median_ms : median over the runs.
+    iqr_ms : interquartile range over the runs, with linear interpolation.
     """
 
     median_ms: float
@@ -33,22 +33,22 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float], batch: int) -> Latency:
-        """From the seconds that each run over `batch` images took."""
+        """Computes median and IQR from the seconds of each run over `batch` images."""
         first, median, third = np.quantile(np.asarray(seconds), (0.25, 0.5, 0.75)) * 1e3 / batch
         return cls(float(median), float(third - first))
 
 
 def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latency:
-    """The time from a batch on the device to its logits there, per image.
+    """Measures the time per image of a forward pass, from a batch on the device to its logits.
 
-    In eval mode, fp32 and channels last, as networks are evaluated, with as many threads as
-    torch has now; reading and scaling of images is not part of it. Runs that warm up are not
-    counted. Whatever else the machine does meanwhile is in the figure, and in its spread.
+    The network runs in eval mode, fp32 and channels last, as in evaluation, with the current
+    number of torch threads. Reading and scaling of images are not included, and warm-up runs are
+    not counted. Other load on the machine affects the median and the IQR.
 
     Parameters
     ----------
-    batch : images that go through the network at once.
-    seconds : no run begins later than this, once there are `FEWEST_RUNS`; at most `MOST_RUNS`.
+    batch : images per forward pass.
+    seconds : after `FEWEST_RUNS`, no run starts later than this. There are at most `MOST_RUNS`.
     """
     device = net.classifier.weight.device
     noise = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latenc
     def run() -> None:
         net(images)
         if device.type == "cuda":
-            # A GPU is asked and does its work later.
+            # A GPU works asynchronously.
             torch.cuda.synchronize(device)
 
     try:
@@ -72,7 +72,7 @@ def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latenc
 
 
 def seconds_to_measure(run: float) -> float:
-    """How long `measure` takes where one run takes so many seconds."""
+    """Seconds that `measure` takes if one forward pass takes `run` seconds."""
 
     def spent(fewest: int, most: int, seconds: float) -> float:
         return max(fewest * run, min(most * run, seconds))
@@ -82,7 +82,7 @@ def seconds_to_measure(run: float) -> float:
 
 
 def _timed(run: Callable[[], None], fewest: int, most: int, seconds: float) -> list[float]:
-    """The seconds of each run."""
+    """Calls `run` several times; returns the seconds of each call."""
     began = time.perf_counter()
     times: list[float] = []
     while len(times) < fewest or (len(times) < most and time.perf_counter() - began < seconds):

@@ -1,4 +1,4 @@
-"""A layer as a metric sees it."""
+"""The view of a layer that a metric reads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from prune_core.statistics import Answer, Moments, Request, StatisticsError
 
 @dataclass(frozen=True)
 class LayerView:
-    """One convolution's channels: what makes them, what reads them, how they behave.
+    """The output channels of one convolution: their filters, consumer weights and statistics.
+
+    The consumer is the next layer, which reads the channels as its input.
 
     Attributes
     ----------
     index : the layer's position, 0 for the first convolution.
-    weight : the filters that make the channels, [C, C_in, k, k], float64.
-    gamma, beta : scale and shift of the batch normalisation behind them, [C], float64.
-    consumer_weight : the weights that read them, [J, C, k, k], float64; the linear layer behind
-        the last convolution counts as J = classes, k = 1.
+    weight : the filters that produce the channels, [C, C_in, k, k], float64.
+    gamma, beta : scale and shift of the following batch normalisation, [C], float64.
+    consumer_weight : the weights of the consumer, [J, C, k, k], float64. For the last convolution
+        the consumer is the linear layer, with J = classes and k = 1.
     answers : the channel statistics that were collected.
-    seed : for metrics that draw numbers.
+    seed : for metrics that draw random numbers.
     """
 
     index: int
@@ -45,17 +47,17 @@ class LayerView:
 
     @property
     def inputs(self) -> int:
-        """How many weights make one channel: C_in k^2."""
+        """Number of weights in the filter of one channel: C_in k^2."""
         return self.weight[0].numel()
 
     @property
     def consumers(self) -> int:
-        """J, how many filters (or classes) read each channel."""
+        """J, the number of consumer filters (or classes) that read each channel."""
         return self.consumer_weight.shape[0]
 
     @property
     def weights_per_channel(self) -> int:
-        """m, how many of the consumer's weights read one channel: J k^2."""
+        """m, the number of consumer weights that read one channel: J k^2."""
         return self.consumers * self.consumer_weight[0, 0].numel()
 
     @cached_property
@@ -79,7 +81,7 @@ class LayerView:
         return self.answer(Moments())["variance"]
 
     def answer(self, request: Request) -> Answer:
-        """What was collected for a request.
+        """The statistics that were collected for a request.
 
         Raises
         ------
@@ -88,13 +90,13 @@ class LayerView:
         """
         if request not in self.answers:
             raise StatisticsError(
-                f"layer {self.index} has no statistics for {request}; give `views` the answers "
-                "that `collect` gave for the metric's needs()"
+                f"layer {self.index} has no statistics for {request}; pass to `views` the "
+                "answers of `collect` for the metric's needs()"
             )
         return self.answers[request]
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Random numbers of this layer's own, the same for the same seed and purpose."""
+        """A random generator for this layer; equal seed and purpose give equal numbers."""
         return torch.Generator().manual_seed(derive(self.seed, purpose, self.index))
 
 

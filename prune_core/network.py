@@ -1,8 +1,8 @@
 """SimpleNet, built from its widths.
 
-A network is its widths: the full network and every pruned one are the same class with
-other numbers. So pruning is slicing tensors into a smaller `SimpleNet`, and a saved network
-is a handful of integers and its tensors.
+The full network and every pruned network are of the same class and differ only in their widths.
+So pruning copies slices of the tensors into a smaller `SimpleNet`, and a saved network consists
+of a few integers and its tensors.
 
 Source: Hasanpour et al. 2016, "Lets keep it simple", arXiv:1608.06037.
 """
@@ -22,7 +22,8 @@ DROPOUT = 0.1
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.05
 
-# A number is a 3x3 convolution of that width, `k1` makes it 1x1, `p` is a 2x2 max pooling.
+# A number is the width of a 3x3 convolution, the suffix `k1` makes it 1x1, and `p` is a 2x2 max
+# pooling.
 VARIANTS = {
     "simplenet_5m": "64 128 128 128 p 128 128 256 p 256 256 p 512 2048k1 256k1 p 256",
     "simplenet_5m_extra_pool": "64 128 128 128 p 128 128 256 p 256 256 p 512 p 2048k1 256k1 p 256",
@@ -32,7 +33,7 @@ VARIANTS = {
 
 
 class ArchitectureError(ValueError):
-    """A network that cannot be built; the message names what to change."""
+    """A network cannot be built; the message names what to change."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Architecture:
 
     Attributes
     ----------
-    widths : channels that each convolution makes, first to last.
-    kernels : side of each convolution's kernel, 1 or 3.
+    widths : output channels of each convolution, first to last.
+    kernels : kernel size of each convolution, 1 or 3.
     pooled : whether a 2x2 max pooling follows each convolution.
     classes : outputs of the linear layer.
     """
@@ -58,13 +59,13 @@ class Architecture:
         if min(self.widths) < 1:
             raise ArchitectureError(f"widths {self.widths}: every layer needs at least 1 channel")
         if not set(self.kernels) <= {1, 3}:
-            raise ArchitectureError(f"kernels {self.kernels}: a kernel's side must be 1 or 3")
+            raise ArchitectureError(f"kernels {self.kernels}: each kernel size must be 1 or 3")
         if self.classes < 2:
             raise ArchitectureError(f"classes {self.classes}: at least 2 are needed")
 
     @classmethod
     def named(cls, variant: str, classes: int, width: float = 1.0) -> Architecture:
-        """The architecture of a published variant, its widths multiplied by `width`.
+        """The architecture of a published variant with its widths multiplied by `width`.
 
         Raises
         ------
@@ -91,19 +92,19 @@ class Architecture:
         return cls(tuple(widths), tuple(kernels), tuple(pooled), classes)
 
     def with_widths(self, widths: tuple[int, ...]) -> Architecture:
-        """The same network with other widths."""
+        """The same architecture with other widths."""
         return replace(self, widths=tuple(int(width) for width in widths))
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Channels that each convolution reads."""
+        """Input channels of each convolution."""
         return (INPUT_CHANNELS, *self.widths[:-1])
 
 
 class Block(nn.Module):
-    """Convolution, batch normalisation, ReLU and, where the architecture says so, pooling.
+    """Convolution, batch normalisation, ReLU and optional pooling.
 
-    Its output in eval mode is what the next layer reads: the feature maps that are scored.
+    Metrics score its output in eval mode, which is the input of the next layer.
     """
 
     def __init__(self, inputs: int, width: int, kernel: int, pooled: bool) -> None:
@@ -114,9 +115,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(DROPOUT) if pooled else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, width, H, W], halved where pooled."""
-        # The larger of two is positive where one of them is, so ReLU may come after pooling: the
-        # same values and gradients from a quarter of the work.
+        """Maps [N, inputs, H, W] to [N, width, H, W]; pooling halves H and W."""
+        # ReLU and max pooling commute, with the same values and gradients. ReLU after pooling
+        # needs a quarter of the work.
         return self.dropout(torch.relu_(self.pool(self.bn(self.conv(images)))))
 
 
@@ -128,8 +129,8 @@ class SimpleNet(nn.Module):
     architecture : the widths, kernels, poolings and classes.
 
     Weights are drawn from torch's global generator: Xavier uniform with gain sqrt(2), biases 0.
-    Every network lies channels last in memory, full, pruned or loaded: convolutions round
-    differently in another layout, and one network must give one set of figures.
+    All networks (full, pruned or loaded) use the channels-last memory format. Convolutions round
+    differently in another format, and the figures of a network must be reproducible.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -161,12 +162,12 @@ class SimpleNet(nn.Module):
         return self.classifier(self.dropout(images.amax(dim=(2, 3))))
 
     def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
-        """What each layer's consumer reads, first layer to last.
+        """The feature maps that each layer's consumer reads, first layer to last.
 
         Yields
         ------
-        Tensor [N, C, H, W] for each convolution; [N, C, 1, 1] for the last one, whose consumer,
-        the linear layer, reads the global maximum.
+        Tensor [N, C, H, W] for each convolution; [N, C, 1, 1] for the last one, because its
+        consumer, the linear layer, reads the global maximum.
         """
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):

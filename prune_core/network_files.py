@@ -1,4 +1,4 @@
-"""A network on disk: its widths and how to scale its images, and a safetensors file. No pickles."""
+"""Network files: JSON with widths and input scaling, and a safetensors file. No pickles."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _FIELDS = {"architecture", "preprocessing", "class_names", "sha256"}
 
 
 class NetworkFileError(ValueError):
-    """A folder that holds no readable network; the message names the file."""
+    """A folder holds no readable network; the message names it."""
 
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """A network with the scaling that its images need, in eval mode.
+    """A network with its input scaling, in eval mode.
 
     Attributes
     ----------
-    class_names : what the classes are called, if that was known when the network was saved.
+    class_names : the names of the classes, if they were known when the network was saved.
     """
 
     net: SimpleNet
@@ -48,7 +48,7 @@ def save(
     Raises
     ------
     ValueError
-        If there are fewer or more names than classes.
+        If the number of names differs from the number of classes.
     """
     from safetensors.torch import save as serialised
 
@@ -68,12 +68,12 @@ def save(
 
 
 def load(folder: str | Path) -> StoredNetwork:
-    """Reads a network that `save` wrote, onto the CPU.
+    """Loads a network that `save` wrote, onto the CPU.
 
     Raises
     ------
     NetworkFileError
-        If a file is absent, damaged or does not fit the other.
+        If a file is absent or damaged, or if the two files do not belong together.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as deserialised
@@ -101,11 +101,11 @@ def load(folder: str | Path) -> StoredNetwork:
 
 
 def _check(description: dict[str, Any], tensors: bytes) -> None:
-    """Raises ValueError unless both files are those that were written together."""
+    """Raises ValueError unless both files were written together."""
     if unknown := sorted(set(description) - _FIELDS):
         raise ValueError(f"{DESCRIPTION} has unknown fields: {', '.join(unknown)}")
     written = description.pop("sha256", None)
-    # Networks of the first version have neither a checksum nor names.
+    # Files of the first version have neither a checksum nor class names.
     if (written or "class_names" in description) and written != _digest(description, tensors):
         raise ValueError(f"the checksum in {DESCRIPTION} does not match")
 

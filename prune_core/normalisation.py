@@ -1,7 +1,7 @@
-"""Making the scores of different layers comparable, for one ranking of the whole network.
+"""Normalisations make the scores of different layers comparable for a global ranking.
 
-Each normalisation maps one layer's scores with one increasing function, so that none of them
-changes a ranking within a layer: with local budgets they are all the same.
+Each normalisation applies an increasing function to the scores of a layer. So none of them changes
+the ranking within a layer, and with local budgets they all give the same result.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ NORMALISATION_VERSION = 1
 
 @dataclass(frozen=True)
 class Normalisation:
-    """A way to make layers comparable.
+    """A way to make the scores of layers comparable.
 
     Attributes
     ----------
-    apply : from a metric, a layer's scores [C] and the layer to normalised scores [C].
-    fits : whether it can be applied to a metric.
-    demand : what a metric must be for that, as a message says it.
+    apply : computes normalised scores [C] from a metric, a layer's scores [C] and the layer.
+    fits : returns whether it can be applied to a metric.
+    demand : the requirement on the metric, as it appears in the error message.
     """
 
     apply: Callable[[Metric, Tensor, LayerView], Tensor]
@@ -35,23 +35,23 @@ class Normalisation:
 
     @property
     def summary(self) -> str:
-        """One sentence on what it does."""
+        """The first line of its docstring."""
         return (self.apply.__doc__ or "").split("\n")[0]
 
 
 def _none(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
-    """The scores as they are."""
+    """The scores without change."""
     return scores
 
 
 def _per_weight(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
-    """A sum divided by its number of summands, so that a wide consumer is no merit in itself."""
+    """A sum divided by its number of summands, so that a wide consumer does not raise the score."""
     assert metric.summands is not None
     return scores / metric.summands(layer)
 
 
 def _layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
-    """Divided by the layer's mean (Salama et al. 2019, arXiv:1912.00200)."""
+    """The scores divided by the layer's mean (Salama et al. 2019, arXiv:1912.00200)."""
     if bool((scores < 0).any()):
         raise MetricError(
             f"metric '{metric.name}' is registered as never negative, but layer {layer.index} has "
@@ -62,8 +62,8 @@ def _layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
 
 
 def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
-    """The layer's mean subtracted, and divided by its standard deviation."""
-    # Compared, not computed: the deviation of equal scores may come out as a rounding.
+    """The scores minus the layer's mean, divided by the layer's standard deviation."""
+    # Compare the scores, because rounding can give equal scores a nonzero deviation.
     if scores.min() == scores.max():
         return torch.zeros_like(scores)
     return (scores - scores.mean()) / scores.std(correction=0)
@@ -77,14 +77,14 @@ NORMALISATIONS = {
     "layer_mean": Normalisation(
         _layer_mean,
         lambda metric: metric.nonnegative,
-        "never negative, since a negative mean would turn the order round",
+        "never negative, because a negative mean would reverse the ranking",
     ),
     "layer_zscore": Normalisation(_layer_zscore, lambda metric: True, ""),
 }
 
 
 def check_normalisation(name: str, choice: Choice) -> None:
-    """Refuses a normalisation that is unknown or has no meaning for a metric.
+    """Refuses a normalisation that is unknown or does not fit a metric.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def normalise(
     Parameters
     ----------
     name : `none`, `per_weight`, `layer_mean` or `layer_zscore`.
-    scores : what `choice` gave for `layers`.
+    scores : the scores of `choice` for `layers`, one tensor [C] per layer.
 
     Raises
     ------
     MetricError
-        As `check_normalisation` does.
+        See `check_normalisation`.
     """
     check_normalisation(name, choice)
     apply = NORMALISATIONS[name].apply

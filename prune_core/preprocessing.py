@@ -1,4 +1,4 @@
-"""From uint8 pixels to what the network reads."""
+"""Converts uint8 pixels to the input of the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Preprocessing:
 
     Attributes
     ----------
-    mean, deviation : of each colour, in units of 0 to 255.
+    mean, deviation : mean and standard deviation of each colour, in units of 0 to 255.
     """
 
     mean: tuple[float, float, float]
@@ -24,7 +24,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, images: Tensor) -> Preprocessing:
-        """The scaling for uint8 training images [N, 3, H, W], from exact integer sums."""
+        """Computes the scaling for uint8 training images [N, 3, H, W] from exact integer sums."""
         histogram = torch.stack(
             [torch.bincount(images[:, c].flatten(), minlength=256).cpu() for c in range(3)]
         ).double()
@@ -32,7 +32,7 @@ class Preprocessing:
         count = histogram.sum(1)
         mean = (histogram * levels).sum(1) / count
         variance = (histogram * levels.square()).sum(1) / count - mean.square()
-        # A colour that never changes is left unscaled instead of divided by zero.
+        # Do not scale a constant colour, to avoid a division by zero.
         deviation = torch.where(variance > 0, variance.clamp(min=0).sqrt(), 1.0)
         return cls(
             (float(mean[0]), float(mean[1]), float(mean[2])),
@@ -40,7 +40,7 @@ class Preprocessing:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """fp32 [N, 3, H, W], channels last, of uint8 images on the same device."""
+        """Scales uint8 images; returns fp32 [N, 3, H, W], channels last, on the same device."""
         mean = images.new_tensor(self.mean, dtype=torch.float32).view(3, 1, 1)
         deviation = images.new_tensor(self.deviation, dtype=torch.float32).view(3, 1, 1)
         scaled = (images.to(torch.float32) - mean) / deviation

@@ -1,7 +1,7 @@
-"""Networks for programs that have no prune-sweep: torch.export and ONNX, checked as written.
+"""Exports networks for use without prune-sweep, as torch.export programs and ONNX models.
 
-Both take uint8 images [N, 3, 32, 32] for any N and give fp32 logits [N, classes]; the scaling of
-the colours is inside.
+Both take uint8 images [N, 3, 32, 32] for any N and return fp32 logits [N, classes]. The scaling of
+the colours is included. Each file is read back and checked after it was written.
 """
 
 from __future__ import annotations
@@ -18,43 +18,49 @@ from prune_core.classifier import IMAGE_SHAPE, Classifier
 from prune_core.precision import full_precision
 
 TOLERANCE = 1e-4
-"""Of the largest absolute logit: what rounding in another order may change, and no more."""
+"""Allowed difference relative to the largest absolute logit, for other orders of rounding."""
 
 _BATCHES = (1, 2, 7, 64)
 
 
 class ExportError(ValueError):
-    """An exported network that does not give the logits of the original."""
+    """An exported network does not give the logits of the original network."""
 
 
 def export_program(net: Classifier, path: Path) -> float:
-    """Writes a `torch.export` program and reads it back; returns the largest difference.
+    """Writes a `torch.export` program, reads it back and compares the logits.
 
-    Only for one's own files: torch puts a pickle into them, and unpickles what it reads.
+    The file contains a pickle, so load such a file only if you trust its source.
 
     Returns
     -------
-    float, of the logits of what was read back, as a fraction of the largest absolute logit.
+    float, the largest difference of the logits, relative to the largest absolute logit.
 
     Raises
     ------
     ExportError
-        If it is above `TOLERANCE`.
+        If the difference is above `TOLERANCE`.
     """
     with warnings.catch_warnings():
-        # Tensors that lie channels last make it say that this may matter off the CPU.
+        # torch warns that channels-last tensors may be a problem on devices other than the CPU.
         warnings.filterwarnings("ignore", "No complete tensor found in the group")
         torch.export.save(_program(net), path)
     return _difference(net, torch.export.load(path).module(), path)
 
 
 def export_onnx(net: Classifier, path: Path) -> float:
-    """Writes an ONNX model, input `images`, output `logits`; otherwise as `export_program`.
+    """Writes an ONNX model with input `images` and output `logits`, and compares the logits.
+
+    Returns
+    -------
+    float, as in `export_program`.
 
     Raises
     ------
+    ExportError
+        If the difference is above `TOLERANCE`.
     ImportError
-        Without the packages of the extra `onnx`.
+        If the packages of the extra `onnx` are not installed.
     """
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -71,7 +77,7 @@ def export_onnx(net: Classifier, path: Path) -> float:
     model.rename_axes({str(images.shape[0]): "batch"})
     for node in model.model.graph:
         node.metadata_props.clear()
-    # Names are all that the file has to say beside the model.
+    # Remove other metadata and store only the class names with the model.
     model.model.metadata_props["class_names"] = "\n".join(net.class_names)
     model.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -90,7 +96,7 @@ def _program(net: Classifier) -> ExportedProgram:
             net, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
         )
     for node in program.graph.nodes:
-        # Where our source lies on this machine is nobody's business.
+        # Remove paths of source files on this machine from the exported file.
         node.meta.pop("stack_trace", None)
     return program
 
@@ -104,11 +110,11 @@ def _difference(net: Classifier, other: Callable[[Tensor], Tensor], path: Path) 
         with torch.inference_mode(), full_precision():
             expected, found = net(images), other(images)
         difference = float((expected - found).abs().max() / expected.abs().max())
-        # Written so that NaN is refused too.
+        # `not <=` also refuses NaN.
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"{path} gives other logits than the network: they differ by {difference:.2g} of "
-                f"the largest for {batch} images, where {TOLERANCE:g} is allowed"
+                f"{path} gives other logits than the network: the relative difference is "
+                f"{difference:.2g} for {batch} images; {TOLERANCE:g} is allowed"
             )
         largest = max(largest, difference)
     return largest

@@ -1,4 +1,4 @@
-"""Physical removal of channels: slice the tensors of a network into a smaller one."""
+"""Physical removal of channels: copies slices of a network's tensors into a smaller network."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SURGERY_VERSION = 1
 
 
 class SurgeryError(ValueError):
-    """Channels that cannot be kept; the message names the layer."""
+    """The list of kept channels is invalid; the message names the layer."""
 
 
 def prune(net: SimpleNet, kept: Sequence[Tensor]) -> SimpleNet:
-    """A new, smaller network with just the kept channels of `net`.
+    """A new, smaller network with only the kept channels of `net`.
 
-    A removed channel takes with it its filter, bias and batch normalisation and the weights
-    of its consumer that read it. In eval mode the outputs equal those of `net` with the
-    removed channels set to zero. `net` is left as it was.
+    With a channel, its filter, bias and batch normalisation are removed, and also the consumer
+    weights that read it. In eval mode the outputs equal those of `net` with the removed channels
+    set to zero. `net` is not changed.
 
     Parameters
     ----------
@@ -30,12 +30,13 @@ def prune(net: SimpleNet, kept: Sequence[Tensor]) -> SimpleNet:
     Raises
     ------
     SurgeryError
-        If a layer keeps nothing, or an index is out of range, repeated, out of order or no int64.
+        If a layer keeps no channel, or if indices are out of range, repeated, not ascending or
+        not int64.
     """
     check(net, kept)
     architecture = net.architecture.with_widths(tuple(len(channels) for channels in kept))
     parameter = net.classifier.weight
-    # The new tensors are all overwritten, so the generator must not be disturbed by drawing them.
+    # The initial weights are overwritten, so drawing them must not change the global generator.
     with torch.random.fork_rng(devices=[]):
         pruned = SimpleNet(architecture).to(device=parameter.device, dtype=parameter.dtype)
     before = torch.arange(INPUT_CHANNELS)
@@ -47,7 +48,7 @@ def prune(net: SimpleNet, kept: Sequence[Tensor]) -> SimpleNet:
                 full = source.state_dict()[name]
                 if name == "conv.weight":
                     full = full[:, before]
-                # All have an entry for every channel, but for the counter of batches.
+                # Every tensor has one entry per channel, except the batch counter.
                 tensor.copy_(full[channels] if full.ndim else full)
             before = channels
         pruned.classifier.weight.copy_(net.classifier.weight[:, before])

@@ -1,4 +1,4 @@
-"""Training, fine-tuning and the re-estimation of batch normalisation."""
+"""Training, fine-tuning and re-estimation of the batch normalisation statistics."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 
 TRAINING_VERSION = 2
-# A mean over so many images is within 2 % of their standard deviation; more would cost time in
-# every cell. The small batch keeps feature maps in a processor's cache.
+# The standard error of a mean over this many images is about 2 % of the standard deviation; more
+# images would cost time in every cell. A small batch keeps the feature maps in the CPU cache.
 RECALIBRATION_IMAGES = 2_048
 RECALIBRATION_BATCH = 64
 
@@ -29,23 +29,23 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum under a one-cycle rate.
+    """How a network is trained: SGD with Nesterov momentum and a one-cycle learning rate.
 
     Attributes
     ----------
     epochs : passes over the training images; 0 trains nothing.
-    batch_size : images per step; images that do not fill the last batch wait for the next epoch.
-    learning_rate : the peak of the cycle.
-    warmup : fraction of the steps in which the rate rises to its peak, before its cosine decay.
-    momentum, weight_decay : of SGD; decay applies to kernels and the linear layer's weights,
-        not to biases and batch normalisation.
-    label_smoothing : share of the target that is spread over all classes.
-    crop_padding : pixels by which an image may be shifted; 0 for no shifts.
-    flip : mirror images at random, where the data say that this keeps the label.
-    recalibrate : end by re-estimating batch normalisation, see `recalibrate`. Running statistics
-        follow the weights slowly (momentum 0.05), so after a short training they are still those
-        of earlier weights, and the accuracy would measure that lag.
-    precision : `auto` is bf16 where the processor computes it, else fp32.
+    batch_size : images per step; an incomplete last batch is dropped in each epoch.
+    learning_rate : the largest learning rate of the cycle.
+    warmup : fraction of the steps with a linear rise of the learning rate, before its cosine decay.
+    momentum, weight_decay : of SGD; the decay applies to kernels and to the weights of the linear
+        layer, not to biases and batch normalisation.
+    label_smoothing : fraction of the target that is spread over all classes.
+    crop_padding : largest random shift of an image in pixels; 0 for no shifts.
+    flip : mirror images at random, if mirrored images of the data set keep their label.
+    recalibrate : re-estimate batch normalisation at the end, see `recalibrate`. Running statistics
+        follow the weights slowly (momentum 0.05). After a short training they still belong to
+        earlier weights, and this would lower the accuracy.
+    precision : `auto` is bf16 if the device computes it in hardware, otherwise fp32.
     """
 
     epochs: int
@@ -63,13 +63,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training did.
+    """The figures of one epoch of training.
 
     Attributes
     ----------
-    epoch : counted from 1.
-    loss : mean training loss in nats, label smoothing included.
-    accuracy : fraction of augmented training images classified rightly while training.
+    epoch : number of the epoch, from 1.
+    loss : mean training loss in nats, with label smoothing.
+    accuracy : fraction of augmented training images that were classified correctly in training.
     """
 
     epoch: int
@@ -90,14 +90,19 @@ def train(
 
     Parameters
     ----------
-    images : training images, uint8 [N, 3, H, W]; moved to the network's device once.
-    seed : of the batches' order, the augmentation and the dropout.
+    images : training images, uint8 [N, 3, H, W]; copied to the network's device once.
+    seed : seed of the batch order, the augmentation and the dropout.
+    flip_keeps_label : whether mirrored images of the data set keep their label.
     report : called after every epoch.
+
+    Returns
+    -------
+    One `Epoch` per epoch.
 
     Raises
     ------
     Diverged
-        If the loss of an epoch is NaN or infinite, or at the end a weight is.
+        If the loss of an epoch or, at the end, a weight is NaN or infinite.
     """
     device = net.classifier.weight.device
     precision = resolve(recipe.precision, device)
@@ -113,7 +118,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in range(recipe.epochs):
-            # Summed on the device and read once an epoch: reading makes the processor wait.
+            # Sum on the device and read once per epoch, because a read makes the CPU wait.
             loss_sum = torch.zeros((), dtype=torch.float64, device=device)
             right = torch.zeros((), dtype=torch.int64, device=device)
             order = torch.randperm(len(images), generator=generator).to(device)
@@ -141,14 +146,14 @@ def train(
             report(history[-1])
     if recipe.recalibrate and recipe.epochs > 0:
         recalibrate(net, images, preprocessing)
-    # The last step may overflow where no loss follows that would show it.
+    # The last step may overflow, and no later loss would show it.
     if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
         raise Diverged(f"a weight is NaN or infinite after epoch {recipe.epochs}, the last")
     return history
 
 
 def one_cycle(recipe: Recipe, progress: float) -> float:
-    """The learning rate at a point of the training, `progress` in [0, 1]."""
+    """The learning rate when the fraction `progress` in [0, 1] of all steps is done."""
     if progress < recipe.warmup:
         return recipe.learning_rate * progress / recipe.warmup
     decay = (progress - recipe.warmup) / (1 - recipe.warmup) if recipe.warmup < 1 else 1.0
@@ -161,10 +166,10 @@ def recalibrate(
     preprocessing: Preprocessing,
     batch: int = RECALIBRATION_BATCH,
 ) -> None:
-    """Re-estimates the running statistics of batch normalisation, in place; weights stay.
+    """Re-estimates the running statistics of batch normalisation in place; weights do not change.
 
-    Each running mean and variance becomes the average over batches of the first 2,048 of these
-    images, which are not augmented; dropout is off, in fp32.
+    Each running mean and variance becomes the average over the batches of the first 2,048 images,
+    without augmentation and dropout, in fp32.
     """
     images = images.first(RECALIBRATION_IMAGES)
     device = net.classifier.weight.device
@@ -178,7 +183,7 @@ def recalibrate(
     with torch.no_grad(), full_precision():
         for start in range(0, len(images), batch):
             if len(images) - start < batch <= len(images):
-                break  # a short last batch would count as much as a full one
+                break  # an incomplete last batch would have the weight of a full one
             net(preprocessing(images.images[start : start + batch].to(device)))
     for norm in norms:
         norm.momentum = BATCH_NORM_MOMENTUM

@@ -1,1 +1,1 @@
-"""A spec names a grid; a plan turns it into cells; Ray Tune runs those that are missing."""
+"""A spec names a grid, a plan turns it into cells, and Ray Tune runs the missing cells."""

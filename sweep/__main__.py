@@ -1,4 +1,4 @@
-"""`python -m sweep`: the command line without what needs a cluster."""
+"""`python -m sweep`: the command line without the cluster commands."""
 
 from sweep.commands.cli import app
 

@@ -1,13 +1,13 @@
-"""Errors that a person can mend: shown as one message, with exit code 2."""
+"""Errors that the user can fix: shown as one message, with exit code 2."""
 
 
 class UserError(ValueError):
-    """Something in the spec, the data, the folders or the cluster; the message says what."""
+    """A problem with the spec, the data, a folder or the cluster; the message says which."""
 
 
 class SpecError(UserError):
-    """A spec that cannot be run; the message names the file, field, value and what is allowed."""
+    """A spec that cannot be run; the message names file, field, value and what is allowed."""
 
 
 class ClusterError(UserError):
-    """A Ray that cannot be reached, or that cannot give trials what the spec asks for."""
+    """A Ray cluster that cannot be reached, or that lacks the resources the spec asks for."""

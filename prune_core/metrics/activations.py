@@ -1,4 +1,4 @@
-"""Metrics that read how strongly, how often and how variedly a channel fires."""
+"""Metrics of a channel's activations: their size, zeros, gradients and rank."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def activation_l1(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], >= 0, in units of the activation. The mean itself: behind a ReLU nothing is
-    negative.
+    Tensor [C], >= 0, in units of the activation. It equals the mean, because activations after a
+    ReLU are not negative.
     """
     return layer.mean
 
 
 @metric(source="Hu et al. 2016, arXiv:1607.03250", needs=frozenset({ZeroFraction()}))
 def apoz(layer: LayerView) -> Tensor:
-    """Minus the fraction of the feature map, over images and positions, that is exactly zero.
+    """Minus the fraction of exact zeros in the feature map over images and positions.
 
     Returns
     -------
-    Tensor [C], in [-1, 0]; -1 for a channel that never fires.
+    Tensor [C], in [-1, 0]; -1 for a channel that is always zero.
     """
     return -layer.answer(ZeroFraction())["fraction"]
 
@@ -62,7 +62,7 @@ def hrank(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], in [0, side of the map]. From 500 images unless the spec says otherwise, as in the
-    paper: ranks are dear and hardly vary with the images.
+    Tensor [C], in [0, side of the map]. The default is 500 images, as in the paper, because ranks
+    are expensive and hardly depend on the images.
     """
     return layer.answer(Rank())["rank"]

@@ -1,4 +1,4 @@
-"""A metric with its options, as a spec asks for it."""
+"""A metric with its options, as a spec names it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Choice:
 
     Attributes
     ----------
-    name : of a registered metric.
-    options : every option, defaults filled in and sorted by name, so that a default that is
-        spelled out is the same choice as one that is not.
-    images : how many of the first training images its statistics are taken from; None for as
-        many as the caller thinks right. An option of every metric that reads statistics.
+    name : the name of a registered metric.
+    options : all options with defaults filled in, sorted by name. So an option that is set to its
+        default gives the same choice as an option that is left out.
+    images : the number of first training images for its statistics; None leaves the number to
+        the caller. Every metric that reads statistics has this option.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Choice:
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, object] | None = None) -> Choice:
-        """Checks a name and options against the registry.
+        """Makes a choice after checking name and options against the registry.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Choice:
 
     @classmethod
     def parse(cls, value: object) -> Choice:
-        """A choice from what a spec says.
+        """Reads a choice from an entry of a spec.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Choice:
         Raises
         ------
         MetricError
-            If it is none of these, or as `of` does.
+            If the value has none of these forms; otherwise see `of`.
         """
         if isinstance(value, str) and (match := _CALL.fullmatch(value)):
             return cls.of(match[1], _options(value, match[2] or ""))
@@ -97,13 +97,13 @@ class Choice:
             if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
                 return cls.of(name, options)
         raise MetricError(
-            f"{value!r} is no metric; write a name such as output_l1, or "
+            f"{value!r} is not a metric; write a name such as output_l1, or "
             "entropy_histogram(bins=64), or {entropy_histogram: {bins: 64}}"
         )
 
     @property
     def metric(self) -> Metric:
-        """What is registered under its name."""
+        """The registered metric of this name."""
         return METRICS[self.name]
 
     @property
@@ -116,11 +116,11 @@ class Choice:
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     def identity(self) -> dict[str, object]:
-        """What of it goes into a cell's key; `images` goes there as the count that it comes to."""
+        """The part of a cell's key; `images` enters the key as the actual number of images."""
         return {"name": self.name, "options": dict(self.options), "version": self.metric.version}
 
     def needs(self) -> frozenset[Request]:
-        """The statistics that the metric reads under these options."""
+        """The statistics that the metric reads with these options."""
         return self.metric.needs(**dict(self.options))
 
     def __call__(self, layers: Sequence[LayerView]) -> list[Tensor]:
@@ -129,7 +129,7 @@ class Choice:
         Raises
         ------
         MetricError
-            If a score is NaN or infinite.
+            If a score is NaN or infinite, or the shape is wrong.
         """
         function, options = self.metric.function, dict(self.options)
         scores = [function(layer, **options).double() for layer in layers]
@@ -148,13 +148,13 @@ class Choice:
 
 
 def _options(whole: str, text: str) -> dict[str, object]:
-    """The options in `bins=64, estimator=pixel`."""
+    """Parses options such as `bins=64, estimator=pixel`."""
     options: dict[str, object] = {}
     for pair in text.split(",") if text.strip() else []:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not (name and equals and value) or name in options:
             raise MetricError(
-                f"'{pair.strip()}' in '{whole}' must be option=value, each given once"
+                f"'{pair.strip()}' in '{whole}' must be option=value, with each option given once"
             )
         options[name] = _value(value)
     return options
@@ -172,7 +172,7 @@ def _value(text: str) -> object:
 
 
 def _checked(name: str, option: str, value: object, hint: object) -> object:
-    """The value as the annotation has it: a whole number may stand for a float."""
+    """Checks a value against the type `hint`; an integer is converted to a float if needed."""
     where = f"metric '{name}', option '{option}' is {value!r}"
     if typing.get_origin(hint) is typing.Literal:
         if value not in typing.get_args(hint):
@@ -180,7 +180,7 @@ def _checked(name: str, option: str, value: object, hint: object) -> object:
             raise MetricError(f"{where}; allowed: {allowed}")
         return value
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    # Not isinstance: True would pass for an integer.
+    # `isinstance` would accept True as an integer.
     if type(value) is int and int not in kinds and float in kinds:
         return float(value)
     if type(value) not in kinds:

@@ -22,12 +22,12 @@ from prune_core.statistics import (
 
 Estimator = Literal["average", "pixel"]
 
-# Keeps the logarithm of a constant map's variance finite: -12.4 nats.
+# Keeps the entropy of a constant map finite, at -12.4 nats.
 VARIANCE_FLOOR = 1e-12
 
 
 def entropy(counts: Tensor) -> Tensor:
-    """Plug-in entropy in nats of counts over the last axis; 0 ln 0 is 0.
+    """Plug-in entropy in nats of counts along the last axis; 0 ln 0 is 0.
 
     >>> entropy(torch.tensor([5, 5, 0])).item() == math.log(2)
     True
@@ -42,8 +42,8 @@ def information(counts: Tensor, corrected: bool = True) -> Tensor:
 
     Parameters
     ----------
-    corrected : subtract the plug-in estimate's bias, (bins - 1) (classes - 1) / 2N over the bins
-        and pairs that occur (Miller and Madow 1955), and clip at 0.
+    corrected : subtract the bias of the plug-in estimate, (bins - 1) (classes - 1) / 2N, where
+        only bins and pairs with counts are included (Miller and Madow 1955), and clip at 0.
     """
     joint = counts.flatten(1)
     of_bin, of_class = counts.sum(dim=2), counts.sum(dim=1)
@@ -61,18 +61,19 @@ def gaussian_entropy(variance: Tensor) -> Tensor:
 
 
 def check_bins(bins: int) -> None:
-    """Refuses fewer than 2 bins, with which nothing can be told apart."""
+    """Refuses fewer than 2 bins: with 1 bin the information is always 0."""
     if bins < 2:
         raise MetricError(f"bins {bins}: at least 2 are needed")
 
 
 def label_histogram(bins: int, estimator: Estimator, edges: Edges) -> Request:
-    """The histogram that mutual information with the label is computed from.
+    """The histogram for the mutual information with the label.
 
     Raises
     ------
     MetricError
-        For fewer than 2 bins, or quantiles of single values, which would have to be kept.
+        For fewer than 2 bins, or for quantile edges with `pixel`, which would have to store all
+        values.
     """
     check_bins(bins)
     if estimator == "average":
@@ -83,7 +84,7 @@ def label_histogram(bins: int, estimator: Estimator, edges: Edges) -> Request:
 
 
 def needs_label_histogram(bins: int, estimator: Estimator, edges: Edges) -> frozenset[Request]:
-    """The statistics of every metric that reads mutual information."""
+    """The statistics of a metric that reads the mutual information."""
     return frozenset({label_histogram(bins, estimator, edges)})
 
 
@@ -94,12 +95,12 @@ def _needs_histogram(bins: int) -> frozenset[Request]:
 
 @metric(source="Luo and Wu 2017, arXiv:1706.05791", needs=_needs_histogram, nonnegative=True)
 def entropy_histogram(layer: LayerView, *, bins: int = 20) -> Tensor:
-    """Entropy of the channel's average over positions, in equal bins on the channel's range.
+    """Entropy of the channel's average over positions, from a histogram with bins of equal width.
 
     Returns
     -------
-    Tensor [C], nats, in [0, ln bins]. Equally filled bins are no option here: they would give
-    every channel the same entropy.
+    Tensor [C], nats, in [0, ln bins]. There is no option for equally filled bins, because they
+    would give every channel the same entropy.
     """
     return entropy(layer.answer(AverageHistogram(bins))["counts"].sum(dim=2))
 
@@ -123,11 +124,12 @@ def mutual_information(
 
     Parameters
     ----------
-    bins : for values other than 0; exact zeros, where a ReLU did not fire, have a bin of their own.
-    estimator : `average` takes each image's average over positions as one observation, `pixel`
-        takes every position as one. Positions of an image are no independent observations, so
-        the bias that is subtracted from `pixel` is a lower bound.
-    edges : bins equally wide, or equally filled (`quantile`, for averages only).
+    bins : number of bins for nonzero values; exact zeros, where a ReLU did not fire, have a
+        separate bin.
+    estimator : with `average`, each image's average over positions is one observation; with
+        `pixel`, every position is one. Positions of one image are not independent, so for
+        `pixel` the subtracted bias is a lower bound.
+    edges : bins of equal width (`equal`) or with equal counts (`quantile`, for `average` only).
 
     Returns
     -------
@@ -148,8 +150,8 @@ def gaussian_information(variance: Tensor, by_class: Tensor, share: Tensor) -> T
     Parameters
     ----------
     variance : [C].
-    by_class : variance within each class, [C, classes]. Floored at 1e-12 of the channel's, so
-        that a class of one single value stays finite, at any scale of the channel.
+    by_class : variance within each class, [C, classes]. It is floored at 1e-12 of the channel's
+        variance, so that the result is finite if all values of a class are equal.
     share : p(y), [C, classes].
     """
     whole = variance[:, None]
@@ -163,12 +165,12 @@ def gaussian_information(variance: Tensor, by_class: Tensor, share: Tensor) -> T
     nonnegative=True,
 )
 def mutual_information_gaussian(layer: LayerView) -> Tensor:
-    """Mutual information with the label if the channel were Gaussian, over all and in each class.
+    """Mutual information with the label for a Gaussian channel, overall and within each class.
 
     Returns
     -------
-    Tensor [C], nats, clipped to [0, H(Y)]; see `gaussian_information`. Variances are those over
-    images and positions.
+    Tensor [C], nats, clipped to [0, H(Y)]; see `gaussian_information`. Variances are over images
+    and positions.
     """
     classes = layer.answer(ClassMoments())
     estimate = gaussian_information(layer.variance, classes["variance"], class_shares(classes))

@@ -1,7 +1,7 @@
-"""The registry: a metric is a function of one layer, and registering it is all there is to do.
+"""The registry of metrics: a metric is a function of one layer with the decorator `@metric`.
 
-Its keyword-only parameters are its options; their defaults and annotations are what a spec is
-checked against, so the function's signature is the only place where they are written.
+The keyword-only parameters of the function are the options of the metric. A spec is checked against
+their defaults and annotations.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from prune_core.statistics import Request
 Needs = Callable[..., frozenset[Request]]
 Count = Callable[[LayerView], int]
 
-# An option of every metric that reads statistics, handled by `Choice` and by no metric itself.
+# An option of every metric that reads statistics. `Choice` handles it, not the metric.
 IMAGES = "images"
 
 
 class MetricError(ValueError):
-    """An unknown metric or option, or scores that are no scores."""
+    """A metric or option is unknown, or scores are invalid."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,14 @@ class Metric:
 
     Attributes
     ----------
-    name : what a spec calls it.
-    function : from a LayerView and options to scores [C], higher = keep.
-    needs : from options to the statistics it reads.
+    name : its name in a spec.
+    function : computes scores [C], higher = keep, from a LayerView and options.
+    needs : returns the statistics that it reads, from its options.
     source : the paper.
     version : raised when its numbers change; part of a cell's key.
-    nonnegative : whether no score is ever below 0.
-    summands : for a metric that is a sum, how many summands a channel's score has.
-    images : how many training images its statistics are taken from unless a spec says otherwise;
-        None for all.
+    nonnegative : whether its scores are never negative.
+    summands : for a metric that is a sum, returns the number of summands of a channel's score.
+    images : default number of training images for its statistics; None for all.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Metric:
 
     @property
     def summary(self) -> str:
-        """The first sentence of its docstring."""
+        """The first paragraph of its docstring."""
         return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
 
     @cached_property
@@ -70,13 +69,13 @@ class Metric:
 
     @property
     def option_types(self) -> dict[str, object]:
-        """The type that each option's annotation asks for."""
+        """The annotated type of each option."""
         hints = typing.get_type_hints(self.function)
         return {name: hints[name] for name in self.options}
 
     @property
     def reads_images(self) -> bool:
-        """Whether it reads statistics, whatever its options."""
+        """Whether the metric reads statistics."""
         defaults = {name: parameter.default for name, parameter in self.options.items()}
         return bool(self.needs(**defaults))
 
@@ -92,14 +91,14 @@ def metric(
     summands: Count | None = None,
     images: int | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Registers a function of a LayerView as a metric under its own name.
+    """Registers a function of a LayerView as a metric under the function's name.
 
     Parameters
     ----------
     source : the paper that defines it.
-    needs : the statistics it reads, or a function from its options to them.
+    needs : the statistics that it reads, or a function that returns them for its options.
     version : raise it when the metric's numbers change.
-    nonnegative, summands : what the normalisations `layer_mean` and `per_weight` must know.
+    nonnegative, summands : see `Metric`; `layer_mean` and `per_weight` need them.
     images : the default of its option `images`; None for all.
     """
 
@@ -110,7 +109,7 @@ def metric(
         demand = needs if callable(needs) else lambda **_: needs
         found = Metric(name, function, demand, source, version, nonnegative, summands, images)
         if IMAGES in found.options:
-            raise MetricError(f"metric '{name}': the option '{IMAGES}' is every metric's already")
+            raise MetricError(f"metric '{name}': the option name '{IMAGES}' is reserved")
         METRICS[name] = found
         return function
 

@@ -1,8 +1,9 @@
-"""Weighted mutual information: information about the label, scaled by what reads it.
+"""Weighted mutual information: information about the label, weighted by the consumer's weights.
 
 Scaling a variable by w adds ln |w| to its entropy, h(wX) = h(X) + ln |w|. The abstract of Chen,
-Liu and Wu 2020 scores a channel by the entropies that it sends on; these are the readings that
-fit it, and the ablations that tell which part of such a score does the work.
+Liu and Wu 2020 scores a channel by the entropies that it passes to its consumers. This allows
+several readings (R1 to R3). They are here, together with ablations that show which part of the
+score matters.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from prune_core.metrics.registry import metric
 from prune_core.statistics import ClassMoments, Edges, Moments, Request
 
 PAPER = "Chen, Liu, Wu 2020"
-# Weights below this share of the layer's median are taken for it: an exact zero stays finite.
+# Weights below this fraction of the layer's median are raised to it, so that ln |0| is finite.
 WEIGHT_FLOOR = 1e-3
 
 
 def log_magnitudes(layer: LayerView, magnitudes: Tensor) -> Tensor:
     """Logarithms of weights or kernel norms, floored at 1e-3 of the layer's median weight.
 
-    The median of the weights that are not 0 where most are, and 1 where all are.
+    If most weights are 0, the median is that of the nonzero weights. If all are 0, it is 1.
     """
     weights = layer.consumed.abs()
     median = weights.median()
@@ -44,7 +45,7 @@ def log_weights(layer: LayerView) -> Tensor:
 
 
 def summed(each: Tensor, logarithms: Tensor) -> Tensor:
-    """Sum over a channel's weights of (what the channel has + ln |weight|), never clipped."""
+    """Sum over a channel's weights of (value of the channel + ln |weight|), not clipped."""
     return logarithms.shape[1] * each + logarithms.sum(dim=1)
 
 
@@ -56,11 +57,12 @@ def summed(each: Tensor, logarithms: Tensor) -> Tensor:
 def weighted_mutual_information(
     layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
 ) -> Tensor:
-    """Sum over the weights that read the channel of (mutual information + ln |weight|).
+    """Sum of (mutual information + ln |weight|) over the weights that read the channel.
 
     Returns
     -------
-    Tensor [C], nats. Summands are never clipped: ln |weight| is about -4 and would be erased.
+    Tensor [C], nats. Summands are not clipped at 0: ln |weight| is about -4, so clipping would
+    remove the weights from the score.
     """
     known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
     return summed(known, log_weights(layer))
@@ -74,7 +76,7 @@ def weighted_mutual_information(
 def weighted_mutual_information_kernel(
     layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
 ) -> Tensor:
-    """Sum over the filters that read the channel of (mutual information + ln of the kernel's norm).
+    """Sum of (mutual information + ln of the kernel norm) over the filters that read the channel.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def weighted_mutual_information_product(
     summands=lambda layer: layer.weights_per_channel,
 )
 def weighted_entropy(layer: LayerView) -> Tensor:
-    """`weighted_mutual_information` with the Gaussian entropy in place of the information.
+    """`weighted_mutual_information` with the Gaussian entropy instead of the mutual information.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def log_output_weight(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], nats: `weighted_mutual_information` without the information, per weight.
+    Tensor [C], nats: `weighted_mutual_information` per weight, without the mutual information.
     """
     return log_weights(layer).mean(dim=1)
 
@@ -137,11 +139,11 @@ def log_output_weight(layer: LayerView) -> Tensor:
 def weighted_mutual_information_shuffled(
     layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
 ) -> Tensor:
-    """`weighted_mutual_information` with the information dealt out anew among the channels.
+    """`weighted_mutual_information` with the mutual information permuted among the channels.
 
     Returns
     -------
-    Tensor [C], nats; the permutation is the layer's own and follows the seed.
+    Tensor [C], nats. The permutation differs between layers and is set by the seed.
     """
     known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
     order = torch.randperm(layer.channels, generator=layer.generator("shuffle"))
@@ -160,9 +162,9 @@ def wmi_gauge_free(
 ) -> Tensor:
     """Mutual information plus the mean logarithm of each weight's share in its consumer's input.
 
-    A share is |weight| x deviation of the channel, over the root mean square of that product in
-    the consumer's filter: whatever rescaling leaves the network's function unchanged leaves it
-    unchanged too.
+    The share of a weight is |weight| times the channel's standard deviation, divided by the root
+    mean square of this product over the consumer's filter. A rescaling that does not change the
+    network's function does not change the share.
 
     Returns
     -------
@@ -182,16 +184,18 @@ def wmi_gauge_free(
     summands=lambda layer: layer.consumers,
 )
 def wmi_snr(layer: LayerView) -> Tensor:
-    """Information about the label that reaches each consumer, the other channels being noise.
+    """Information about the label that reaches the consumers, with the other channels as noise.
 
-    Sum over the consumer's filters of 0.5 ln((1 + s) / (1 + s (1 - eta^2))): s is the channel's
-    power in the filter's input over that of all others, eta^2 the share of the channel's variance
-    that lies between classes. With q = s / (1 + s), the channel's share of all power, each is
-    -0.5 ln(1 - q eta^2), which divides by no zero where a filter reads one channel alone.
+    Sum over the consumer's filters of 0.5 ln((1 + s) / (1 + s (1 - eta^2))). Here s is the power
+    of the channel in the filter's input divided by the power of all other channels, and eta^2 is
+    the fraction of the channel's variance between classes. With q = s / (1 + s), the channel's
+    fraction of the total power, each term is -0.5 ln(1 - q eta^2). This form also works if a
+    filter reads only one channel, where s is infinite.
 
     Returns
     -------
-    Tensor [C], nats, >= 0; unchanged by every rescaling that keeps the network's function.
+    Tensor [C], nats, >= 0. A rescaling that does not change the network's function does not
+    change it.
     """
     classes, variance = layer.answer(ClassMoments()), layer.variance
     between = (class_shares(classes) * (classes["mean"] - layer.mean[:, None]).square()).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Metrics that read weights alone, and the random control."""
+"""Metrics that read only weights, and the random control."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def random(layer: LayerView) -> Tensor:
     summands=lambda layer: layer.inputs,
 )
 def input_l1(layer: LayerView) -> Tensor:
-    """L1 norm of the filter that makes each channel.
+    """L1 norm of the filter that produces each channel.
 
     Returns
     -------
-    Tensor [C], float64, >= 0. Changes when the filter is rescaled, though batch normalisation
-    takes the scale out again.
+    Tensor [C], float64, >= 0. It changes if the filter is rescaled, although batch normalisation
+    removes the scale.
     """
     return layer.weight.abs().sum(dim=(1, 2, 3))
 
@@ -44,19 +44,19 @@ def output_l1(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], float64, >= 0. Changes when a consumer's filter is rescaled, though batch
-    normalisation takes the scale out again.
+    Tensor [C], float64, >= 0. It changes if a consumer's filter is rescaled, although batch
+    normalisation removes the scale.
     """
     return layer.consumed.abs().sum(dim=1)
 
 
 @metric(source="Liu et al. 2017, arXiv:1708.06519", nonnegative=True)
 def bn_scale(layer: LayerView) -> Tensor:
-    """Absolute scale that batch normalisation gives each channel.
+    """Absolute value of the batch normalisation scale (gamma) of each channel.
 
     Returns
     -------
-    Tensor [C], float64, >= 0. Changes when the scale moves into the consumer's weights.
+    Tensor [C], float64, >= 0. It changes if the scale is moved into the consumer's weights.
     """
     return layer.gamma.abs()
 
@@ -71,10 +71,11 @@ def fpgm(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], float64, >= 0: lowest near the geometric median, where a filter is replaceable.
+    Tensor [C], float64, >= 0. It is lowest near the geometric median, where other filters can
+    replace the filter.
     """
     filters = layer.weight.flatten(1)
-    # By differences: the shortcut through products would give equal filters a distance.
+    # The faster computation by matrix products can give equal filters a nonzero distance.
     return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
 
 
@@ -92,23 +93,24 @@ def _check_kse(neighbours: int, alpha: float) -> frozenset[Request]:
 def kse(layer: LayerView, *, neighbours: int = 5, alpha: float = 1.0) -> Tensor:
     """Kernel sparsity and entropy of the consumer's 2-D kernels that read each channel.
 
-    sqrt(s / (1 + alpha e)), where s is the L1 norm of the channel's kernels and e the entropy of
-    the kernels' shares in the summed distances to their nearest neighbours, both scaled to [0, 1]
-    over the layer. Kernels that are alike have like shares, so a high entropy is redundancy.
+    The score is sqrt(s / (1 + alpha e)), where s is the L1 norm of the channel's kernels. For e,
+    the distances of each kernel to its nearest neighbours are summed, and e is the entropy of the
+    kernels' shares in the total. Both are scaled to [0, 1] over the layer. Similar kernels have
+    similar shares, so a high entropy means redundancy.
 
     Parameters
     ----------
-    neighbours : nearest kernels whose distances are summed; at most all others are.
+    neighbours : number of nearest kernels in the sum of distances; at most all other kernels.
     alpha : weight of the entropy.
 
     Returns
     -------
-    Tensor [C], float64, in [0, 1]. The paper scales the result to [0, 1] once more, which changes
-    no ranking within a layer.
+    Tensor [C], float64, in [0, 1]. The paper scales the result to [0, 1] once more, which does not
+    change the ranking within a layer.
     """
     distances = torch.stack([_nearest(kernels, neighbours) for kernels in layer.kernels])
     total = distances.sum(dim=1, keepdim=True)
-    # Where all distances are 0 the shares are equal, which is what they tend to.
+    # If all distances are 0, use equal shares, which are the limit.
     share = torch.where(total > 0, distances / total, 1 / layer.consumers)
     entropy = -torch.special.xlogy(share, share).sum(dim=1)
     sparsity = layer.consumed.abs().sum(dim=1)
@@ -116,13 +118,13 @@ def kse(layer: LayerView, *, neighbours: int = 5, alpha: float = 1.0) -> Tensor:
 
 
 def _nearest(kernels: Tensor, neighbours: int) -> Tensor:
-    """Summed distances of each of [J, k^2] kernels to its nearest others, [J], in any order."""
+    """Summed distances of each kernel in [J, k^2] to its nearest others, [J], in any order."""
     count = min(neighbours, len(kernels) - 1)
     if kernels.shape[1] > 1:
         distances = torch.cdist(kernels, kernels, compute_mode="donot_use_mm_for_euclid_dist")
         # The kernel itself is among them, at distance 0.
         return distances.topk(count + 1, dim=1, largest=False).values.sum(dim=1)
-    # On a line the nearest ones are among the next in order, on either side.
+    # In one dimension, the nearest kernels are neighbours in sorted order, on both sides.
     ordered = kernels[:, 0].sort().values
     edge = ordered.new_full((count,), torch.inf)
     windows = torch.cat([-edge, ordered, edge]).unfold(0, 2 * count + 1, 1)
@@ -131,6 +133,6 @@ def _nearest(kernels: Tensor, neighbours: int) -> Tensor:
 
 
 def _scaled(values: Tensor, constant: float) -> Tensor:
-    """Values stretched to [0, 1]; `constant` where they are all the same."""
+    """Scales values to [0, 1]; gives `constant` if they are all equal."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else torch.full_like(values, constant)

@@ -1,4 +1,4 @@
-"""Sums over images that do not depend on how many of them come at a time."""
+"""Sums over images that do not depend on the batch size of the forward pass."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-GROUP = 128
-"""Images whose numbers are added up before they are added to those of the images before."""
+IMAGES_OF_A_BATCH = 128
+"""Images that are summed together before their sum is added to the total."""
 
 
-class Groups:
-    """Takes tensors with a row an image, however many, and hands on those of `GROUP` images.
+class FixedBatches:
+    """Collects tensors with one row per image and passes them on in batches of a fixed size.
 
-    A floating-point sum depends on the order of its terms, and so on what is summed at once.
+    A floating-point sum depends on the order of its terms, so the size of the partial sums must
+    not depend on the batch size of the forward pass.
 
     Parameters
     ----------
-    add : called with as many tensors as `take`, of `GROUP` rows, and once of fewer at the end.
+    add : called with one tensor for each argument of `take`. Each tensor has `IMAGES_OF_A_BATCH`
+        rows, and fewer in the last call.
     """
 
     def __init__(self, add: Callable[..., None]) -> None:
@@ -27,20 +29,21 @@ class Groups:
         self._images = 0
 
     def take(self, *rows: Tensor) -> None:
-        """Rows of the next images."""
+        """Adds the rows of the next images."""
         self._waiting.append(rows)
         self._images += len(rows[0])
-        if self._images >= GROUP:
-            self._hand_on(self._images // GROUP * GROUP)
+        if self._images >= IMAGES_OF_A_BATCH:
+            self._hand_on(self._images // IMAGES_OF_A_BATCH * IMAGES_OF_A_BATCH)
 
     def rest(self) -> None:
-        """No more images come."""
+        """Passes on the remaining rows; call after the last image."""
         if self._images:
             self._hand_on(self._images)
 
     def _hand_on(self, images: int) -> None:
         whole = [torch.cat(rows) for rows in zip(*self._waiting, strict=True)]
-        for group in zip(*(rows[:images].split(GROUP) for rows in whole), strict=True):
-            self._add(*group)
+        parts = (rows[:images].split(IMAGES_OF_A_BATCH) for rows in whole)
+        for batch in zip(*parts, strict=True):
+            self._add(*batch)
         self._images -= images
         self._waiting = [tuple(rows[images:] for rows in whole)] if self._images else []

@@ -1,4 +1,4 @@
-"""Statistics that cost more than a pass: gradients of the loss, and ranks of feature maps."""
+"""Expensive statistics: gradients of the loss, and ranks of feature maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prune_core.statistics.batching import Groups
+from prune_core.statistics.batching import FixedBatches
 from prune_core.statistics.maps import Maps, by_position, doubles
 from prune_core.statistics.requests import Answer, StatisticsError
 
@@ -17,8 +17,8 @@ from prune_core.statistics.requests import Answer, StatisticsError
 class GradientProduct:
     """`square` [C]: mean over images of (sum over positions of value x gradient)^2.
 
-    The gradient is that of the image's own cross-entropy, so that no answer depends on how many
-    images share a batch.
+    The gradient is that of the image's own cross-entropy, so that the answer does not depend on the
+    batch size.
     """
 
     gradients: ClassVar[bool] = True
@@ -45,10 +45,10 @@ class _Mean:
     def __init__(self) -> None:
         self.total: Tensor | None = None
         self.count = 0
-        self.groups = Groups(self._add)
+        self.batches = FixedBatches(self._add)
 
     def add(self, numbers: Tensor) -> None:
-        self.groups.take(numbers)
+        self.batches.take(numbers)
 
     def _add(self, numbers: Tensor) -> None:
         total = numbers.double().sum(dim=0)
@@ -56,9 +56,9 @@ class _Mean:
         self.count += len(numbers)
 
     def value(self) -> Tensor:
-        self.groups.rest()
+        self.batches.rest()
         if self.total is None:
-            raise StatisticsError("there are no images to take statistics of")
+            raise StatisticsError("there are no images to collect statistics from")
         return self.total / self.count
 
 

@@ -1,8 +1,8 @@
-"""Counts of a channel's values by bin and class, on the channel's own range.
+"""Histograms of a channel's values by class, over the channel's own range.
 
-The range must be known before the first value can be counted. Averages over positions are few,
-8 bytes per image and channel, so they are kept and counted at the end. Single values are too
-many to keep: `PixelHistogram` asks for a first pass over the images that finds the range alone.
+The range must be known before values can be counted. Averages over positions need only 8 bytes per
+image and channel, so they are stored and counted at the end. Single values are too many to store,
+so `PixelHistogram` needs a first pass over the images that finds the range.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prune_core.statistics.requests import NOT_FINITE, RESOLUTION, Answer, Stati
 
 Edges = Literal["equal", "quantile"]
 
-# Values binned at a time: bounds the memory that the intermediate tensors take.
+# Values that are binned at a time, to limit the memory of intermediate tensors.
 CHUNK_VALUES = 1 << 21
 
 
@@ -26,10 +26,10 @@ CHUNK_VALUES = 1 << 21
 class AverageHistogram:
     """`counts` [C, bins + 1, classes], int64, of the channel's average over positions.
 
-    Column 0 counts exact zeros, images on which a ReLU map never fired, when `zero_bin` is set,
-    and nothing otherwise. The others count the remaining averages, in `bins` bins between the
-    channel's smallest and largest of them that are equally wide or, with `edges="quantile"`,
-    equally filled as far as ties allow: equal averages always share a bin.
+    With `zero_bin`, bin 0 counts exact zeros, that is, images on which a ReLU map never fired.
+    Without it, bin 0 is empty. The other bins count the remaining averages between the smallest
+    and the largest of the channel. These `bins` bins have equal width or, with
+    `edges="quantile"`, equal counts as far as ties allow. Equal averages always share a bin.
     """
 
     bins: int = 20
@@ -46,7 +46,7 @@ class AverageHistogram:
 class PixelHistogram:
     """`counts` [C, bins + 1, classes], int64, of single values over images and positions.
 
-    Bins are equally wide; column 0 is that of `AverageHistogram`.
+    Bins have equal width; bin 0 is as in `AverageHistogram`.
     """
 
     bins: int = 20
@@ -104,14 +104,14 @@ def _count(
 
 
 def equal_bins(values: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:
-    """The bin of each value among equally wide ones between `low` and `high`, int64.
+    """The index of each value's bin among bins of equal width from `low` to `high`, int64.
 
-    All values share bin 0 where the range is no wider than rounding makes it.
+    If the range is not wider than the rounding error, all values are in bin 0.
     """
     width = high - low
     flat = ~(width > RESOLUTION * torch.maximum(low.abs(), high.abs()))
     scale = torch.where(flat, 0.0, bins / width)
-    # Not in place: `low` is infinite where there is no value at all, and the product then NaN.
+    # If a channel has no value, `low` is infinite and the product is NaN.
     scaled = ((values - low) * scale).nan_to_num_(0)
     return scaled.floor_().clamp_(0, bins - 1).to(torch.int64)
 
@@ -120,7 +120,7 @@ def _quantile_bins(values: Tensor, zero: Tensor, bins: int) -> Tensor:
     ordered = values.masked_fill(zero, torch.inf).sort(dim=1).values
     count = (~zero).sum(dim=1, keepdim=True)
     steps = torch.arange(1, bins, device=values.device)
-    # Edge b is the first value that has b / bins of all values before it.
+    # Edge b is the first value with at least the fraction b / bins of all values before it.
     first = (steps * count + bins - 1) // bins
     edges = ordered.gather(1, first.clamp(max=values.shape[1] - 1))
     return torch.searchsorted(edges, values, right=True)
@@ -138,7 +138,7 @@ class _AverageHistogramCollector:
 
     def finish(self) -> Answer:
         if not self.averages:
-            raise StatisticsError("there are no images to take statistics of")
+            raise StatisticsError("there are no images to collect statistics from")
         values, labels = torch.cat(self.averages).T, torch.cat(self.labels)
         if not bool(values.isfinite().all()):
             raise StatisticsError(NOT_FINITE)
@@ -181,7 +181,7 @@ class _PixelHistogramCollector:
 
     def finish(self) -> Answer:
         if self.low is None:
-            raise StatisticsError("there are no images to take statistics of")
+            raise StatisticsError("there are no images to collect statistics from")
         # A channel that never fires has no range: its lowest value is inf, its highest -inf.
         if bool((self.low.isnan() | (self.low == -torch.inf) | (self.high == torch.inf)).any()):
             raise StatisticsError(NOT_FINITE)

@@ -1,4 +1,4 @@
-"""A few images' feature maps of one layer, and the sums that several statistics share."""
+"""Feature maps of one layer for a batch of images, and sums that several statistics share."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-# Maps are cast to float64 a slice at a time, into a buffer that stays in the processor's cache:
-# several times cheaper than casting a whole batch.
+# Maps are cast to float64 in slices, into a buffer that fits into the CPU cache. This is several
+# times faster than casting a whole batch.
 SLICE_VALUES = 1 << 17
 
 
 class Maps:
-    """Feature maps as collectors see them; what they share is computed once, when first asked for.
+    """Feature maps for collectors; shared quantities are computed once, on first use.
 
     Attributes
     ----------
     values : [N, C, H, W], fp32.
     labels : [N], int64.
-    origin : [C], float64, near the channel's mean and the same for all images. Squares are taken
-        of the distance from it: of values with a large mean and a small spread, a sum of plain
-        squares would keep the mean's digits and lose the spread's.
-    gradients : of each image's loss with respect to `values`, or None.
+    origin : [C], float64, near the channel's mean and the same for all images. It is subtracted
+        before squaring. Otherwise, with a large mean and a small variance, a sum of squares would
+        lose the digits of the variance.
+    gradients : gradients of each image's loss with respect to `values`, or None.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Maps:
 
     @property
     def positions(self) -> int:
-        """H W."""
+        """Number of positions, H W."""
         return self.values.shape[2] * self.values.shape[3]
 
     @property
     def pixels(self) -> Tensor:
-        """[N, H W, C], fp32, a view: the network computes channels last."""
+        """The maps as a view [N, H W, C], fp32, because the network computes channels last."""
         return by_position(self.values)
 
     @cached_property
@@ -54,7 +54,7 @@ class Maps:
         for part in doubles(self.pixels):
             sums.append(part.sum(dim=1))
             squares.append(part.sub_(self.origin).square_().sum(dim=1))
-        # `sums` came along for free: the slice was in the cache.
+        # `sums` costs almost nothing here, because the slice is in the cache.
         self.__dict__.setdefault("sums", torch.cat(sums))
         return torch.cat(squares)
 
@@ -65,19 +65,19 @@ class Maps:
 
     @cached_property
     def zeros(self) -> Tensor:
-        """Number of positions that are exactly 0, [N, C], float64."""
+        """Number of positions with value exactly 0, [N, C], float64."""
         fired = [part.sign().abs_().sum(dim=1) for part in slices(self.pixels)]
-        # fp32 counts exactly up to 2^24 positions, and casting a count costs less than a map.
+        # fp32 counts exactly up to 2^24, and casting the counts is cheaper than casting the maps.
         return self.positions - torch.cat(fired).double()
 
 
 def by_position(values: Tensor) -> Tensor:
-    """[N, C, H, W] as [N, H W, C]."""
+    """Reshapes [N, C, H, W] to [N, H W, C]."""
     return values.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def slices(pixels: Tensor) -> Iterator[Tensor]:
-    """Parts of [N, P, C] along the images, small enough for the cache; all at once on a GPU."""
+    """Splits [N, P, C] along the images into parts that fit into the cache; one part on a GPU."""
     images = (
         max(1, SLICE_VALUES // pixels[0].numel()) if pixels.device.type == "cpu" else len(pixels)
     )
@@ -85,7 +85,7 @@ def slices(pixels: Tensor) -> Iterator[Tensor]:
 
 
 def doubles(pixels: Tensor) -> Iterator[Tensor]:
-    """The same parts in float64. Each may be overwritten and is gone when the next one comes."""
+    """The parts of `slices` in float64, in one buffer: each part overwrites the previous one."""
     buffer: Tensor | None = None
     for part in slices(pixels):
         if buffer is None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prune_core.statistics.batching import Groups
+from prune_core.statistics.batching import FixedBatches
 from prune_core.statistics.maps import Maps
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 
@@ -28,8 +28,8 @@ class Moments:
 class ClassMoments:
     """`count`, `mean` and `variance` [C, classes] over each class's images and positions.
 
-    `count` is the number of values, images times positions. A class without images has three
-    zeros.
+    `count` is the number of values, images times positions. For a class without images all three
+    are 0.
     """
 
     gradients: ClassVar[bool] = False
@@ -51,12 +51,12 @@ class ZeroFraction:
 
 
 class _MomentsCollector:
-    """Sums by class, as products of a [classes, N] membership matrix and per-image sums [N, C]."""
+    """Computes sums by class as products of a membership matrix [classes, N] and sums [N, C]."""
 
     def __init__(self, classes: int | None) -> None:
         self.classes = classes
         self.origin: Tensor | None = None
-        self.groups = Groups(self._add)
+        self.batches = FixedBatches(self._add)
 
     def update(self, maps: Maps) -> None:
         squares, sums = maps.squares, maps.sums
@@ -66,7 +66,7 @@ class _MomentsCollector:
             self.sums = sums.new_zeros(members, sums.shape[1])
             self.squares = torch.zeros_like(self.sums)
             self.counts = sums.new_zeros(members, 1)
-        self.groups.take(maps.labels, sums, squares)
+        self.batches.take(maps.labels, sums, squares)
 
     def _add(self, labels: Tensor, sums: Tensor, squares: Tensor) -> None:
         if self.classes is None:
@@ -79,8 +79,8 @@ class _MomentsCollector:
 
     def finish(self) -> Answer:
         if self.origin is None:
-            raise StatisticsError("there are no images to take statistics of")
-        self.groups.rest()
+            raise StatisticsError("there are no images to collect statistics from")
+        self.batches.rest()
         count = self.counts.clamp(min=1)
         mean = self.sums / count
         variance = (self.squares / count - (mean - self.origin).square()).clamp(min=0)
@@ -104,5 +104,5 @@ class _ZeroFractionCollector:
 
     def finish(self) -> Answer:
         if self.zeros is None:
-            raise StatisticsError("there are no images to take statistics of")
+            raise StatisticsError("there are no images to collect statistics from")
         return {"fraction": self.zeros / self.count}

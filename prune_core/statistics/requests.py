@@ -1,8 +1,8 @@
-"""What it means to ask something of a channel's feature maps.
+"""Requests for channel statistics, and the collectors that answer them.
 
-A request is a value: it says what is wanted, gives the collector that accumulates it, and its
-`repr` is its name in keys and file names. Counts are int64 and sums float64, so that no answer
-depends on how the images were cut into batches.
+A request is a value that describes a statistic and creates the collector that accumulates it. Its
+`repr` is part of keys. Counts are int64 and sums float64, so that answers do not depend on the
+batch size.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from torch import Tensor
 from prune_core.statistics.maps import Maps
 
 Answer = dict[str, Tensor]
-"""One request's answer for one layer: named tensors, the first axis being channels."""
+"""The answer to one request for one layer: named tensors whose first axis is the channels."""
 
-# fp32 keeps about 7 digits: a spread below this share of the values is rounding, not signal.
+# fp32 has about 7 digits: a spread below this fraction of the values is only rounding error.
 RESOLUTION = 1e-6
 
 NOT_FINITE = "feature maps are NaN or infinite; the network has diverged"
 
 
 class StatisticsError(ValueError):
-    """Statistics that cannot be collected, or that were not."""
+    """Statistics cannot be collected, or were not collected."""
 
 
 class Collector(Protocol):
-    """Accumulates one request's answer for one layer."""
+    """Accumulates the answer to one request for one layer."""
 
     def update(self, maps: Maps) -> None:
-        """Takes in some images."""
+        """Adds a batch of images."""
 
     def finish(self) -> Answer:
-        """The answer over all images taken in."""
+        """The answer over all images that were added."""
 
 
 @runtime_checkable
 class Previewing(Protocol):
-    """A collector that must see all images once before it can take them in."""
+    """A collector that needs a first pass over all images before `update`."""
 
     def preview(self, maps: Maps) -> None:
-        """Sees some images in the first of two passes."""
+        """Reads a batch of images in the first of two passes."""
 
 
 class Request(Protocol):
-    """Something that metrics may need to know of a channel's feature maps.
+    """A statistic of a channel's feature maps that metrics can ask for.
 
     Attributes
     ----------
-    gradients : whether its collector reads `Maps.gradients`, which cost a backward pass.
+    gradients : whether its collector reads `Maps.gradients`, which need a backward pass.
     """
 
     gradients: ClassVar[bool]
 
     def collector(self, classes: int) -> Collector:
-        """A fresh collector for one layer."""
+        """A new collector for one layer."""

@@ -1,6 +1,7 @@
-"""The command line: plan, run, status.
+"""The command line: plan, run, status, compact, report, export, predict, metrics and datasets.
 
-What a command needs is imported in it: torch takes seconds, and most commands do without.
+Each command imports what it needs when it runs, because importing torch takes seconds and most
+commands do not need it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sweep.spec.packaged import packaged
 
 app = typer.Typer(
     name="prune-sweep",
-    help="Which channels of a convolutional network can go? Sweeps of channel pruning.",
+    help="Sweeps of channel pruning: which channels of a convolutional network can be removed?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,12 +35,12 @@ EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def guarded(command: Callable[..., bool]) -> Callable[..., None]:
-    """Turns what a command returns or raises into an exit code and, for errors, one message."""
+    """Turns the result or error of a command into an exit code and, for errors, one message."""
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
         errors = Terminal(stderr=True)
-        # A person needs neither the line of our code nor the class.
+        # The source line and the class of a warning do not help the user.
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         try:
             code = EXIT_OK if command(*arguments, **options) else EXIT_NOT_ALL_OK
@@ -49,7 +50,7 @@ def guarded(command: Callable[..., bool]) -> Callable[..., None]:
             )
             code = EXIT_BAD_INPUT
         except KeyboardInterrupt:
-            errors.print("interrupted; finished cells are kept, run again to go on", markup=False)
+            errors.print("interrupted; finished cells are kept, rerun to continue", markup=False)
             code = EXIT_INTERRUPTED
         raise typer.Exit(code)
 
@@ -61,13 +62,13 @@ SpecArgument = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="Where the images lie: relative folders in the spec start here."),
+    typer.Option(help="Folder of the images: relative folders in the spec start here."),
 ]
 OutOption = Annotated[
     str | None,
-    typer.Option(help="Results folder, a path or URI; runs/NAME if not given.", show_default=False),
+    typer.Option(help="Results folder, a path or URI. Default: runs/NAME.", show_default=False),
 ]
-# Text, since a path would make one slash of the two in a URI.
+# A string, because pathlib would replace the two slashes of a URI by one.
 FolderArgument = Annotated[
     str, typer.Argument(help="Results folder, such as runs/digits or s3://bucket/runs/digits.")
 ]
@@ -76,7 +77,7 @@ FolderArgument = Annotated[
 @app.command()
 @guarded
 def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> bool:
-    """Show the cells of a spec, what is done, its size and how long it takes. Runs nothing."""
+    """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
     from sweep.commands.plan import describe
     from sweep.plan.grid import plan as make_plan
     from sweep.spec.parsing import read
@@ -97,26 +98,26 @@ def run(
     executor: Annotated[
         str,
         typer.Option(
-            help="ray: this machine, or the cluster of RAY_ADDRESS; serial: one process, no Ray."
+            help="ray: this machine, or the cluster at RAY_ADDRESS; serial: one process, no Ray."
         ),
     ] = "ray",
     retry: Annotated[
         str | None,
-        typer.Option(help="Run cells of these statuses again, such as failed,diverged."),
+        typer.Option(help="Run the cells with these statuses again, such as failed,diverged."),
     ] = None,
     cell: Annotated[
         list[str] | None,
-        typer.Option(help="Run this cell alone: a row's key, or its beginning. May be repeated."),
+        typer.Option(help="Run this cell only: a row's key or its first digits. May be repeated."),
     ] = None,
 ) -> bool:
-    """Run the cells of a spec that have no result yet. Ctrl-C loses no finished cell."""
+    """Run the cells of a spec that have no result yet. Ctrl-C keeps all finished cells."""
     from sweep.commands.run import run as run_sweep
     from sweep.spec.parsing import read
 
     signal.signal(signal.SIGTERM, _interrupt)
     wanted = read(spec)
     folder = out or f"runs/{wanted.name}"
-    # Ray's output is led away from standard output while it runs, and ours is not.
+    # While Ray runs, standard output is redirected to its log; keep the real one for messages.
     console = Terminal(file=sys.stdout)
     return run_sweep(wanted, folder, data, executor, _statuses(retry), console, cell or ())
 
@@ -124,7 +125,7 @@ def run(
 @app.command()
 @guarded
 def status(folder: FolderArgument) -> bool:
-    """Show what of a sweep is done, running, failed and left. Exit code 1 if a cell is not ok."""
+    """Show how many cells are done, running, failed and left. Exit code 1 unless all are ok."""
     from sweep.commands.status import show
 
     return show(Terminal(), folder)
@@ -133,7 +134,7 @@ def status(folder: FolderArgument) -> bool:
 @app.command()
 @guarded
 def compact(folder: FolderArgument) -> bool:
-    """Merge a results folder's many small files into one. Readers see the same rows."""
+    """Merge the many small files of a results folder into one. The rows stay the same."""
     store, console = Store(folder), Terminal()
     if not store.folder.exists():
         raise StoreError(f"there is no results folder {store.folder}")
@@ -146,20 +147,18 @@ def compact(folder: FolderArgument) -> bool:
 @guarded
 def report(
     folders: Annotated[
-        list[str], typer.Argument(help="Results folders, such as runs/digits; URIs too.")
+        list[str], typer.Argument(help="Results folders, such as runs/digits, or URIs.")
     ],
     form: Annotated[
         Literal["html", "md"],
-        typer.Option("--format", help="html: one file; md: Markdown with PNG files beside it."),
+        typer.Option("--format", help="html: one file; md: Markdown with separate PNG files."),
     ] = "html",
     to: Annotated[
         Path | None,
-        typer.Option(
-            help="The file; report.FORMAT in the folder if not given.", show_default=False
-        ),
+        typer.Option(help="The file. Default: report.FORMAT in the folder.", show_default=False),
     ] = None,
 ) -> bool:
-    """Write what sweeps found as one HTML file that needs no network, or as Markdown."""
+    """Write a report on sweeps as one HTML file that works offline, or as Markdown."""
     from results.report import write
 
     Terminal().print(str(write(folders, form, to)), markup=False, highlight=False, soft_wrap=True)
@@ -170,10 +169,10 @@ def report(
 @guarded
 def export(
     folder: FolderArgument,
-    cell: Annotated[str, typer.Argument(help="The cell's key, or its beginning.")],
-    to: Annotated[Path, typer.Option(help="A folder that is empty or not there yet.")],
+    cell: Annotated[str, typer.Argument(help="The cell's key or its first digits.")],
+    to: Annotated[Path, typer.Option(help="A new or empty folder.")],
 ) -> bool:
-    """Write a cell's network for use elsewhere: safetensors, torch.export, ONNX and a README."""
+    """Write a cell's network for other programs: safetensors, torch.export, ONNX and a README."""
     from sweep.commands.export import export as write_export
 
     write_export(folder, cell, to, Terminal())
@@ -183,10 +182,10 @@ def export(
 @app.command()
 @guarded
 def predict(
-    network: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
+    network: Annotated[Path, typer.Argument(help="A folder written by `export`.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, of any size and format.")],
 ) -> bool:
-    """Show the class that an exported network sees in each image, and its probability."""
+    """Show the class that an exported network predicts for each image, and its probability."""
     from sweep.commands.predict import predict as show_classes
 
     show_classes(network, images, Terminal())

@@ -1,4 +1,4 @@
-"""`prune-sweep export`: one cell's network for use elsewhere, with all that is known of it."""
+"""`prune-sweep export`: one cell's network for other programs, with a model card."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ _LISTED = 5
 
 
 def export(where: Where, prefix: str, to: Path, console: Console) -> None:
-    """Writes a cell's network with its scaling, as programs for others, and a card.
+    """Writes a cell's network with its input scaling in several formats, and a model card.
 
     Parameters
     ----------
     where : the results folder.
-    prefix : the cell's key, or its beginning.
-    to : a folder that is empty or not there yet; when all is checked, all files appear in it.
+    prefix : the cell's key or its first digits.
+    to : a new or empty folder. The files are moved into it after all of them were checked.
 
     Raises
     ------
     UserError
-        If there is no such cell, its network was not kept or is damaged, or `to` has files.
+        If there is no such cell, if its network was not kept or is damaged, or if `to` is not
+        empty.
     """
     store = Store(where)
     row = _row_of(store, prefix)
@@ -58,7 +59,7 @@ def export(where: Where, prefix: str, to: Path, console: Console) -> None:
 
 
 def _write(folder: Path, to: Path, row: Row) -> list[str]:
-    """Fills an empty folder; returns what a person should know of it."""
+    """Writes all files into an empty folder; returns notes for the user."""
     for name in (DESCRIPTION, TENSORS):
         shutil.copyfile(folder / name, to / name)
     try:
@@ -83,30 +84,28 @@ def _write(folder: Path, to: Path, row: Row) -> list[str]:
         except ExportError as error:
             raise UserError(str(error)) from error
         except ImportError as error:
-            notes.append(
-                f"{name} was left out: {error}; install it with pip install 'prune-sweep[onnx]'"
-            )
+            notes.append(f"{name} was not written: {error}; run pip install 'prune-sweep[onnx]'")
     (to / CARD).write_text(card(row, net, differences), encoding="utf-8")
     return notes
 
 
 def _row_of(store: Store, prefix: str) -> Row:
-    """The row of the one cell whose key begins like this, if it is ok."""
+    """The row of the only cell whose key begins with `prefix`, if its status is ok."""
     if not re.fullmatch(r"[0-9a-f]{1,16}", prefix):
         raise UserError(
-            f"cell {prefix!r} is no key nor the beginning of one: 1 to 16 of the digits 0-9, a-f"
+            f"cell {prefix!r} is not a key or its beginning: give 1 to 16 of the digits 0-9, a-f"
         )
     rows = store.read()
     found = rows.filter(pc.starts_with(rows["key"], prefix)).to_pylist()
     if not found:
         raise UserError(
             f"{store.folder} has no cell whose key begins with {prefix}; "
-            "results.load(FOLDER)['key'] lists them"
+            "results.load(FOLDER)['key'] lists all keys"
         )
     if len(found) > 1:
         keys = ", ".join(row["key"] for row in found[:_LISTED])
         more = ", ..." if len(found) > _LISTED else ""
-        raise UserError(f"{len(found)} cells begin with {prefix}: {keys}{more}; name more of it")
+        raise UserError(f"{len(found)} keys begin with {prefix}: {keys}{more}; give more digits")
     (row,) = found
     if row["status"] != "ok":
         raise UserError(f"cell {row['key']} is {row['status']}: {row['error']}")
@@ -117,23 +116,23 @@ def _check_empty(to: Path) -> None:
     if to.is_dir() and not any(to.iterdir()):
         return
     if to.exists():
-        raise UserError(f"{to} is there and not an empty folder; name another with --to")
+        raise UserError(f"{to} exists and is not an empty folder; choose another folder with --to")
 
 
 def _not_kept(store: Store, row: Row) -> str:
-    """Why a network is not there, and how to get it: networks cannot be made from rows."""
+    """The message for a network that was not kept: why, and how to get it."""
     kept = sorted(KeptNetworks(store.folder).keys())
-    others = f"; networks are kept of {len(kept)} cells, such as {kept[0]}" if kept else ""
+    others = f"; {len(kept)} networks are kept, such as that of cell {kept[0]}" if kept else ""
     return (
-        f"the network of cell {row['key']} (seed {row['seed']}) was not kept{others}. The spec's "
-        "`keep` says which are: by default of all seeds the best one. To have it, set `keep: all` "
-        "in a spec that names little more than this cell, and run it into the same folder with "
-        "--retry ok"
+        f"the network of cell {row['key']} (seed {row['seed']}) was not kept{others}. The field "
+        "`keep` of the spec decides which are kept; the default is that of the best seed only. To "
+        f"get this one, set `keep: all` in the spec and run --cell {row['key']} --retry ok into "
+        "the same folder"
     )
 
 
 def _check_record(folder: Path, row: Row) -> None:
-    """A network and a row of two runs of one cell do not belong together."""
+    """Refuses a network whose figures differ from the row: they come from different runs."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError) as error:
@@ -142,6 +141,6 @@ def _check_record(folder: Path, row: Row) -> None:
         ) from error
     if record != {"key": row["key"], **figures_of(row)}:
         raise UserError(
-            f"the network of cell {row['key']} in {folder} is of another run than its row, with "
-            "other accuracies; run the cell again with --retry ok"
+            f"the network of cell {row['key']} in {folder} is from another run than its row and "
+            f"has other accuracies; run it again with --cell {row['key']} --retry ok"
         )

@@ -1,4 +1,4 @@
-"""The README.md beside an exported network: what it is, how good, how made, and how to use it."""
+"""The README.md of an exported network: its accuracy, size, use and origin."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _STAGE_WORDS = {
 
 _USE = """## Use
 
-Images are RGB, 32 x 32, values 0 to 255 as files hold them, type uint8, shape [N, 3, 32, 32] for
-any N. The scaling of the colours is inside the network, in each of its forms. Out come the logits,
-fp32 [N, {classes}]; the largest one is the class.
+The input is a batch of RGB images of 32 x 32 pixels, values 0 to 255, type uint8, shape
+[N, 3, 32, 32] for any N. All files include the scaling of the colours, so do not scale the images
+yourself. The output is the logits, fp32 [N, {classes}]; the largest one is the predicted class.
 
 ```python
 import numpy
@@ -34,7 +34,7 @@ image = Image.open("image.png").convert("RGB").resize((32, 32), Image.Resampling
 images = numpy.asarray(image).transpose(2, 0, 1)[None].copy()
 ```
 
-With prune-sweep, on the command line `prune-sweep predict . image.png`, or:
+With prune-sweep, run `prune-sweep predict . image.png`, or in Python:
 
 ```python
 import prune_core
@@ -68,9 +68,9 @@ session = onnxruntime.InferenceSession("model.onnx")
 """
 
 _SAFETY = """
-`network.safetensors` and `network.json` hold numbers and text; reading them runs nothing, nor does
-reading ONNX. `model.pt2` is a zip file in which torch puts a pickle, and `torch.export.load` may
-unpickle what it finds: open it only if you trust where it came from.
+`network.safetensors`, `network.json` and ONNX files hold only numbers and text; reading them does
+not execute code. `model.pt2` is a zip file that may contain a pickle, and `torch.export.load` may
+unpickle it, which can execute code. Open it only if you trust its source.
 """
 
 
@@ -79,8 +79,9 @@ def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
 
     Parameters
     ----------
-    row : of the cell.
-    differences : by file, how far its logits are from the network's; those written, no others.
+    row : the row of the cell.
+    differences : for each program that was written, the largest difference of its logits from
+        the network's, relative to the largest absolute logit.
     """
     parts = [
         f"# {row['variant']} for {row['dataset']}, with "
@@ -101,7 +102,7 @@ def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
 def _accuracy(row: Row) -> str:
     lines = ["## Accuracy", "", "| network | validation | test |", "| --- | ---: | ---: |"]
     for stage in STAGES:
-        # What is trained from new weights is never the network in between.
+        # A network that is trained from new weights has no pruned or recalibrated stage.
         if row[f"{stage}_test_top1"] is not None:
             figures = (_percent(row[f"{stage}_{split}_top1"]) for split in SPLITS)
             last = stage == STAGES[-1] and row["metric"] == SCRATCH
@@ -111,8 +112,8 @@ def _accuracy(row: Row) -> str:
         "",
         f"Top-1, on {row['validation_images']:,} images held out from training and on "
         f"{row['test_images']:,} test images. Top-5 on the test images is "
-        f"{_percent(row['finetuned_test_top5'])}. Choose by the validation figures, report the "
-        "test figures.",
+        f"{_percent(row['finetuned_test_top5'])}. Use the validation figures to choose a network "
+        "and the test figures to report it.",
     ]
     return "\n".join(lines)
 
@@ -131,8 +132,8 @@ def _size(row: Row) -> str:
         lines.append(f"| ms an image at batch {batch} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Times are medians and, in brackets, interquartile ranges, measured on "
-        f"{_one_line(row['device'])} (threads of the processor: {row['threads']}) in fp32. "
+        f"Times are medians with interquartile ranges in brackets, measured on "
+        f"{_one_line(row['device'])} (CPU threads: {row['threads']}) in fp32. "
         f"Widths: {', '.join(map(str, row['widths']))}.",
     ]
     return "\n".join(lines)
@@ -146,7 +147,7 @@ def _milliseconds(row: Row, of: str, batch: int) -> str:
 def _classes(net: Classifier) -> str:
     count = len(net.class_names)
     if net.class_names == tuple(map(str, range(count))):
-        return f"## Classes\n\n{count}, called by their numbers, from 0."
+        return f"## Classes\n\n{count}, without names, numbered from 0."
     names = ", ".join(f"{at} {_one_line(name)}" for at, name in enumerate(net.class_names))
     return f"## Classes\n\n{count}: {names}."
 
@@ -154,9 +155,9 @@ def _classes(net: Classifier) -> str:
 def _checked(differences: Mapping[str, float]) -> str:
     words = ", ".join(f"`{name}` {value:.1g}" for name, value in differences.items())
     return (
-        "Checked when they were written, on batches of 1 to 64 random images: the most by which "
-        f"logits differ from the network's, as a fraction of the largest, is {words}; "
-        f"{TOLERANCE:g} is allowed."
+        "Each program was checked on batches of 1 to 64 random images when it was written. The "
+        "largest difference of its logits from the network's, relative to the largest logit, is "
+        f"{words}; {TOLERANCE:g} is allowed."
     )
 
 
@@ -169,7 +170,7 @@ def _made(row: Row) -> str:
         f"{row['seed']}, {row['precision']}",
         "metric": f"{row['metric']}, options {row['metric_options']}",
         "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio {row['ratio']:g} "
-        f"asked for, {row['parameter_ratio']:.4f} reached",
+        f"requested, {row['parameter_ratio']:.4f} achieved",
         "cell": f"{row['key']} of sweep {row['sweep']}, baseline {row['baseline_key']}",
         "finished": f"{row['finished_at']:%Y-%m-%d %H:%M} UTC",
         "versions": f"prune-sweep {row['version_prune_sweep']} "
@@ -184,5 +185,5 @@ def _percent(fraction: float) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text from data or machines, which must not become structure."""
+    """Text from data as one line, so that it cannot change the Markdown structure."""
     return " ".join(plain(text).split())

@@ -1,4 +1,4 @@
-"""`prune-sweep predict`: which class a network sees in image files."""
+"""`prune-sweep predict`: the class that a network predicts for image files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BATCH = 256
 
 
 def predict(folder: Path, images: Sequence[Path], console: Console) -> None:
-    """Prints file, class and probability of each image, which is read as training images are.
+    """Prints file, class and probability of each image. Images are read as in training.
 
     Parameters
     ----------
-    folder : of an exported or kept network.
-    images : files that Pillow reads.
+    folder : the folder of an exported or kept network.
+    images : files in any format that Pillow reads.
 
     Raises
     ------
     UserError
-        If the network or an image cannot be read; it names the folder or file.
+        If the network or an image cannot be read; the message names the folder or file.
     """
     try:
         net = load(folder)

@@ -1,4 +1,4 @@
-"""`prune-sweep run`: plan, run what is missing, show the accuracies."""
+"""`prune-sweep run`: plan, run the missing cells, show the accuracies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from results.storage.lease import Lease
 from results.storage.locations import Where
 from results.storage.plan_file import PlannedCells, write_plan
 from sweep.commands.summary import conclude
-from sweep.execution.executor import Follow, Job, executor_named
+from sweep.execution.executor import Follow, Job
+from sweep.execution.executors import executor_named
 from sweep.execution.merging import FileMerger
 from sweep.execution.tasks import Outcome, Task, missing_tasks
 from sweep.plan.cells import Cell
@@ -22,7 +23,7 @@ from sweep.stages.kept_networks import BestSeeds, KeptNetworks
 from sweep.stages.rows import Row
 from sweep.stages.workspace import Workspace
 
-_WAITING = "waiting for another run on this folder, {}, to end"
+_WAITING = "waiting for another run on this folder to end: {}"
 
 
 def run(
@@ -41,16 +42,16 @@ def run(
     folder : the results folder, a path or URI.
     executor : a name in `sweep.execution.executor.EXECUTORS`.
     retry : statuses of rows that count as missing.
-    only : keys of cells, or their beginnings, to run no others.
+    only : keys of cells or their beginnings; if given, no other cells run.
 
     Returns
     -------
-    Whether every cell of the spec, or of `only`, is there and ok.
+    Whether every cell of the spec, or of `only`, has a row with status ok.
 
     Raises
     ------
     UserError, SchemaError, StoreError
-        For input that cannot be run; nothing has been written over.
+        If the input cannot be run. No existing result is overwritten.
     """
     chosen_executor = executor_named(executor)
     chosen_executor.check(spec)
@@ -92,7 +93,7 @@ def _say(console: Console, text: str) -> None:
 def _removing_networks(
     spec: Spec, workspace: Workspace, planned: Plan, missing: list[Cell], rows: list[Row]
 ) -> Follow:
-    """Removes networks as cells end; those that an earlier run left behind are removed at once."""
+    """Removes networks that are not kept: old ones at once, new ones as their cells end."""
     if spec.keep != "best":
         return lambda *_: None
     running = {cell.key for cell in missing}
@@ -111,10 +112,10 @@ def _removing_networks(
 
 
 def _merging_files(store: Store, missing: list[Cell], console: Console) -> Follow:
-    """Merges the files of finished cells; those that an earlier run left are merged at once.
+    """Merges the files of finished cells; files of an earlier run are merged at once.
 
-    Cells that are run again keep their own files until the next run: some file systems show
-    another machine the old content of a replaced file for a while.
+    Cells that run again keep their own files until the next run. On some file systems another
+    machine still reads the old content of a replaced file for a while.
     """
     alone = store.single()
     again = alone.intersection(cell.key for cell in missing)

@@ -1,4 +1,4 @@
-"""`prune-sweep status`: what of a sweep is done, running, failed and left."""
+"""`prune-sweep status`: how many cells are done, running, failed and left."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sweep.execution.progress import read_progress
 
 
 def show(console: Console, where: Where) -> bool:
-    """Prints the state of the sweep that was last run in a folder.
+    """Prints the state of the last sweep in a folder.
 
     Returns
     -------
-    Whether every cell is there and ok.
+    Whether every cell has a row with status ok.
 
     Raises
     ------
     UserError, StoreError
-        If there is no such folder, or no sweep was run in it.
+        If the folder does not exist, or no sweep was run in it.
     """
     folder = folder_of(where)
     if not folder.exists():
@@ -59,5 +59,5 @@ def show(console: Console, where: Where) -> bool:
         if status != "ok":
             console.print(f"{number} {status}", markup=False, highlight=False)
     if left and not progress:
-        console.print("no run is under way; run the spec again to go on", markup=False)
+        console.print("no run is active; run the spec again to continue", markup=False)
     return ok == len(cells)

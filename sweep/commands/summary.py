@@ -1,4 +1,4 @@
-"""The table of accuracies that a run prints at its end."""
+"""The table of accuracies at the end of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweep.plan.grid import Plan
 
 
 def conclude(console: Console, planned: Plan, store: Store) -> bool:
-    """Prints the accuracies of the planned cells; returns whether all are there and ok."""
+    """Prints the accuracies of the planned cells; returns whether all cells are ok."""
     frame = results.load(store.folder)
     frame = _as_planned(frame, planned)
     good = frame[frame["status"] == "ok"]
@@ -45,9 +45,10 @@ def conclude(console: Console, planned: Plan, store: Store) -> bool:
 
 
 def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
-    """The rows of the planned cells, under the names that this spec has for them.
+    """The rows of the planned cells, with the names of this spec.
 
-    A row holds the names of the spec that ran it first; names are no part of a cell's key.
+    A row holds the names of the spec that ran it first. Names are not part of a cell's key, so
+    this spec may use other names.
     """
     cells = {cell.key: cell for cell in planned.cells}
     frame = frame[frame["key"].isin(cells)].copy()
@@ -61,7 +62,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     control = 100 * rows.drop_duplicates("baseline_key")["baseline_test_top1"].mean()
     seeds = rows["seed"].nunique()
     means = results.accuracy_table(rows).to_dict("records")
-    short = "; (n) of n seeds" if any(mean["seeds"] < seeds for mean in means) else ""
+    short = "; (n): mean of n seeds only" if any(mean["seeds"] < seeds for mean in means) else ""
     console.print(
         f"{dataset}: test accuracy in % after fine-tuning, by parameter ratio, mean of {seeds} "
         f"seed{'s' if seeds > 1 else ''}; unpruned {control:.2f}; * a layer is at its floor{short}",
@@ -85,7 +86,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
 
 
 def _print_whole(console: Console, table: Table) -> None:
-    """Prints a table at its own width: a terminal may wrap lines, but must not cut figures."""
+    """Prints a table at full width: the terminal may wrap lines, but must not cut figures."""
     width = console.width
     options = console.options.update(max_width=sys.maxsize)
     console.width = max(width, Measurement.get(console, options, table).maximum)

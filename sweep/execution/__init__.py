@@ -1,1 +1,1 @@
-"""How tasks are run: their order, their resources, and the executors."""
+"""Running tasks: their order, their resources, and the executors."""

@@ -1,4 +1,4 @@
-"""How many tasks a cluster can run at once, now and while nodes come and go."""
+"""How many tasks a cluster can run at once while nodes join and leave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from sweep.errors import ClusterError
 from sweep.execution.resources import Resources, StageResources, slots, unplaceable
 
-# Nodes come and go within minutes; asking costs a call to the head node.
+# Nodes join and leave within minutes, and each query is a call to the head node.
 LOOK_EVERY_S = 5.0
 
 Bundles = list[dict[str, float]]
@@ -21,13 +21,13 @@ class Capacity:
 
     Parameters
     ----------
-    resources : what a trial of each stage gets.
-    nodes : tells what the living nodes have.
-    patience : seconds without a node for anything that waits after which the sweep ends.
-    scale_to : trials at once that a growing cluster is asked to make room for; None for a
-        cluster of fixed size.
-    ask : requests nodes for these bundles from the cluster, in place of earlier requests.
-    now : seconds on a clock.
+    resources : the resources of a trial of each stage.
+    nodes : returns the resources of all living nodes.
+    patience : seconds to wait for a node on which a waiting task can run; then the sweep ends.
+    scale_to : the number of parallel trials to request nodes for on an autoscaling cluster; None
+        for a cluster of fixed size.
+    ask : requests nodes for these bundles from the cluster and replaces earlier requests.
+    now : returns the time in seconds.
     """
 
     def __init__(
@@ -46,37 +46,43 @@ class Capacity:
         self.slots = slots(resources, nodes())
 
     def check(self, kinds: Iterable[str]) -> None:
-        """Refuses a sweep with stages that no node can ever run.
+        """Refuses a sweep with a stage that no node can run.
+
+        On an autoscaling cluster, every sweep is accepted, because larger nodes may join.
 
         Raises
         ------
         ClusterError
-            Naming the stage, what it asks for and the largest node, unless nodes may still come.
+            Naming the stage, the resources that it needs and the largest node.
         """
         if self.scale_to is None and (why := unplaceable(self.resources, kinds, self._nodes())):
             raise ClusterError(
-                f"{why}; lower `resources` in the spec, or give `resources.scale_to` if the "
-                "cluster grows"
+                f"{why}; lower `resources` in the spec, or set `resources.scale_to` if the "
+                "cluster has autoscaling"
             )
 
     @property
     def trials_at_once(self) -> int:
-        """How many trials can run at once at most, counting nodes that may still come."""
+        """The largest number of parallel trials, including nodes that may still join."""
         return max(1, self.scale_to or 0, *self.slots.values())
 
     def look(self, running: int, open_kinds: Callable[[], Iterable[str]]) -> bool:
-        """Looks at the nodes, unless it did so within the last seconds; returns whether it did.
+        """Updates the slots from the nodes, at most every `LOOK_EVERY_S` seconds.
 
         Parameters
         ----------
-        running : trials that run now.
-        open_kinds : tells the stages of the tasks that run or could, in their order.
+        running : number of trials that run now.
+        open_kinds : returns the stages of the tasks that are running or ready, in their order.
+
+        Returns
+        -------
+        Whether the slots were updated.
 
         Raises
         ------
         ClusterError
-            If nothing has run for longer than `patience`, and no node has room for any task that
-            could start.
+            If for longer than `patience` no trial was running and no node could run any of the
+            ready tasks.
         """
         now = self._now()
         if now - self._looked < LOOK_EVERY_S:
@@ -90,8 +96,8 @@ class Capacity:
         elif now - self._served >= self.patience:
             why = unplaceable(self.resources, kinds, nodes)
             raise ClusterError(
-                f"{why}, and none came within {self.patience:g} s (wait_for_nodes_s); finished "
-                "cells are kept, run again to go on"
+                f"{why}, and no such node joined within {self.patience:g} s (wait_for_nodes_s); "
+                "finished cells are kept; run again to continue"
             )
         self._ask_for(kinds)
         return True

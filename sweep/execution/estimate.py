@@ -1,4 +1,4 @@
-"""How long a sweep will take: measured seconds per image times the images still to be seen."""
+"""Time estimate of a sweep: measured seconds per image times the images still to process."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ INFERENCE_IMAGES = 256
 
 
 class Estimate:
-    """Seconds of tasks on this machine, from a few steps of each network that is to be trained.
+    """Estimates the seconds of tasks on this machine from a few measured steps of each network.
 
     Parameters
     ----------
-    resources : what a trial of each stage gets.
+    resources : the resources of a trial of each stage.
     """
 
     def __init__(self, resources: StageResources) -> None:
@@ -40,13 +40,13 @@ class Estimate:
         self._inference = cache(self._measure_inference)
 
     def seconds(self, tasks: Sequence[Task], slots: Mapping[str, int]) -> float:
-        """Seconds until all tasks are done, each kind after the one before.
+        """Seconds until all tasks are done, if each kind starts after the previous kind ends.
 
         Parameters
         ----------
-        slots : for each kind how many can run at once.
+        slots : for each kind, the number of tasks that can run at once.
         """
-        keep_freed_memory()  # as in a trial
+        keep_freed_memory()  # as trials do
         threads = torch.get_num_threads()
         total = 0.0
         try:

@@ -1,7 +1,7 @@
-"""What runs the tasks of a sweep, behind one protocol.
+"""Executors run the tasks of a sweep; all share one protocol.
 
-To add an executor, write a class with the methods of `Executor` and put `@executor("name")` above
-it: `prune-sweep run --executor name` then uses it.
+To add an executor, write a class with the methods of `Executor` and decorate it with
+`@executor("name")`. Then `prune-sweep run --executor name` uses it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Protocol
 
 from rich.console import Console
 
-from sweep.errors import SpecError
 from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import Outcome, Task
@@ -28,8 +27,9 @@ class Job:
 
     Attributes
     ----------
-    may_go_on : called before a task starts; raises to end the run.
-    follow : each called when a task has ended for good, with its row, if it is a cell, in place.
+    may_go_on : called before a task starts; raises an error to end the run.
+    follow : callbacks for each task that has ended and will not be retried. The row of a cell is
+        written before the call.
     """
 
     spec: Spec
@@ -40,24 +40,24 @@ class Job:
     follow: Sequence[Follow] = ()
 
     def say(self, text: str) -> None:
-        """Prints a line for the person who runs the sweep."""
+        """Prints a line for the user."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, slots: Mapping[str, int]) -> Progress:
-        """What a person sees while tasks run; a context manager.
+        """The progress display of the run; a context manager.
 
         Parameters
         ----------
-        slots : for each kind of task, how many can run at once.
+        slots : for each kind, the number of tasks that can run at once.
         """
         return Progress(self.console, self.tasks, slots, self.workspace.folder)
 
     def scheduler(self, progress: Progress, retries: int = 0) -> Scheduler:
-        """Hands out the tasks in their order, and follows them.
+        """A scheduler that hands out the tasks in order and tracks them.
 
         Parameters
         ----------
-        retries : how often a task is handed out again after its process was lost.
+        retries : how often a task is retried after its process was lost.
         """
         return Scheduler(self.workspace, self.tasks, progress, retries, self.may_go_on, self.follow)
 
@@ -66,7 +66,7 @@ class Executor(Protocol):
     """Runs the tasks of a job."""
 
     def check(self, spec: Spec) -> None:
-        """Refuses a spec that this executor cannot run, before anything is written.
+        """Refuses a spec that this executor cannot run; called before anything is written.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class Executor(Protocol):
         Raises
         ------
         UserError, StoreError
-            If the run cannot go on; finished cells are kept.
+            If the run cannot continue; finished cells are kept.
         """
 
 
@@ -89,7 +89,7 @@ EXECUTORS: dict[str, Executor] = {}
 
 
 def executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
-    """Registers a class of executors, which is made without arguments."""
+    """Registers an executor class, whose constructor takes no arguments."""
 
     def register(kind: type[Executor]) -> type[Executor]:
         if name in EXECUTORS:
@@ -98,20 +98,3 @@ def executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
         return kind
 
     return register
-
-
-def executor_named(name: str) -> Executor:
-    """The executor of a name.
-
-    Raises
-    ------
-    SpecError
-        Naming those that there are.
-    """
-    # The packaged ones register themselves when they are imported.
-    import sweep.execution.serial
-    import sweep.execution.tune.executor  # noqa: F401
-
-    if name not in EXECUTORS:
-        raise SpecError(f"--executor {name} is unknown; allowed: {', '.join(sorted(EXECUTORS))}")
-    return EXECUTORS[name]

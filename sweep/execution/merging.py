@@ -9,14 +9,15 @@ from results.storage.parquet_files import MANY
 
 
 class FileMerger:
-    """Merges the files of finished cells, a thousand at a time.
+    """Merges the files of finished cells, `MANY` at a time.
 
-    A sweep of any size then leaves few files, which are read quickly, and merges each file once.
+    A large sweep then has few files, which can be read quickly. Each file is merged only once.
 
     Parameters
     ----------
-    ended : keys of cells that have a file of their own and are not run again.
-    say : told what went wrong; the rows are safe where they are, so the sweep goes on.
+    ended : keys of cells that have a separate file and will not run again.
+    say : receives the message if a merge fails. The rows stay in their files, so the sweep
+        continues.
     """
 
     def __init__(self, store: Store, ended: Iterable[str], say: Callable[[str], None]) -> None:
@@ -25,7 +26,7 @@ class FileMerger:
         self._merge_many()
 
     def ended(self, key: str) -> None:
-        """A cell has its row, for good."""
+        """Call when a cell's row is final."""
         self._ended.add(key)
         self._merge_many()
 
@@ -35,5 +36,5 @@ class FileMerger:
         try:
             self.store.merge(self._ended)
         except (StoreError, OSError) as error:
-            self.say(f"the files of single cells stay as they are: {error}")
+            self.say(f"the files of finished cells were not merged; no row is lost: {error}")
         self._ended.clear()

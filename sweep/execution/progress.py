@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table, or a line per finished cell."""
+"""The progress display of a sweep: a live table, or one line per finished cell."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress.json"
 DIFFERENT = 0.05
-"""Deviation of costs, of their mean, from which a line is drawn through them."""
+"""Coefficient of variation of the costs above which a line is fitted to seconds over cost."""
 
 
 @dataclass
 class Count:
-    """Tasks of one kind, with sums over those that are done."""
+    """The tasks of one kind, with sums over the finished ones."""
 
     total: int = 0
     done: int = 0
@@ -48,7 +48,7 @@ class Count:
         return self.total - self.done - self.failed
 
     def took(self, cost: float, seconds: float) -> None:
-        """A task of this cost is done."""
+        """Adds a finished task with its cost and wall-clock seconds."""
         self.done += 1
         self.cost += cost
         self.seconds += seconds
@@ -57,10 +57,11 @@ class Count:
 
     @property
     def seconds_left(self) -> float:
-        """Of all tasks that are left together, once one is done.
+        """Sum of the estimated seconds of all remaining tasks; at least one must be done.
 
-        The costliest go first, so the mean of what tasks took would say far too much. Once costs
-        differ, it is a line through seconds over costs; before, seconds grow as costs.
+        Expensive tasks run first, so the mean time of the finished tasks would be far too high.
+        If costs vary, the estimate is a least-squares line of seconds over cost. Otherwise
+        seconds are proportional to cost.
         """
         fixed, rate = 0.0, self.seconds / self.cost
         spread = self.done * self._squares - self.cost**2
@@ -75,13 +76,13 @@ class Count:
 
 
 class Progress:
-    """Follows the tasks of a run; a context manager that draws on a console while open.
+    """Displays the progress of a run on a console; a context manager.
 
     Parameters
     ----------
     tasks : all tasks of the run.
-    slots : for each kind how many tasks can run at once, for the time left.
-    folder : where `progress.json` is kept for `prune-sweep status`.
+    slots : for each kind, the number of tasks that can run at once; used for the time left.
+    folder : the results folder. `prune-sweep status` reads `progress.json` from it.
     """
 
     def __init__(
@@ -112,12 +113,12 @@ class Progress:
         self._save(False)
 
     def started(self, task: Task) -> None:
-        """A task began."""
+        """Call when a task has started."""
         self.running[task.name] = task
         self._save(True)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        """A task ended, or was given up."""
+        """Call when a task has ended or was given up."""
         self.running.pop(task.name, None)
         count = self.counts[task.kind]
         count.cost_left -= task.cost
@@ -134,12 +135,12 @@ class Progress:
         self._save(True)
 
     def postponed(self, task: Task, reason: str) -> None:
-        """A task ended without a result and will be tried again."""
+        """Call when a task has ended without a result and will be retried."""
         self.running.pop(task.name, None)
         self.console.print(f"{task.label}: {reason}", markup=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Time until the end from what tasks took so far; None before the first of a kind."""
+        """Estimated seconds until the run ends; None until one task of each kind is done."""
         seconds = 0.0
         for kind, count in self.counts.items():
             if count.left and count.done == 0:
@@ -174,7 +175,7 @@ class Progress:
                 table.add_row(name, *(str(n) for n in (count.done, running, count.failed, left)))
         left_seconds = self.seconds_left()
         lines = [f"  {task.label}" for task in list(self.running.values())[:16]]
-        ending = "unknown yet" if left_seconds is None else rough_duration(left_seconds)
+        ending = "not known yet" if left_seconds is None else rough_duration(left_seconds)
         return Group(table, Text("\n".join(lines)), Text(f"time left: {ending}"))
 
     def _save(self, active: bool) -> None:
@@ -190,16 +191,16 @@ class Progress:
             "running": [task.label for task in self.running.values()],
             "seconds_left": self.seconds_left(),
         }
-        # Nothing depends on it, so a full disk shows where a result cannot be written.
+        # Nothing depends on this file. A full disk is reported when a row cannot be written.
         with suppress(OSError):
             self.folder.write(PROGRESS, json.dumps(content).encode())
 
 
 def read_progress(folder: Where) -> dict[str, Any] | None:
-    """What the run that works on a folder last said, or None if none does.
+    """The last progress of the active run on a folder, or None if no run is active.
 
-    A run of this machine whose process is gone does not count; of another machine's run the
-    last word is all that is known.
+    A run on this machine is active if its process exists. A run on another machine cannot be
+    checked, so it counts as active until it reports its end.
     """
     try:
         content = json.loads(folder_of(folder).read(PROGRESS))

@@ -9,10 +9,11 @@ from sweep.execution.tasks import KINDS, Task
 
 
 class TaskQueue:
-    """Hands out tasks whose needs are done; a task whose need failed is given up.
+    """Hands out tasks whose dependencies are done; gives up tasks with a failed dependency.
 
-    Of those that can start, baselines go before statistics and these before cells, since others
-    wait for them; of one kind the costliest goes first, so that no long one is left for the end.
+    Baselines start before statistics, and statistics before cells, because later tasks depend on
+    them. Within one kind the most expensive task starts first, so that no long task is left for
+    the end.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
@@ -33,11 +34,11 @@ class TaskQueue:
         self._left = len(self.tasks)
 
     def next(self) -> Task | None:
-        """A task that can start now, or None: then others must end first, or all are out."""
+        """The next task that can start, or None if all remaining tasks wait or have started."""
         return self.tasks[heappop(self._ready)[-1]] if self._ready else None
 
     def last(self) -> Task | None:
-        """The least urgent cell that can start now, if there is one."""
+        """The least urgent cell that can start, or None."""
         least = max(self._ready, default=None)
         if least is None or KINDS[least[0]] != "cell":
             return None
@@ -46,7 +47,7 @@ class TaskQueue:
         return self.tasks[least[-1]]
 
     def ready(self) -> Iterator[Task]:
-        """The tasks that can start now, in no order."""
+        """The tasks that can start, in no particular order."""
         return (self.tasks[entry[-1]] for entry in self._ready)
 
     def _is_ready(self, name: str) -> None:
@@ -59,7 +60,7 @@ class TaskQueue:
         return self._left == 0
 
     def done(self, name: str, ok: bool) -> list[Task]:
-        """Notes that a task ended; returns the tasks that are given up because it failed."""
+        """Records that a task has ended; returns the tasks that are given up because it failed."""
         self._left -= 1
         given_up = []
         for follower in self._followers.get(name, []):

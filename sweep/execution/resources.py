@@ -1,4 +1,4 @@
-"""Processors and GPUs: what a task of each stage gets, and how many tasks nodes can run at once."""
+"""CPUs and GPUs: the share of a task of each stage, and how many tasks nodes can run at once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ UNIT = 1e-4
 
 @dataclass(frozen=True)
 class Resources:
-    """Processors and GPUs, of a trial or of a node."""
+    """CPUs and GPUs of a trial or of a node."""
 
     cpus: float
     gpus: float
 
     @property
     def threads(self) -> int:
-        """Threads of a trial: as many as it has whole processors, at least one."""
+        """Threads of a trial: its number of whole CPUs, at least one."""
         return max(1, int(self.cpus + UNIT))
 
     @property
     def bundle(self) -> dict[str, float]:
-        """The same in Ray's words."""
+        """The resources as a bundle of a Ray placement group."""
         return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
 
     def __str__(self) -> str:
@@ -53,11 +53,12 @@ StageResources = Mapping[str, Resources]
 
 
 def resources_of(spec: ResourcesSpec, nodes: Collection[Resources]) -> StageResources:
-    """What a trial of each stage gets: as the spec says, and one GPU if it does not say.
+    """The resources of a trial of each stage.
 
     Parameters
     ----------
-    nodes : of the cluster, since GPUs that the spec leaves open are given where there are any.
+    nodes : the nodes of the cluster. If the spec does not set `gpus`, a trial gets one GPU where
+        any node has a GPU, and none otherwise.
     """
     gpus_if_any = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
     found = {}
@@ -68,7 +69,7 @@ def resources_of(spec: ResourcesSpec, nodes: Collection[Resources]) -> StageReso
 
 
 def slots(wanted: StageResources, nodes: Iterable[Resources]) -> dict[str, int]:
-    """For each stage, how many of its trials the nodes can run at once if nothing else runs."""
+    """For each stage, how many trials the nodes can run at once if nothing else runs."""
     nodes = list(nodes)
     return {kind: sum(one.times_on(node) for node in nodes) for kind, one in wanted.items()}
 
@@ -76,9 +77,9 @@ def slots(wanted: StageResources, nodes: Iterable[Resources]) -> dict[str, int]:
 def unplaceable(
     wanted: StageResources, kinds: Iterable[str], nodes: Collection[Resources]
 ) -> str | None:
-    """Why a stage of `kinds` fits on none of these nodes, or None if all fit on some.
+    """Why a stage of `kinds` fits on no node, or None if each stage fits on some node.
 
-    The text names the stage, what it asks for and the largest node.
+    The text names the stage, the resources that it needs and the largest node.
     """
     at_once = slots(wanted, nodes)
     for kind in KINDS:
@@ -89,17 +90,17 @@ def unplaceable(
 
 
 def this_machine() -> Resources:
-    """The processors and GPUs of this machine."""
+    """The CPUs and GPUs of this machine."""
     return Resources(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
 
 
 def _largest(asked: Resources, nodes: Collection[Resources]) -> str:
     if not nodes:
-        return "there is none"
+        return "there are no nodes"
     most = max(nodes, key=lambda node: (node.gpus if asked.gpus else 0, node.cpus))
     return f"the largest of {len(nodes)} has {most}" if len(nodes) > 1 else f"it has {most}"
 
 
 def _whole(ratio: float) -> int:
-    # 1 / 0.1 is a little more than ten, 0.3 / 0.1 a little less than three.
+    # In floating point, 0.3 / 0.1 is slightly less than 3.
     return math.floor(ratio + UNIT)

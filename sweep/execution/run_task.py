@@ -1,4 +1,4 @@
-"""Runs one task to its end, in whatever process it was sent to."""
+"""Runs one task in the current process."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ERROR_LENGTH = 2_000
 
 
 def run_task(workspace: Workspace, task: Task, observer: Observer = SILENT) -> Outcome:
-    """Runs a task and, if it is a cell, writes its row, also when the task fails.
+    """Runs a task. If the task is a cell, its row is written, also when the task fails.
 
     Raises
     ------
     StoreError
-        If the row cannot be written: the sweep cannot go on without its results folder.
+        If the row cannot be written. The sweep cannot continue without its results folder.
     """
     began = datetime.now(UTC)
     row: Row = {}
@@ -56,7 +56,7 @@ def run_task(workspace: Workspace, task: Task, observer: Observer = SILENT) -> O
 
 
 def write_row(workspace: Workspace, of: Cell, figures: Row, status: str, error: str | None) -> None:
-    """Stores the row of a cell, with whatever is known of how it ran."""
+    """Stores the row of a cell with all figures that are known."""
     ending = {"status": status, "error": error, "finished_at": datetime.now(UTC)}
     workspace.store.write(identity_row(of, workspace.sweep) | figures | ending)
 

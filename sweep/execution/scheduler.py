@@ -1,4 +1,4 @@
-"""Hands out tasks to an executor and follows them: the same for every executor."""
+"""Hands out tasks to an executor and tracks them; all executors share it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from sweep.stages.workspace import Workspace
 
 
 class Scheduler:
-    """Hands out tasks, follows them, and writes the rows of cells that never ran.
+    """Hands out tasks, tracks them, and writes the rows of cells that never ran.
 
-    A task that ran out of memory may have shared its device with others, so it runs once more at
-    the end, alone. A task whose process or node was lost is handed out again at once.
+    A task that ran out of memory may have shared its device with other tasks. It is retried once,
+    alone, at the end. A task whose process or node was lost is retried at once.
 
     Parameters
     ----------
-    retries : how often a task is handed out again after its process was lost.
-    may_go_on : called before a task is handed out; raises to end the run.
-    follow : each called when a task has ended for good, with its row, if it is a cell, in place.
+    retries : how often a task is retried after its process was lost.
+    may_go_on : called before a task is handed out; raises an error to end the run.
+    follow : callbacks for each task that has ended and will not be retried. The row of a cell is
+        written before the call.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Scheduler:
         self._crashes: Counter[str] = Counter()
 
     def next(self) -> Task | None:
-        """A task that can start now, or None: then others must end first, or all are out."""
+        """The next task that can start, or None if all remaining tasks wait or have started."""
         self.may_go_on()
         task = self._again.popleft() if self._again else self.queue.next()
         if task is None and self._alone and not self._out:
@@ -56,7 +57,7 @@ class Scheduler:
         return task
 
     def spare(self) -> Task | None:
-        """A cell that may wait until nothing else is left, or None."""
+        """The least urgent cell, which can wait in a queue without delaying others, or None."""
         self.may_go_on()
         if (task := self.queue.last()) is not None:
             self._out.add(task.name)
@@ -64,24 +65,24 @@ class Scheduler:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all tasks have ended."""
         return self.queue.finished
 
     def open_kinds(self) -> Iterator[str]:
-        """The kinds of the tasks that are out or could be, those first that are out."""
+        """The kinds of the tasks that have started, followed by those of the ready tasks."""
         yield from (self.queue.tasks[name].kind for name in self._out)
         yield from (task.kind for task in (*self._again, *self._alone, *self.queue.ready()))
 
     def started(self, task: Task) -> None:
-        """A task began."""
+        """Call when a task has started."""
         self.progress.started(task)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        """A task ended by itself; its row, if it is a cell, has been written."""
+        """Call when a task has returned its outcome; the row of a cell has been written."""
         self._out.discard(task.name)
         if outcome.status == "out_of_memory" and task.name not in self._tried_alone:
             self._alone.append(task)
-            self.progress.postponed(task, "out of memory; it is tried once more alone")
+            self.progress.postponed(task, "out of memory; the task will be retried once, alone")
             return
         given_up = self.queue.done(task.name, outcome.status == "ok")
         self._tell(task, outcome)
@@ -91,19 +92,19 @@ class Scheduler:
             self._tell(follower, because)
 
     def stopped(self, task: Task, outcome: Outcome) -> None:
-        """A task ended without writing its row, and is not to be tried again."""
+        """Call when a task has ended without a row and must not be retried; writes the row."""
         self._write_failure(task, outcome)
         self.ended(task, outcome)
 
     def crashed(self, task: Task, reason: str) -> None:
-        """The process or node that ran a task was lost."""
+        """Call when the process or node of a task was lost; retries the task or gives it up."""
         self._crashes[task.name] += 1
         if self._crashes[task.name] > self.retries:
             self.stopped(task, Outcome("failed", f"{reason}, {self._crashes[task.name]} times"))
             return
         self._out.discard(task.name)
         self._again.append(task)
-        self.progress.postponed(task, f"{reason}; it is tried again")
+        self.progress.postponed(task, f"{reason}; the task will be retried")
 
     def _tell(self, task: Task, outcome: Outcome) -> None:
         self.progress.ended(task, outcome)
@@ -112,5 +113,5 @@ class Scheduler:
 
     def _write_failure(self, task: Task, outcome: Outcome) -> None:
         if isinstance(task.work, Cell):
-            # Where and with what it ran is known to the lost process alone.
+            # The host and versions are unknown: only the lost process had them.
             write_row(self.workspace, task.work, {}, outcome.status, outcome.error)

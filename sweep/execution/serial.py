@@ -1,4 +1,4 @@
-"""Runs tasks one after another in this process: for debugging, without Ray."""
+"""Runs tasks one after another in this process, without Ray, for debugging."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sweep.spec.fields import Spec
 
 @executor("serial")
 class Serial:
-    """One task at a time, in this process: breakpoints and profilers see all of it."""
+    """Runs one task at a time in this process, so that debuggers and profilers work."""
 
     def check(self, spec: Spec) -> None:
-        """See `Executor`: it can run every spec."""
+        """See `Executor`. Accepts every spec."""
 
     def execute(self, job: Job) -> None:
         """See `Executor`."""
         if job.spec.timeout_s is not None:
-            job.say("timeout_s is ignored by --executor serial: nothing watches a task")
+            job.say("timeout_s is ignored by --executor serial: tasks have no time limit")
         if job.spec.loggers:
-            job.say("loggers are ignored by --executor serial: they are Ray Tune's")
+            job.say("loggers are ignored by --executor serial: they need --executor ray")
         keep_freed_memory()
         shares = resources_of(job.spec.resources, [this_machine()])
         with job.progress(dict.fromkeys(KINDS, 1)) as progress:

@@ -1,4 +1,4 @@
-"""What is left to do, as tasks that wait for one another."""
+"""The remaining work as tasks with dependencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = ("baseline", "statistics", "cell")
 
 @dataclass(frozen=True)
 class Task:
-    """A stage to run, and the names of the tasks that must be done before."""
+    """A stage to run, and the names of the tasks that it depends on (`needs`)."""
 
     name: str
     label: str
@@ -31,15 +31,15 @@ class Task:
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """Whether others wait for its kind, smallest first, and its cost."""
+        """The rank of its kind, where 0 starts first, and its cost."""
         return KINDS.index(self.kind), self.cost
 
     @property
     def cost(self) -> float:
-        """Its multiply-accumulates: roughly, how its time is to that of others of its kind.
+        """Multiply-accumulates, to compare the expected times of tasks of one kind.
 
-        A training step counts as three passes. What a global ranking leaves is not known before,
-        so a pruned network counts by its ratio.
+        A training step counts as three forward passes. The widths after a global ranking are not
+        known in advance, so the MACs of a pruned network are estimated as ratio times full MACs.
         """
         work = self.work
         baseline = work if isinstance(work, Baseline) else work.baseline
@@ -55,10 +55,11 @@ class Outcome:
     Attributes
     ----------
     status : as in the `cells` table.
-    error : why it is not ok.
+    error : why the status is not ok.
     seconds : wall-clock time of the task.
     accuracy : top-1 on the test images, of the baseline or after fine-tuning.
-    validation_accuracy : the same on the validation images, of a cell that is ok.
+    validation_accuracy : top-1 on the validation images after fine-tuning; None unless the task is
+        a cell that is ok.
     """
 
     status: str
@@ -74,7 +75,7 @@ def _multiply_accumulates(architecture: Architecture) -> int:
 
 
 def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
-    """Tasks for these cells and for the baselines and statistics that they still need."""
+    """Tasks for these cells and for their baselines and statistics that are not stored yet."""
     baselines: dict[str, Task] = {}
     requests: dict[tuple[str, int], set[Statistics]] = {}
     tasks: list[Task] = []

@@ -1,11 +1,11 @@
-"""Ends a process that works on one task for too long.
+"""Kills a worker process whose task takes too long.
 
-It runs beside each worker as a process of its own, so that no lock, loop or stopped process of
-the worker's can keep it from acting, and ends when the worker does. What it did is left as a
-file for the driver, which writes the row.
+The watchdog is a separate process per worker, so it still works if the worker is blocked, busy or
+stopped. It ends when the worker ends. If it kills the worker, it leaves a file with the reason.
+The driver reads this file and writes the row.
 
-    python -m sweep.execution.watchdog PID      reads lines from its input:
-        {"seconds": 60, "folder": PATH OR URI, "task": NAME}     begin to watch
+    python -m sweep.execution.watchdog PID      reads lines from standard input:
+        {"seconds": 60, "folder": PATH OR URI, "task": NAME}     a task has started
         {}                                                       the task has ended
 """
 
@@ -31,12 +31,12 @@ FOLDER = "timeouts"
 
 
 class Watchdog:
-    """A worker's side: starts the watching process and tells it of tasks.
+    """The worker's side: starts the watchdog process and reports tasks to it.
 
     Parameters
     ----------
-    folder : the results folder, where the files of ended tasks are left.
-    seconds : how long a task may take; None for as long as it likes.
+    folder : the results folder; the watchdog writes its files there.
+    seconds : time limit of a task; None for no limit.
     """
 
     def __init__(self, folder: Where, seconds: float | None) -> None:
@@ -50,7 +50,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Ends this process if the block takes longer than it may."""
+        """Kills this process if the block takes longer than the time limit."""
         if self._process is None:
             yield
             return
@@ -61,7 +61,7 @@ class Watchdog:
             self._tell({})
 
     def close(self) -> None:
-        """Ends the watching process."""
+        """Ends the watchdog process."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait()
@@ -74,12 +74,12 @@ class Watchdog:
 
 
 def note(task: str) -> str:
-    """The name of the file that tells that a task was ended."""
+    """The name of the file with the reason why a task was killed."""
     return re.sub(r"[^0-9A-Za-z-]", "", task)
 
 
 def timed_out(folder: Where, task: str) -> str | None:
-    """Why a task was ended, or None if it was not."""
+    """Why the watchdog killed a task, or None if it did not."""
     from results.storage.locations import folder_of
 
     try:
@@ -89,7 +89,7 @@ def timed_out(folder: Where, task: str) -> str | None:
 
 
 def forget(folder: Where) -> None:
-    """Removes what earlier runs left, so that their tasks can be tried again."""
+    """Removes the files of earlier runs, so that their tasks can be retried."""
     from results.storage.locations import DiskFolder, folder_of
 
     notes = folder_of(folder) / FOLDER
@@ -101,7 +101,7 @@ def forget(folder: Where) -> None:
 
 
 def watch(pid: int) -> None:
-    """The watching process: waits for messages, and acts when one is overdue."""
+    """The watchdog process: reads messages, and kills process `pid` if a task takes too long."""
     messages: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -117,7 +117,7 @@ def watch(pid: int) -> None:
             line = messages.get(timeout=float(str(seconds)) if seconds else None)
         except queue.Empty:
             folder, task = str(current["folder"]), str(current["task"])
-            _end(pid, folder, task, f"it took more than {seconds} s")
+            _end(pid, folder, task, f"the task took more than {seconds} s (timeout_s)")
             return
         if not line:
             return
@@ -125,7 +125,7 @@ def watch(pid: int) -> None:
 
 
 def _leave(folder: str, name: str, reason: str) -> None:
-    # What opens object stores takes seconds to import, and there is a watching process a worker.
+    # Importing the object-store code takes seconds in each watchdog, so avoid it for a local path.
     if "://" in folder:
         from results.storage.locations import folder_of
 

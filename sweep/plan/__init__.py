@@ -1,1 +1,1 @@
-"""From a spec to cells: what each one is, and the key that names it."""
+"""Turns a spec into cells, each with an identity and a key."""

@@ -1,7 +1,7 @@
-"""What a sweep is made of, as values: data sets, baselines, statistics, importance and cells.
+"""The parts of a sweep as values: data sets, baselines, statistics, importance and cells.
 
-Each has an identity, which is everything that changes its numbers, and a key, which is the hash of
-the identity.
+Each has an identity, which is everything that changes its numbers. Its key is the hash of the
+identity.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sweep.plan.keys import canonical, key_of
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as the sweep uses it: where it is, what is in it, how it is cut and split."""
+    """A data set as the sweep uses it: its location, content, size limits and split."""
 
     name: str
     source: str
@@ -43,7 +43,7 @@ class Dataset:
     flip_keeps_label: bool
 
     def identity(self) -> dict[str, Any]:
-        """What of it changes numbers: the pixels, the cut and the split, not where they lie."""
+        """Everything that changes numbers: the pixels, the cut and the split, not the location."""
         return {
             "fingerprint": self.fingerprint,
             "cut": [self.cut, self.test_cut],
@@ -54,7 +54,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Baseline:
-    """An unpruned network to train: shared by all cells of one dataset and seed."""
+    """An unpruned network to train; all cells of one dataset and seed share it."""
 
     dataset: Dataset
     variant: str
@@ -83,14 +83,14 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Channel statistics of a baseline over its first training images; shared by its cells."""
+    """Channel statistics of a baseline over its first training images; its cells share them."""
 
     baseline: Baseline
     images: int
     requests: frozenset[Request]
 
     def key(self, request: Request) -> str:
-        """The key of one request's answer: a sweep that asks for more collects only the more."""
+        """The key of one request's answer, so that a later sweep collects only new requests."""
         return key_of(
             {
                 "stage": "statistics",
@@ -104,7 +104,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Importance:
-    """A metric's scores of a baseline's channels; shared by its cells."""
+    """A metric's scores of a baseline's channels; cells share them."""
 
     baseline: Baseline
     choice: Choice
@@ -112,7 +112,7 @@ class Importance:
 
     @cached_property
     def statistics(self) -> Statistics | None:
-        """The channel statistics it needs, if any."""
+        """The channel statistics that the metric needs, if any."""
         needs = self.choice.needs()
         return Statistics(self.baseline, self.images, needs) if needs else None
 
@@ -136,13 +136,14 @@ class Importance:
 
 @dataclass(frozen=True)
 class Budget:
-    """How a ratio becomes widths.
+    """How a ratio is turned into widths.
 
     Attributes
     ----------
     rule : a name in `prune_core.budgets.BUDGETS`.
-    normalisation : what makes the scores of layers comparable, of `reference` for widths_of.
-    floor : limits of the widths.
+    normalisation : makes the scores of different layers comparable. For widths_of it is applied
+        to the scores of `reference`.
+    floor : lower limits of the widths.
     reference : for widths_of, the metric whose global ranking sets the widths.
     """
 
@@ -158,20 +159,20 @@ class Budget:
 
     @property
     def ratio_of(self) -> str:
-        """What the ratio counts: `parameters` or `channels`."""
+        """The quantity that the ratio refers to: `parameters` or `channels`."""
         return BUDGETS[self.rule].ratio_of
 
     @property
     def label(self) -> str:
-        """The rule, with the reference's name."""
+        """The rule, with the name of the reference metric if there is one."""
         return f"{self.rule}({self.reference.choice.label})" if self.reference else self.rule
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything of it that changes widths."""
+        """Everything that changes the widths."""
         version = BUDGETS[self.rule].version
         return {
-            # A rule of the first version has no version here, so that keys of earlier cells stay.
+            # Version 1 of a rule is left out, so that the keys of existing cells do not change.
             "rule": self.rule if version == 1 else [self.rule, version],
             "normalisation": [self.normalisation, NORMALISATION_VERSION],
             "floor": asdict(self.floor),
@@ -181,7 +182,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid; without a metric it is the control that is trained from scratch."""
+    """One point of the grid. Without a metric, it is the control trained from scratch."""
 
     baseline: Baseline
     importance: Importance | None
@@ -196,12 +197,12 @@ class Cell:
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
-        """All that it reads: its own metric's and those of the budget's reference."""
+        """The scores that the cell reads: its own metric's and the budget reference's."""
         return tuple(found for found in (self.importance, self.budget.reference) if found)
 
     @property
     def family(self) -> Hashable:
-        """Everything that changes its numbers except the seed."""
+        """Everything that changes the cell's numbers except the seed: equal for all seeds."""
         baseline, budget, own = self.baseline, self.budget, self.importance
         dataset, reference = baseline.dataset, self.budget.reference
         return (
@@ -240,7 +241,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What a person calls the cell."""
+        """A readable name of the cell."""
         words = [self.baseline.dataset.name, "seed", str(self.baseline.seed), self.metric]
         words.append(self.budget.scope if self.budget.rule == "uniform_parameters" else "")
         words.append(self.budget.label if self.budget.rule != "uniform_parameters" else "")
@@ -250,5 +251,5 @@ class Cell:
 
 @lru_cache(maxsize=64)
 def _recipe_identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    # Whether images are really mirrored depends on the data too, so the effect is what counts.
+    # Images are mirrored only if both recipe and data set allow it; the key depends on that.
     return asdict(replace(recipe, flip=recipe.flip and dataset.flip_keeps_label))

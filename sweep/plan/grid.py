@@ -1,4 +1,4 @@
-"""From a spec to the cells that it names."""
+"""Turns a spec into the cells of its grid."""
 
 from __future__ import annotations
 
@@ -18,44 +18,46 @@ from sweep.spec.fields import DatasetSpec, Spec
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a spec, with its name and what the images had to say."""
+    """The cells of a spec, its name, and notes about the images."""
 
     name: str
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
 
     def only(self, keys: Iterable[str]) -> Plan:
-        """The plan of those of its cells that keys, or beginnings of keys, name.
+        """The plan restricted to the cells with these keys or beginnings of keys.
 
         Raises
         ------
         SpecError
-            If one names no cell, or several.
+            If a key matches no cell or several cells.
         """
         chosen: dict[str, Cell] = {}
         for key in keys:
             named = [cell for cell in self.cells if key and cell.key.startswith(key)]
             if len(named) != 1:
                 raise SpecError(
-                    f"--cell {key} names {len(named) or 'none'} of the {len(self.cells)} cells of "
-                    f"{self.name}; give the `key` of a row, or as much of it as one cell has alone"
+                    f"--cell {key} matches {len(named) or 'none'} of the {len(self.cells)} cells "
+                    f"of {self.name}; give a row's `key`, or enough digits to match one cell only"
                 )
             chosen[named[0].key] = named[0]
         return replace(self, cells=tuple(chosen.values()))
 
 
 def plan(spec: Spec, data: Path | None = None) -> Plan:
-    """The cells of a spec; reads and caches the images, since their content is part of the keys.
+    """The cells of a spec.
+
+    Reads and caches the images, because their content is part of the keys.
 
     Parameters
     ----------
-    data : where data sets lie; see `prune_core.images.load`.
+    data : the folder of the data sets; see `prune_core.images.load`.
 
     Raises
     ------
     SpecError
-        If data cannot be read, a ratio cannot be reached, or two entries come to one cell,
-        naming what to change.
+        If data cannot be read, a ratio cannot be reached, or two entries of the spec are the
+        same cell. The message names what to change.
     """
     cells: list[Cell] = []
     notes: list[str] = []
@@ -94,7 +96,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
 
 
 def _base(source: str, data: Path | None) -> str | None:
-    """Where the source's relative folder begins, for workers whose current directory is another."""
+    """The absolute base of a relative source: workers may have another current directory."""
     if data is None and parse_source(source)[0].takes_folder:
         data = Path.cwd()
     return None if data is None else str(data.resolve())
@@ -107,12 +109,12 @@ def _check_distinct(cells: list[Cell]) -> None:
         if (first := labels.setdefault(cell.key, label)) != label:
             raise SpecError(
                 f"'{first}' and '{label}' are the same cell, with the same images and "
-                "options; name it once"
+                "options; remove one of the two from the spec"
             )
 
 
 def _effective_cut(wanted: int | None, images: Sized) -> int | None:
-    """None where the cut takes all images, so that it is the same cell as without one."""
+    """The cut, or None if it takes all images: such a cell is the same as one without a cut."""
     return None if wanted == len(images) else wanted
 
 
@@ -158,7 +160,7 @@ def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iter
     for ratio in controls.ratios or spec.ratios:
         for budget in borrowed:
             for metric in metrics:
-                # At its own widths, a metric's cell is its global one.
+                # With its own widths, the reference metric would repeat its global cell.
                 if budget.reference is None or metric.key != budget.reference.key:
                     yield Cell(baseline, metric, budget, ratio, finetune)
         if controls.scratch:
@@ -170,7 +172,7 @@ def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iter
 def _importance(spec: Spec, baseline: Baseline, choice: Choice) -> Importance:
     available = baseline.dataset.train_images
     wanted = choice.images or spec.statistics_images or available
-    # A metric that reads no images has the same scores whatever their number.
+    # The scores of a metric that reads no images do not depend on their number.
     return Importance(baseline, choice, min(wanted, available) if choice.needs() else 0)
 
 
@@ -179,7 +181,7 @@ def _budgets(spec: Spec) -> Iterator[Budget]:
     for scope in spec.scopes:
         if scope == "local":
             for rule in spec.local_budgets:
-                # Within a layer no normalisation changes the order.
+                # A normalisation does not change the ranking within a layer.
                 yield Budget(rule, "none", floor)
         else:
             for rule in spec.global_budgets:

@@ -1,4 +1,4 @@
-"""How many images a task sees: what its time is made of, known before it runs."""
+"""How many images a task processes. The time estimates are based on these numbers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from prune_core.training import RECALIBRATION_IMAGES, Recipe
 from sweep.plan.cells import Baseline, Cell, Dataset, Statistics
 
 EVALUATIONS = 3
-"""Of a cell that is pruned, recalibrated and fine-tuned; a network from scratch has one."""
+"""Evaluations of a cell: after pruning, recalibration and fine-tuning. Scratch cells have one."""
 
 
 def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
-    """Images that a task trains on, and images that it infers, counted each time they are seen."""
+    """Number of images in training and in inference; an image counts each time it is processed."""
     if isinstance(work, Statistics):
         return 0, work.images
     if isinstance(work, Baseline):

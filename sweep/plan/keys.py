@@ -1,4 +1,4 @@
-"""A cell's name is the hash of everything that changes its numbers, and of nothing else."""
+"""Keys: the hash of everything that changes a result's numbers, and of nothing else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 
 
 def canonical(identity: Mapping[str, Any]) -> str:
-    """JSON with sorted fields and no spaces: one text for one identity.
+    """JSON with sorted fields and no spaces, so that equal identities give equal text.
 
     Raises
     ------
     ValueError
-        For NaN and infinities, which have no JSON.
+        For NaN and infinity, which JSON cannot express.
     """
     return _ENCODER.encode(identity)
 

@@ -1,1 +1,1 @@
-"""What a person writes: the fields of a spec, how YAML is read, and the packaged specs."""
+"""The spec: its fields, the YAML parser and the packaged specs."""

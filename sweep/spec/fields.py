@@ -34,15 +34,15 @@ def _finite(value: float) -> float:
 def _distinct(values: list[Any]) -> list[Any]:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"names {value} twice; every entry runs once")
+            raise ValueError(f"names {value} twice; remove one of the two")
     return values
 
 
 def _safe_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            "must be letters, digits, '-', '_' and '.', beginning with a letter or digit, "
-            "at most 100 of them"
+            "must consist of letters, digits, '-', '_' and '.', begin with a letter or digit, and "
+            "have at most 100 characters"
         )
     return name
 
@@ -52,17 +52,17 @@ Name = Annotated[str, AfterValidator(_safe_name)]
 
 
 class _Strict(BaseModel):
-    # Strict: YAML has numbers, so the text "0.3" or the word "true" in place of one is a slip.
+    # Strict: YAML has numbers, so a quoted "0.3" or a "true" in place of a number is a mistake.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DatasetSpec(_Strict):
-    """Images to train on.
+    """The images to train and test on.
 
     `source` is svhn, cifar10, cifar100, digits, parquet:FOLDER or folder:PATH. A plain string
-    in the spec is a source. `name` is what the results call it. `train_images` and `test_images`
-    cut either part to its first images. `flip` says whether a mirrored
-    image keeps its label: by default not for digits and svhn, but for everything else.
+    in the spec is a source. `name` is the name in the results. `train_images` and `test_images`
+    limit each part to its first images. `flip` says whether a mirrored image keeps its label.
+    The default is no for digits and svhn, and yes for all other sources.
     """
 
     source: str
@@ -83,7 +83,7 @@ class DatasetSpec(_Strict):
 
 
 class NetworkSpec(_Strict):
-    """A variant of SimpleNet with its widths multiplied by `width`."""
+    """A variant of SimpleNet whose widths are multiplied by `width`."""
 
     variant: str = "simplenet_5m"
     width: Annotated[Number, Field(gt=0, le=16)] = 1.0
@@ -111,12 +111,12 @@ class RecipeSpec(_Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def recipe(self) -> Recipe:
-        """The same as a value that prune_core takes."""
+        """The recipe as a value of prune_core."""
         return Recipe(**self.model_dump())
 
 
 class MinChannelsSpec(_Strict):
-    """The fewest channels a layer may keep: the larger of a number and a fraction of its width."""
+    """Fewest channels a layer may keep: the larger of a number and a fraction of its width."""
 
     channels: Annotated[int, Field(ge=1)] = 1
     fraction: Annotated[Number, Field(ge=0, le=1)] = 0.0
@@ -129,7 +129,7 @@ class MinChannelsSpec(_Strict):
 
 def _gpu_share(gpus: float) -> float:
     if gpus > 1 and gpus != int(gpus):
-        raise ValueError("must be a whole number, or a part of one GPU, below 1")
+        raise ValueError("must be a whole number, or a fraction of one GPU below 1")
     return gpus
 
 
@@ -138,17 +138,18 @@ Gpus = Annotated[Number, Field(ge=0), AfterValidator(_gpu_share)]
 
 
 class StageResourcesSpec(_Strict):
-    """What a trial of one stage gets, where it is not what every trial gets."""
+    """Resources of the trials of one stage; null takes the value of `resources` itself."""
 
     cpus: Cpus | None = None
     gpus: Gpus | None = None
 
 
 class ResourcesSpec(_Strict):
-    """What one trial gets. `gpus: null` is one where the cluster has any, else none.
+    """Resources of one trial.
 
-    `baseline`, `statistics` and `cell` say otherwise for trials of that stage. `scale_to` is for
-    clusters that grow: how many trials at once they are asked to make room for.
+    `gpus: null` means one GPU per trial if the cluster has GPUs, and none otherwise. `baseline`,
+    `statistics` and `cell` override the values for the trials of that stage. `scale_to` is for
+    clusters with autoscaling: the number of parallel trials to request nodes for.
     """
 
     cpus: Cpus = 1.0
@@ -159,7 +160,7 @@ class ResourcesSpec(_Strict):
     scale_to: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
     def of(self, stage: str) -> tuple[float, float | None]:
-        """CPUs and GPUs of a trial of a stage, `baseline`, `statistics` or `cell`."""
+        """CPUs and GPUs of a trial of a stage: `baseline`, `statistics` or `cell`."""
         own: StageResourcesSpec = getattr(self, stage)
         return (
             self.cpus if own.cpus is None else own.cpus,
@@ -178,7 +179,7 @@ def _rule_of(scope: Scope) -> AfterValidator:
     def check(name: str) -> str:
         if name not in (known := rules_of(scope)):
             allowed = ", ".join(map(repr, known))
-            raise ValueError(f"no budget rule of the {scope} scope; allowed: {allowed}")
+            raise ValueError(f"not a budget rule of the {scope} scope; allowed: {allowed}")
         return name
 
     return AfterValidator(check)
@@ -192,12 +193,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ControlsSpec(_Strict):
-    """Cells that tell what a result is due to, beside the grid.
+    """Control cells in addition to the grid. They show what causes a result.
 
-    `widths_of` names metrics: every other metric chooses channels at the widths that these leave
-    globally, which separates the choice of widths from the choice of channels. `scratch` trains
-    networks of the local budgets' and of these widths from new weights, by the baseline's
-    recipe. `ratios` restricts both to some ratios.
+    `widths_of` names reference metrics. The global ranking of a reference sets the widths, and
+    every other metric chooses the channels at these widths. This separates the choice of widths
+    from the choice of channels. `scratch` trains networks of the local budgets' widths and of
+    the references' widths from new weights, with the baseline's recipe. `ratios` restricts both
+    controls to some ratios.
     """
 
     widths_of: Annotated[list[MetricSpec], AfterValidator(_distinct)] = []
@@ -245,7 +247,7 @@ class Spec(_Strict):
     ] = []
 
     def floor(self) -> Floor:
-        """The limits of widths, as prune_core takes them."""
+        """The lower limits of the widths as a value of prune_core."""
         least = self.min_channels
         return Floor(least.channels, least.fraction, self.round_to)
 
@@ -264,7 +266,5 @@ class Spec(_Strict):
     def _named_apart(self) -> Spec:
         names = [dataset.name for dataset in self.datasets]
         if len(set(names)) < len(names):
-            raise ValueError(
-                f"datasets are named {', '.join(names)}; give each a `name` of its own"
-            )
+            raise ValueError(f"datasets are named {', '.join(names)}; give each a different `name`")
         return self

@@ -1,4 +1,4 @@
-"""Reading a spec: YAML without its traps, and errors that say what to change."""
+"""Reads a spec from YAML; errors say what to change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sweep.spec.packaged import packaged, text_of
 
 
 def read(name_or_path: str) -> Spec:
-    """A spec from a file, or a packaged one by its name.
+    """Reads a spec from a file, or a packaged spec by its name.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def read(name_or_path: str) -> Spec:
 
 
 def parse(text: str, where: str) -> Spec:
-    """A spec from YAML text; `where` names it in errors."""
+    """Reads a spec from YAML text; `where` names the text in errors."""
     try:
         content = yaml.load(text, Loader=_Loader)
-    # For text that does not fit its tag, PyYAML raises almost anything: KeyError, IndexError, ...
+    # If a value does not fit its tag, PyYAML may raise KeyError, IndexError and others.
     except Exception as error:
-        raise SpecError(f"{where} is no valid YAML: {error}") from error
+        raise SpecError(f"{where} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise SpecError(f"{where} must be a mapping of fields, such as `name: digits`")
     try:
@@ -62,7 +62,7 @@ def parse(text: str, where: str) -> Spec:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its traps: 5e-4 is a number, and a field given twice is an error."""
+    """A YAML loader that reads 5e-4 as a number and refuses a field that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []
@@ -85,17 +85,17 @@ _Loader.add_implicit_resolver(
 def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
-        # A union names each of its members too, which is not a field of the spec's.
+        # For a union, pydantic also lists the member, which is not a field of the spec.
         steps = [step for step in problem["loc"] if _is_field(step)]
         field = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_fields_at(list(problem["loc"])[:-1]))
-            text = f"{field} is no field of the spec; allowed here: {allowed}"
+            text = f"{field} is not a field of the spec; allowed here: {allowed}"
         elif problem["type"] == "missing":
             text = f"{field} is missing"
         elif isinstance(problem["input"], dict):
-            # Often a rule between fields; its message names them, the whole mapping says nothing.
+            # Often a rule between fields. Its message names them; the whole mapping does not help.
             text = f"{field}: {message}" if field else message
         else:
             text = f"{field} is {problem['input']!r}; {message[0].lower()}{message[1:]}"

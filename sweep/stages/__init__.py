@@ -1,1 +1,1 @@
-"""What is done for a cell: train, collect statistics, prune, fine-tune, and store the result."""
+"""The stages of a cell: train, collect statistics, prune, fine-tune and store the result."""

@@ -1,4 +1,4 @@
-"""What cells share: trained baselines and channel statistics, each stored under its key."""
+"""Artifacts that cells share: trained baselines and channel statistics, stored by key."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ RECORD = "baseline.json"
 
 
 class DamagedArtifactWarning(UserWarning):
-    """A stored baseline or statistic that cannot be read and is made again."""
+    """A stored baseline or statistic cannot be read; it is computed again."""
 
 
 @dataclass(frozen=True)
 class TrainedBaseline:
-    """A trained network with its accuracy and how it was trained."""
+    """A trained network with its preprocessing, accuracy and training history."""
 
     net: SimpleNet
     preprocessing: Preprocessing
@@ -47,25 +47,27 @@ class TrainedBaseline:
 
 
 class Artifacts:
-    """The folder of shared results."""
+    """The folder of shared artifacts."""
 
     def __init__(self, folder: Where) -> None:
         self.folder = folder_of(folder)
 
     def put_files(self, kind: str, key: str, last: str, fill: Callable[[Path], None]) -> None:
-        """Stores a folder of files; where another process was faster, its equal result stays.
+        """Stores a folder of files.
+
+        If another process stored the same folder first, its equal result is kept.
 
         Parameters
         ----------
         kind, key : the folder's name, `kind/key`.
-        last : a file of the folder whose presence means that all are there: in an object store,
-            which knows no folders, it is written after the others.
-        fill : writes the files, and no folders, into an empty folder on this machine.
+        last : the file that marks the folder as complete. In an object store, which has no
+            folders, it is written after all other files.
+        fill : writes the files, without subfolders, into an empty folder on this machine.
 
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If the files cannot be written.
         """
         folder = self.folder / kind
         try:
@@ -75,7 +77,7 @@ class Artifacts:
 
     @contextmanager
     def files(self, kind: str, key: str, last: str) -> Iterator[Path | None]:
-        """The files that `put_files` stored, in a folder on this machine while open, or None."""
+        """Opens a local folder with the files that `put_files` stored; None if there are none."""
         folder = self.folder / kind
         if not folder.holds(key, last):
             yield None
@@ -84,15 +86,15 @@ class Artifacts:
             yield path
 
     def has_files(self, kind: str, key: str, last: str) -> bool:
-        """Whether a folder of files was stored whole."""
+        """Whether a complete folder of files is stored."""
         return (self.folder / kind / key).has(last)
 
     def remove_files(self, kind: str, key: str, last: str) -> None:
-        """Removes a folder of files, so that another can be stored in its place."""
+        """Removes a folder of files, so that a new one can be stored in its place."""
         (self.folder / kind).remove(key, last)
 
     def has_baseline(self, key: str) -> bool:
-        """Whether the baseline was stored, whole."""
+        """Whether a complete baseline is stored."""
         return self.has_files(BASELINES, key, RECORD)
 
     def baseline(self, key: str) -> TrainedBaseline | None:
@@ -109,26 +111,30 @@ class Artifacts:
         return None
 
     def put_baseline(self, key: str, trained: TrainedBaseline) -> None:
-        """Stores a baseline; where another process was faster, its equal result stays.
+        """Stores a baseline.
+
+        If another process stored the same baseline first, its equal result is kept.
 
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If the files cannot be written.
         """
         self.put_files(BASELINES, key, RECORD, lambda folder: _write_baseline(folder, trained))
 
     def has_statistic(self, key: str) -> bool:
-        """Whether the statistic was stored."""
+        """Whether the statistic is stored."""
         return (self.folder / STATISTICS).has(_tensors(key))
 
     def statistic(self, key: str, of: str) -> list[Answer] | None:
-        """A stored statistic, an answer a layer, or None if it is absent, damaged or another's.
+        """A stored statistic, one answer per layer, or None.
+
+        None if the statistic is absent or damaged, or belongs to another baseline.
 
         Parameters
         ----------
-        of : the checksum of the baseline. One that had to be trained again elsewhere is another
-            network, whose channels are not those that the statistic was taken from.
+        of : the checksum of the baseline. A baseline that was trained again on another machine
+            may have other weights, and then the statistic does not describe its channels.
         """
         folder, name = self.folder / STATISTICS, _tensors(key)
         try:
@@ -153,12 +159,12 @@ class Artifacts:
             return None
 
     def put_statistic(self, key: str, of: str, answers: list[Answer]) -> None:
-        """Stores a statistic of the baseline with this checksum.
+        """Stores a statistic of the baseline with the checksum `of`.
 
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If the file cannot be written.
         """
         folder = self.folder / STATISTICS
         tensors = {
@@ -208,7 +214,7 @@ def _write_baseline(folder: Path, trained: TrainedBaseline) -> None:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file says beside its tensors: in the JSON after its own length."""
+    """The metadata of a safetensors file: 8 bytes of header length, then the JSON header."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return header.get("__metadata__", {})
 
@@ -229,7 +235,7 @@ def _checksum_of(tensors: dict[str, Tensor]) -> str:
 
 
 def _raise_if_unreachable(error: Exception) -> None:
-    """A file that cannot be reached now is not a damaged one, and must not be thrown away."""
+    """Raises if a file cannot be reached now: it may be intact, so it must not be deleted."""
     cause = error.__cause__ if isinstance(error, NetworkFileError) else error
     if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
         raise error
@@ -237,7 +243,7 @@ def _raise_if_unreachable(error: Exception) -> None:
 
 def _warn(folder: Folder, name: str, error: Exception) -> None:
     warnings.warn(
-        f"{folder / name} is damaged and is made again ({error})",
+        f"{folder / name} is damaged and is computed again ({error})",
         DamagedArtifactWarning,
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""The stage that makes a row: score, prune, recalibrate and fine-tune."""
+"""The stage that computes a row: score, prune, recalibrate and fine-tune."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from sweep.stages.workspace import Workspace
 
 
 def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILENT) -> None:
-    """Scores, prunes, recalibrates and fine-tunes; puts each figure into the row as it is known.
+    """Scores, prunes, recalibrates and fine-tunes.
 
-    A cell that fails later thus keeps the figures that came before. A cell without a metric is
-    trained from new weights: it has no `pruned` and no `recalibrated` figures.
+    Each figure is added to `row` as soon as it is known, so a cell that fails keeps its earlier
+    figures. A cell without a metric is trained from new weights and has no `pruned` and no
+    `recalibrated` figures.
 
     Raises
     ------
     Diverged, MetricError, BudgetError, ...
-        Whatever went wrong.
+        The error of the step that failed.
     """
     trained = baseline(workspace, wanted.baseline, observer)
     row |= evaluation_columns("baseline", trained.validation, trained.test)
@@ -81,7 +82,7 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
 def _demand(
     wanted: Cell, found: Mapping[Importance, ChannelImportance]
 ) -> tuple[Architecture, float, Floor, Importances]:
-    """What a budget rule is asked for, with the channel importance that it reads."""
+    """The arguments of a budget rule, with the channel importance that it reads."""
     budget, chooser = wanted.budget, wanted.importance
     scores = found[chooser].scores if chooser else None
     setter = budget.reference or chooser
@@ -99,14 +100,14 @@ def _costs(wanted: Cell, net: SimpleNet) -> Row:
 
 
 class Clock:
-    """Writes the wall-clock seconds of each stage into a row, each the sum of its spells."""
+    """Adds up the wall-clock seconds of each stage in a row."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Adds the time spent inside to the stage."""
+        """Adds the time spent in the block to the stage."""
         began = time.perf_counter()
         yield
         if torch.cuda.is_available():

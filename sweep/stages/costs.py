@@ -1,4 +1,4 @@
-"""What a network costs, as columns of its row: size, and the time that it takes."""
+"""The cost of a network as columns of its row: size and latency."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sweep.stages.rows import Row
 
 
 def size(full: Architecture, net: SimpleNet) -> Row:
-    """The columns of a pruned network's size and of the unpruned one's."""
-    # Counted on the module itself, so that no formula stands between the network and the table.
+    """The columns of the pruned network's size and of the unpruned network's size."""
+    # Count the parameters of the module itself, so that the figure does not rely on a formula.
     count = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     return {
         "parameters": count,
@@ -29,9 +29,9 @@ def size(full: Architecture, net: SimpleNet) -> Row:
 
 
 def latencies(full: Architecture, net: SimpleNet) -> Row:
-    """The columns of a pruned network's latency and of the unpruned one's.
+    """The columns of the pruned network's latency and of the unpruned network's latency.
 
-    Weights have no part in it, so it can be measured before training, which may fail.
+    Latency does not depend on the weights, so it is measured before training, which may fail.
     """
     device = net.classifier.weight.device
     return _columns("", net) | _of_full(full, device, torch.get_num_threads())
@@ -39,7 +39,7 @@ def latencies(full: Architecture, net: SimpleNet) -> Row:
 
 @lru_cache(maxsize=8)
 def _of_full(architecture: Architecture, device: torch.device, threads: int) -> Row:
-    """Measured once in a process: device and threads are its own."""
+    """The unpruned network's columns, measured once per process, device and thread count."""
     with torch.random.fork_rng(devices=[]):
         return _columns("full_", SimpleNet(architecture).to(device))
 

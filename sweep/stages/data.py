@@ -1,4 +1,4 @@
-"""The images of a data set, as the plan says they are."""
+"""Loads the images of a data set and checks that they are those of the plan."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sweep.plan.cells import Dataset
 
 
 class DataChanged(ValueError):
-    """The images are no longer those that the sweep was planned with."""
+    """The images have changed since the sweep was planned."""
 
 
-# Two data sets stay in memory, so that the tasks of one process share them.
+# Keep two data sets in memory, so that the tasks of one process share them.
 @lru_cache(maxsize=2)
 def split_of(dataset: Dataset) -> Split:
     """The training, validation and test images of a data set.
@@ -21,7 +21,7 @@ def split_of(dataset: Dataset) -> Split:
     Raises
     ------
     DataChanged
-        If the images are no longer those of the plan.
+        If the images have changed since the sweep was planned.
     """
     images: Images = load(dataset.source, data=Path(dataset.data) if dataset.data else None)
     if images.fingerprint != dataset.fingerprint:
@@ -33,6 +33,6 @@ def split_of(dataset: Dataset) -> Split:
 
 
 def class_names_of(dataset: Dataset) -> tuple[str, ...] | None:
-    """What the classes are called, where the source says so for all of them."""
+    """The names of the classes, or None if the source does not name all of them."""
     names = class_names(dataset.source, Path(dataset.data) if dataset.data else None)
     return names if names and len(names) == dataset.classes else None

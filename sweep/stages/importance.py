@@ -17,11 +17,11 @@ from sweep.stages.workspace import Workspace
 
 @dataclass(frozen=True)
 class ChannelImportance:
-    """The layers that a metric saw, and its scores of their channels.
+    """The layers that a metric read, and the scores of their channels.
 
     Attributes
     ----------
-    scores : for each layer [C], float64, higher = keep.
+    scores : one tensor [C] per layer, float64, higher = keep.
     """
 
     wanted: Importance
@@ -36,7 +36,7 @@ class ChannelImportance:
 def importance(
     workspace: Workspace, wanted: Importance, trained: TrainedBaseline
 ) -> ChannelImportance:
-    """Applies a metric to a baseline, with the statistics that it needs."""
+    """Scores a baseline's channels with a metric; collects the statistics that it needs."""
     needed = wanted.statistics
     answers = statistics(workspace, needed, trained) if needed else None
     layers = views(trained.net, answers, derive(wanted.baseline.seed, "metric"))
@@ -44,7 +44,7 @@ def importance(
 
 
 def store_importance(workspace: Workspace, found: ChannelImportance) -> None:
-    """Writes the scores of all channels into the results, where cells share them."""
+    """Writes the scores of all channels into the results; cells of one metric share them."""
     wanted = found.wanted
     of = {
         "baseline_key": wanted.baseline.key,

@@ -1,4 +1,4 @@
-"""The networks that a sweep keeps, FOLDER/networks/<cell key>, and which of them stay."""
+"""The networks that a sweep keeps, in FOLDER/networks/<cell key>."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ class KeptNetworks:
         class_names: Sequence[str] | None,
         row: Row,
     ) -> None:
-        """Stores a cell's network, in place of an earlier one of the same cell.
+        """Stores a cell's network and replaces an earlier one of the same cell.
 
         Parameters
         ----------
-        row : with the figures of the network, by which it is known to be the row's.
+        row : the cell's row. Its accuracies are stored with the network, so that `export` can
+            check that network and row belong together.
 
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If the files cannot be written.
         """
 
         def fill(folder: Path) -> None:
@@ -54,7 +55,7 @@ class KeptNetworks:
         self._files.put_files(FOLDER, key, RECORD, fill)
 
     def open(self, key: str) -> AbstractContextManager[Path | None]:
-        """A cell's network and record in a folder on this machine while open, or None."""
+        """Opens a local folder with a cell's network and record; None if none is kept."""
         return self._files.files(FOLDER, key, RECORD)
 
     def remove(self, key: str) -> None:
@@ -62,28 +63,28 @@ class KeptNetworks:
         self._files.remove_files(FOLDER, key, RECORD)
 
     def keys(self) -> set[str]:
-        """The cells whose networks are there."""
+        """The keys of the cells whose networks are kept."""
         return set(self._folder.folders())
 
 
 def figures_of(row: Mapping[str, object]) -> Row:
-    """What a row says of the accuracy of its final network."""
+    """The accuracies and losses of the final network in a row."""
     return {name: value for name, value in row.items() if name.startswith("finetuned_")}
 
 
 class BestSeeds:
-    """Removes networks that another seed's beats, or whose cell is not ok, as cells end.
+    """Keeps the network of the best seed only, and removes the others as cells end.
 
-    What stays depends on the rows alone, in whatever order they come and however often a run is
-    interrupted: of all seeds that are ok, the one with the best validation accuracy, of equal
-    ones the smallest. Cells that are to be run again count from their new end on. KeptNetworks of
-    cells that the spec does not name are left alone.
+    The best seed is the one with the highest validation accuracy among the cells that are ok. If
+    two are equal, it is the smaller seed. The result depends only on the rows, not on their order
+    or on interruptions. A cell that runs again counts only after its new run has ended. Networks
+    of cells that are not in the spec are left alone.
 
     Parameters
     ----------
     cells : all cells of the spec.
-    done : validation accuracies of those that are ok and not to be run again.
-    missing : keys of those that are to be run.
+    done : validation accuracies of the cells that are ok and do not run again, by key.
+    missing : keys of the cells that will run.
     """
 
     def __init__(
@@ -105,7 +106,12 @@ class BestSeeds:
         self._remove(named - set(missing) - best)
 
     def ended(self, cell: Cell, accuracy: float | None) -> None:
-        """A cell ended, with a validation accuracy if it is ok; its network and row are there."""
+        """Call when a cell has ended and its network and row are stored.
+
+        Parameters
+        ----------
+        accuracy : its validation accuracy, or None if the cell is not ok.
+        """
         self._there.add(cell.key)
         if accuracy is None:
             self._remove({cell.key})

@@ -1,4 +1,4 @@
-"""Follows a task while it runs."""
+"""Receives the figures of a task while it runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from prune_core.training import Epoch
 
 
 class Observer:
-    """Receives each epoch and the figures at the end; this one ignores them."""
+    """Receives each epoch and the final figures. This base class ignores them."""
 
     def epoch(self, stage: str, epoch: Epoch) -> None:
-        """An epoch of the stage `baseline` or `finetune` ended."""
+        """Called after each epoch of the stage `baseline` or `finetune`."""
 
     def figures(self, figures: Mapping[str, object]) -> None:
-        """The task ended with these figures, as in the `cells` table where it is a cell."""
+        """Called at the end of the task; a cell sends the columns of its row."""
 
     def close(self) -> None:
-        """The task sends nothing more."""
+        """Called after the last message of the task."""
 
 
 SILENT = Observer()

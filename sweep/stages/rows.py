@@ -1,4 +1,4 @@
-"""What a row says of a cell besides its figures: what it is, and where and with what it ran."""
+"""The columns of a row besides its figures: the cell's identity, and where it ran."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def identity_row(cell: Cell, sweep: str) -> Row:
-    """The columns that say which cell it is."""
+    """The columns that identify the cell."""
     baseline, dataset, budget = cell.baseline, cell.baseline.dataset, cell.budget
     return {
         "key": cell.key,
@@ -57,7 +57,7 @@ def identity_row(cell: Cell, sweep: str) -> Row:
 
 
 def provenance(cell: Cell, started: datetime) -> Row:
-    """The columns that say when, where and with what a cell ran."""
+    """The columns of start time, host, hardware and software versions."""
     device = best_device()
     return {
         "started_at": started,
@@ -93,7 +93,7 @@ def _options(cell: Cell) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's as the system tells it."""
+    """The name of the GPU, or of the processor as the operating system reports it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _processor()
@@ -112,7 +112,7 @@ def _processor() -> str:
 
 @lru_cache(maxsize=1)
 def git_revision() -> str | None:
-    """The commit that this code was checked out or installed from, `-dirty` if changed since."""
+    """The commit of the checkout or the installed package; `-dirty` if files were changed."""
     here = Path(__file__).resolve()
 
     def git(*words: str) -> str:
@@ -120,7 +120,7 @@ def git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # An installed copy may lie inside somebody else's repository, which does not track it.
+        # An installed copy may be inside another repository that does not track it.
         git("ls-files", "--error-unmatch", here.name)
         revision = git("rev-parse", "HEAD")
         return f"{revision}-dirty" if git("status", "--porcelain", "-uno") else revision
@@ -129,7 +129,7 @@ def git_revision() -> str | None:
 
 
 def _installed_from() -> str | None:
-    """The commit that pip, or a submission to a cluster, wrote beside the code it installed."""
+    """The commit that pip or `submit` stored with the installed code."""
     try:
         origin = json.loads(distribution("prune-sweep").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:

@@ -13,11 +13,15 @@ from sweep.stages.workspace import Workspace
 def statistics(
     workspace: Workspace, wanted: Statistics, trained: TrainedBaseline
 ) -> list[dict[Request, Answer]]:
-    """Collects the channel statistics that are not stored yet, and returns them all by layer.
+    """The channel statistics of a baseline; collects those that are not stored yet.
 
     Parameters
     ----------
-    trained : the baseline that `wanted` names, as it is stored.
+    trained : the stored baseline that `wanted` names.
+
+    Returns
+    -------
+    One mapping from request to answer per layer.
     """
     artifacts = workspace.artifacts
     found = {

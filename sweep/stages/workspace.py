@@ -1,4 +1,4 @@
-"""Where a sweep keeps its results, baselines, statistics and networks."""
+"""The folder for the results, baselines, statistics and networks of a sweep."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Workspace:
 
     Attributes
     ----------
-    folder : means the same folder in every process and on every node; see
+    folder : a path or URI of the same folder in every process and on every node; see
         `results.storage.locations`.
-    keeps_networks : whether cells that end well store their network.
+    keeps_networks : whether successful cells store their network.
     """
 
     folder: Where
@@ -26,7 +26,7 @@ class Workspace:
 
     @property
     def store(self) -> Store:
-        """The results."""
+        """The results store in the folder."""
         return Store(self.folder)
 
     @property

@@ -1,4 +1,4 @@
-"""Ray as it is started on servers, and the command that submits to it."""
+"""The environment of a Ray cluster with a token, and the command that submits to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 BIN = Path(sys.executable).parent
 TOKEN = "a-token-of-these-tests-and-of-nobody-else"
-# Whoever runs the tests may have a Ray and a token of their own.
+# The user's own Ray variables and token must not affect the tests.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
     "PATH": f"{BIN}:{os.environ['PATH']}",
     "RAY_AUTH_MODE": "token",
@@ -39,7 +39,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """Variables of a person who knows the clusters' token."""
+    """Environment variables of a user who has the clusters' token."""
     return dict(ENVIRONMENT)
 
 
@@ -57,7 +57,7 @@ def write_spec(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def command() -> Iterator[Start]:
-    """Starts `prune-sweep` as a person does; what is left of it at the end is ended."""
+    """Starts `prune-sweep` as a user does, and kills its remaining processes at the end."""
     begun: list[subprocess.Popen[str]] = []
 
     def start(*words: str | Path, **env: str) -> subprocess.Popen[str]:
@@ -69,7 +69,7 @@ def command() -> Iterator[Start]:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
-                # Whoever runs the tests in the background may have had SIGINT ignored for them.
+                # SIGINT may be ignored if the tests run in the background.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         )
@@ -84,7 +84,7 @@ def command() -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def ended(command: Start) -> Callable[..., tuple[int, str, str]]:
-    """Runs `prune-sweep` to its end: exit code, and what it printed on both streams."""
+    """Runs `prune-sweep` to its end; returns exit code, stdout and stderr."""
 
     def run(*words: str | Path, **env: str) -> tuple[int, str, str]:
         process = command(*words, **env)

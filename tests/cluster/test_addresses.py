@@ -1,4 +1,4 @@
-"""What is wrong with an address, a place or the installation is said before anything is sent."""
+"""Errors in an address, a path or the installation are reported before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cluster.cli import app
 
 @pytest.fixture
 def submit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    # The client is told its address by this variable, which the next test must not find.
+    # The client gets its address through this variable; it is restored after the test.
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     return lambda *words: CliRunner().invoke(app, ["submit", *map(str, words)])
 
 
 @pytest.fixture
 def stranger() -> Iterator[str]:
-    """A web server that is no Ray."""
+    """A web server that is not a Ray dashboard."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
@@ -39,36 +39,36 @@ class _Quiet(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
 
     def log_message(self, *_: object) -> None:
-        """Nothing for the tests' output."""
+        """Prints nothing, to keep the output of the tests short."""
 
 
 @pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "ftp://head", "http://", "x"])
-def test_an_address_that_is_not_a_dashboards(address, submit):
+def test_an_invalid_address_is_refused(address, submit):
     found = submit("digits", "--out", "/runs", "--address", address)
     assert found.exit_code == 2
     assert f"--address is {address}; it must be" in found.stderr
     assert "http://head:8265" in found.stderr
 
 
-def test_an_address_where_nobody_answers(submit):
+def test_an_unreachable_address_is_reported(submit):
     found = submit("digits", "--out", "/runs", "--address", "http://127.0.0.1:9")
     assert found.exit_code == 2
     assert "nothing answers at http://127.0.0.1:9" in found.stderr
 
 
-def test_an_address_where_somebody_else_answers(stranger, submit):
+def test_a_server_that_is_not_a_ray_dashboard_is_reported(stranger, submit):
     found = submit("--status", "job", "--address", f"http://{stranger}")
     assert found.exit_code == 2
-    assert f"http://{stranger} answers, but is no Ray dashboard" in found.stderr
+    assert f"http://{stranger} answers, but it is not a Ray dashboard" in found.stderr
 
 
-def test_a_server_without_https(stranger, submit):
+def test_a_server_without_https_is_reported(stranger, submit):
     found = submit("--status", "job", "--address", f"https://{stranger}")
     assert found.exit_code == 2
     assert "does not speak https" in found.stderr
 
 
-def test_no_address(submit):
+def test_a_missing_address_is_reported(submit):
     found = submit("digits", "--out", "/runs")
     assert found.exit_code == 2
     assert "--address http://head:8265" in found.stderr
@@ -78,27 +78,27 @@ def test_no_address(submit):
     ("words", "message"),
     [
         (["digits"], "--out is missing"),
-        (["digits", "--out", "runs/digits"], "--out runs/digits: name an absolute path"),
-        (["digits", "--out", "/runs", "--data", "data"], "--data data: name an absolute path"),
+        (["digits", "--out", "runs/digits"], "--out runs/digits: give an absolute path"),
+        (["digits", "--out", "/runs", "--data", "data"], "--data data: give an absolute path"),
         (["nowhere.yaml", "--out", "/runs"], "there is no spec file nowhere.yaml"),
-        ([], "name one of SPEC, --follow JOB, --status JOB, --stop JOB"),
-        (["digits", "--stop", "job"], "name one of SPEC"),
+        ([], "give exactly one of SPEC, --follow JOB, --status JOB, --stop JOB"),
+        (["digits", "--stop", "job"], "give exactly one of SPEC"),
     ],
 )
-def test_what_cannot_be_submitted(words, message, submit):
+def test_invalid_arguments_are_refused(words, message, submit):
     found = submit(*words, "--address", "http://127.0.0.1:9")
     assert found.exit_code == 2
     assert message in found.stderr
 
 
-def test_without_rays_part_for_clusters(submit, monkeypatch):
+def test_a_missing_cluster_extra_is_reported(submit, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     found = submit("--status", "job", "--address", "http://127.0.0.1:9")
     assert found.exit_code == 2
     assert "pip install 'prune-sweep[cluster]'" in found.stderr
 
 
-def test_cluster_files_are_copied_and_never_over_ones_own(tmp_path):
+def test_cluster_files_are_copied_and_never_overwrite_a_file(tmp_path):
     copy = lambda: CliRunner().invoke(app, ["cluster-files", str(tmp_path / "mine")])  # noqa: E731
     assert copy().exit_code == 0
     names = {path.name for path in (tmp_path / "mine").iterdir()}
@@ -110,7 +110,7 @@ def test_cluster_files_are_copied_and_never_over_ones_own(tmp_path):
     assert (tmp_path / "mine" / "aws.yaml").read_text() == "filled in"
 
 
-def test_the_bundle_holds_the_spec_and_the_code_and_nothing_else(tmp_path):
+def test_the_bundle_contains_only_the_spec_and_the_code(tmp_path):
     from cluster.bundle import bundle
 
     spec = tmp_path / "digits"
@@ -120,7 +120,7 @@ def test_the_bundle_holds_the_spec_and_the_code_and_nothing_else(tmp_path):
     )
     folder = tmp_path / "bundle"
     folder.mkdir()
-    # A file that is called like a packaged spec is still that file.
+    # A file takes precedence over a packaged spec with the same name.
     packed = bundle(str(tmp_path / "." / "digits"), folder)
     assert packed.spec == "mine.yaml"
     assert (folder / "mine.yaml").read_text() == spec.read_text()

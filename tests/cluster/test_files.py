@@ -1,4 +1,4 @@
-"""The files that start clusters are valid by the rules of those who read them."""
+"""The files that start clusters are valid for Ray, Kubernetes, KubeRay and Slurm."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NEEDED = {
 KUBERNETES = "1.31"
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 
-# The schemas of RayCluster and RayJob come with the operator, which is no Python package; these
-# are the fields of its API that the files use, with the type of each.
+# The schemas of RayCluster and RayJob come with the operator, which is not a Python package. These
+# are the fields of its API that the files use, with their types.
 CLUSTER_FIELDS = {
     "rayVersion": str,
     "authOptions": dict,
@@ -57,13 +57,13 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def locked() -> dict[str, str]:
-    """Versions of the lock, by name."""
+    """Versions in the lock file, by package."""
     lock = (REPOSITORY / "requirements.lock").read_text()
     return dict(re.findall(r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ;\n]+)", lock, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_rays_launcher_takes_it(name: str) -> None:
+def test_rays_launcher_accepts_the_file(name: str) -> None:
     config = prepare_config(documents(name)[0])
     validate_config(config)
     assert config["head_node_type"] in config["available_node_types"]
@@ -71,7 +71,7 @@ def test_rays_launcher_takes_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_ray_knows_the_providers_fields(name: str) -> None:
-    # Ray's own check lets unknown ones pass, and asks for those of a cloud only when it is there.
+    # Ray's own check accepts unknown fields, and requires a cloud's fields only if it is reachable.
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     provider = documents(name)[0]["provider"]
     assert set(provider) <= set(schema["properties"]["provider"]["properties"])
@@ -85,7 +85,7 @@ def test_every_node_is_started_with_the_token(name: str) -> None:
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
         (start,) = [command for command in config[commands] if "ray start" in command]
         assert "RAY_AUTH_MODE=token" in start or "--env RAY_AUTH_MODE=token" in by_image
-    # What the image is told must be where the launcher puts the token.
+    # The token path of the image must be the path where the launcher puts the token.
     for option in by_image:
         if "RAY_AUTH_TOKEN_PATH=" in option:
             folder = option.partition("=")[2].rpartition("/")[0]
@@ -145,35 +145,35 @@ def test_the_operator_knows_the_fields(name: str) -> None:
     for group in (head, *workers):
         for option, value in group["rayStartParams"].items():
             assert f"--{option}" in known
-            # The operator puts them on a command line.
+            # The operator puts these values on a command line.
             assert isinstance(value, str)
 
 
-def test_a_job_brings_the_cluster_that_one_could_start_alone() -> None:
+def test_a_job_starts_the_same_cluster_as_the_cluster_file() -> None:
     (job,), (cluster,) = documents("kuberay-job.yaml"), documents("kuberay-cluster.yaml")
     assert job["spec"]["rayClusterSpec"] == cluster["spec"]
 
 
-def test_the_jobs_command_is_one_of_ours() -> None:
+def test_the_jobs_command_is_valid() -> None:
     (job,) = documents("kuberay-job.yaml")
     _check_run(shlex.split(job["spec"]["entrypoint"]))
 
 
-def test_the_slurm_script_is_a_script_with_directives_at_its_head() -> None:
+def test_the_slurm_script_is_valid_and_begins_with_its_directives() -> None:
     path = FILES / "slurm.sbatch"
     subprocess.run(["bash", "-n", path], check=True)
     lines = path.read_text().splitlines()
     assert lines[0] == "#!/bin/bash"
     directives = [line for line in lines if line.startswith("#SBATCH")]
     first_command = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
-    # Slurm reads none after the first command.
+    # Slurm ignores directives after the first command.
     assert [line for line in lines[:first_command] if line.startswith("#SBATCH")] == directives
     options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in directives)
     assert options["ntasks-per-node"] == "1"
     assert {"nodes", "cpus-per-task", "time", "exclusive", "requeue"} <= options.keys()
 
 
-def test_the_slurm_script_starts_ray_as_ray_takes_it() -> None:
+def test_the_slurm_script_uses_known_options_of_ray() -> None:
     script = (FILES / "slurm.sbatch").read_text().replace("\\\n", " ")
     (line,) = [line for line in script.splitlines() if line.startswith("srun")]
     words = shlex.split(line)
@@ -181,12 +181,12 @@ def test_the_slurm_script_starts_ray_as_ray_takes_it() -> None:
     own = start[start.index("symmetric-run") + 1 :]
     known = {"--address", "--min-nodes", *_options_of_ray_start()}
     assert {word for word in own if word.startswith("--")} <= known
-    # symmetric-run does not tell the command of the Ray that it has started.
+    # symmetric-run does not pass the address of its Ray to the command.
     assert run[:2] == ["env", "RAY_ADDRESS=$head:6379"]
     _check_run(run[2:])
 
 
-def test_versions_are_those_of_the_lock(locked: dict[str, str]) -> None:
+def test_versions_agree_with_the_lock_file(locked: dict[str, str]) -> None:
     for name in ("kuberay-cluster.yaml", "kuberay-job.yaml"):
         assert _cluster(documents(name)[0])["rayVersion"] == locked["ray"]
     container = (FILES / "Containerfile").read_text()
@@ -199,7 +199,7 @@ def test_versions_are_those_of_the_lock(locked: dict[str, str]) -> None:
             assert image == f"YOUR_REGISTRY/prune-sweep:{version}", path
 
 
-def test_the_image_gets_all_that_is_needed_to_install() -> None:
+def test_the_image_contains_all_that_the_installation_needs() -> None:
     lines = (FILES / "Containerfile").read_text().replace("\\\n", " ").splitlines()
     lines = [line for line in lines if line and not line.startswith("#")]
     assert {line.split()[0] for line in lines} == {"FROM", "RUN", "WORKDIR", "COPY", "USER"}
@@ -212,7 +212,7 @@ def test_the_image_gets_all_that_is_needed_to_install() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FILES.iterdir()), ids=lambda path: path.name)
-def test_what_must_be_filled_in_is_easy_to_find(path: Path) -> None:
+def test_placeholders_are_easy_to_find(path: Path) -> None:
     text = path.read_text()
     assert not re.findall(r"[<{](?:your|change|todo)", text, re.IGNORECASE)
     assert re.findall(r"\bYOUR_[A-Z_]+", text) or "Fill in" in text

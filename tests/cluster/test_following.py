@@ -1,4 +1,4 @@
-"""A log that is read in pieces, and from its beginning again, is printed once."""
+"""A log that is read in pieces, and again after a lost connection, is printed once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES = [f"[{number}/40] ok  {'x' * (number % 7)}" for number in range(40)]
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("ending", ["\n", ""])
-def test_every_line_is_printed_once_and_what_ray_says_is_not(seed: int, ending: str) -> None:
+def test_every_line_is_printed_once_without_the_lines_of_ray(seed: int, ending: str) -> None:
     chance, out = random.Random(seed), io.StringIO()
     whole = NOISE + "\n".join(LINES) + ending
     log = Log(Terminal(file=out).print)
@@ -26,7 +26,7 @@ def test_every_line_is_printed_once_and_what_ray_says_is_not(seed: int, ending: 
         log.add(whole[position : min(known, position + step)])
         position = min(known, position + step)
         if position == known:
-            # The connection is lost, and more has been written when there is another.
+            # The connection is lost, and the log has grown when a new one is open.
             if known == len(whole):
                 break
             known, position = min(len(whole), known + chance.randrange(1, 400)), 0
@@ -35,7 +35,7 @@ def test_every_line_is_printed_once_and_what_ray_says_is_not(seed: int, ending: 
     assert out.getvalue().splitlines() == LINES
 
 
-def test_a_log_without_a_beginning_is_rays_alone() -> None:
+def test_a_log_without_an_entrypoint_line_prints_nothing() -> None:
     out = io.StringIO()
     log = Log(Terminal(file=out).print)
     log.add("2026-01-01 INFO -- Runtime env is setting up.\nno such package")
@@ -43,7 +43,7 @@ def test_a_log_without_a_beginning_is_rays_alone() -> None:
     assert out.getvalue() == ""
 
 
-def test_what_a_sweep_says_before_ray_tells_of_it_is_said() -> None:
+def test_lines_of_a_sweep_before_the_entrypoint_line_are_printed() -> None:
     said: list[str] = []
     log = Log(said.append)
     rays, beginning = NOISE.splitlines()

@@ -1,4 +1,4 @@
-"""Nodes of a cluster lose their power, their minds and their links while a sweep runs on them."""
+"""Nodes of a cluster are killed, frozen and disconnected while a sweep runs on them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import results
 # Ray takes about a minute to give up a node that does not answer.
 CUT_SECONDS = 90
 METRICS = "output_l1, input_l1, bn_scale, random"
-# The first ones that run, so those that are under way when the nodes are lost.
+# These ratios run first, so their cells are running when the nodes are lost.
 FIRST = "0.9, 0.85, 0.8"
 RATIOS = f"{FIRST}, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35"
 Ended = Callable[..., tuple[int, str, str]]
 
 
 class RayCluster:
-    """A head without processors for trials, and nodes with one each."""
+    """A head node without CPUs for trials, and nodes with one CPU each."""
 
     def __init__(self, network: Network, environment: dict[str, str]) -> None:
         self.network, self._environment = network, environment
@@ -37,14 +37,14 @@ class RayCluster:
         self.address = f"http://{self.head.address}:8265"
 
     def join(self, name: str, before: tuple[str, ...] = ("true",)) -> Machine:
-        """Turns a machine on, runs a command on it, and lets it join."""
+        """Starts a node, runs a command on it, and adds it to the cluster."""
         machine = self.network.machine(name)
         machine.run(*before)
         self._start(machine, f"--address={self.head.address}:6379", "--num-cpus=1")
         return machine
 
     def leave(self, machine: Machine) -> None:
-        """Takes a node out of the cluster, and turns its machine off."""
+        """Removes a node from the cluster, and stops it."""
         machine.run(self.ray, "stop", **self._environment)
         machine.off()
 
@@ -69,13 +69,13 @@ def cluster(network: Network, environment: dict[str, str]) -> RayCluster:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that all machines see."""
+    """The folder that all nodes share."""
     return tmp_path_factory.mktemp("shared")
 
 
 @pytest.fixture(scope="module")
 def steady(cluster: RayCluster) -> Machine:
-    """A node to which nothing happens."""
+    """A node that is not disturbed."""
     return cluster.join("steady")
 
 
@@ -97,7 +97,7 @@ def test_a_node_without_the_folder_is_named_before_the_first_trial(
     assert not list((out / "cells").glob("*.parquet"))
 
 
-def test_lost_nodes_cost_nothing_but_time(
+def test_lost_nodes_change_no_row(
     cluster: RayCluster,
     steady: Machine,
     shared: Path,
@@ -118,11 +118,11 @@ def test_lost_nodes_cost_nothing_but_time(
     frozen.freeze()
     cut.cut()
     until = time.monotonic() + CUT_SECONDS
-    # Meanwhile, on another processor, what should come out.
+    # Meanwhile, another CPU computes the expected rows.
     alone = write_spec("machines", METRICS, FIRST, epochs=4)
     local = ended("run", alone, "--out", shared / "alone", "--executor", "serial")
     assert local[0] == 0, local
-    # On a fast machine little is left before; the nodes come back while the sweep still runs.
+    # On a fast machine few cells are left earlier. The nodes must come back while the sweep runs.
     while time.monotonic() < until and len(list((out / "cells").glob("*.parquet"))) < 90:
         assert sweep.poll() is None, sweep.communicate()
         pause()
@@ -132,7 +132,7 @@ def test_lost_nodes_cost_nothing_but_time(
     said, errors = sweep.communicate(timeout=500)
     assert sweep.returncode == 0, said + errors
     assert "96 of 96 cells ok" in said
-    assert "its process was lost; it is tried again" in said
+    assert "its process was lost; the task will be retried" in said
     rows, expected = table(out), table(shared / "alone")
     pd.testing.assert_frame_equal(
         rows[rows["key"].isin(expected["key"])].reset_index(drop=True), expected
@@ -146,7 +146,7 @@ def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
     nodes = [network.machine(name) for name in ("first", "second")]
     tools = shared / "slurm"
     tools.mkdir()
-    # Slurm's own part: one process on each node of the job, with the same environment.
+    # A substitute for srun: one process on each node of the job, with the same environment.
     starts = "\n".join(f'{shlex.join(node.command())} "$@" & pids="$pids $!"' for node in nodes)
     _write_command(
         tools / "srun",
@@ -182,7 +182,7 @@ def _write_command(path: Path, text: str) -> None:
 
 
 def _hosts(folder: Path) -> set[str]:
-    """Where the cells that are done ran."""
+    """The hosts on which the finished cells ran."""
     if not (folder / "format.json").exists():
         return set()
     return set(results.load(folder)["host"])

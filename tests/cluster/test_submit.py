@@ -1,4 +1,4 @@
-"""A spec is submitted to a real Ray with a token, followed, left, found again and stopped."""
+"""Submits a spec to a real Ray with a token, follows it, leaves it, follows it again, stops it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Ended = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def head(environment: dict[str, str]) -> Iterator[str]:
-    """The dashboard's address of a Ray of one node with one processor."""
+    """The dashboard address of a Ray with one node and one CPU."""
     if not Path("/proc/self/environ").exists():
-        pytest.skip("without /proc the processes of a Ray cannot be told from those of another")
+        pytest.skip("without /proc the processes of this Ray cannot be identified")
     marker, port = f"TEST_HEAD={os.getpid()}", _free_port()
-    # Sockets lie below, and their paths may have 107 characters.
+    # The folder holds sockets, whose paths may have at most 107 characters.
     folder = tempfile.mkdtemp(prefix="psw-", dir="/tmp")
     start = [Path(environment["PATH"].partition(":")[0]) / "ray", "start", "--head", "--num-cpus=1"]
     start += ["--node-ip-address=127.0.0.1", "--port=0", f"--dashboard-port={port}"]
     start += [f"--ray-client-server-port={_free_port()}", f"--temp-dir={folder}"]
-    # An agent that finds its port taken by another Ray's lives on, but takes no jobs.
+    # If another Ray uses the agent's port, the agent keeps running but accepts no jobs.
     start += [f"--dashboard-agent-listen-port={_free_port()}"]
     start += ["--object-store-memory=100000000"]
     name, _, value = marker.partition("=")
@@ -53,12 +53,12 @@ def head(environment: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Another checkout of the code, which speaks differently, and its commit."""
+    """Another checkout of the code, with one changed message, and its commit."""
     folder = tmp_path_factory.mktemp("checkout")
     for package in ("prune_core", "results", "sweep", "cluster"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / package, folder / package, ignore=ignored)
-    changed = folder / "sweep" / "run.py"
+    changed = folder / "sweep" / "commands" / "run.py"
     assert CHANGED in changed.read_text()
     changed.write_text(changed.read_text().replace(CHANGED, "{done} seen elsewhere"))
     git = ["git", "-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost"]
@@ -75,7 +75,7 @@ def spec(write_spec: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first sweep's results lie."""
+    """The results folder of the first sweep."""
     return tmp_path_factory.mktemp("results") / "runs"
 
 
@@ -87,7 +87,7 @@ def first(
 
     The connection breaks once, in the middle of the log.
     """
-    # A Ray of the person's own, which is not there, must not be asked.
+    # The user's own Ray address, where nothing answers, must not be used.
     elsewhere = {"RAY_ADDRESS": "127.0.0.1:9", "PYTHONPATH": str(checkout[0])}
     port = int(head.rpartition(":")[2])
     with Breaking(port, b"/logs/tail", after=600) as way:
@@ -99,7 +99,7 @@ def first(
     return found
 
 
-def test_its_rows_are_those_of_a_local_run(
+def test_rows_are_the_same_as_in_a_local_run(
     first: tuple[int, str, str], spec: Path, folder: Path, ended: Ended, tmp_path: Path
 ) -> None:
     assert first[0] == 0, first
@@ -108,7 +108,7 @@ def test_its_rows_are_those_of_a_local_run(
     pd.testing.assert_frame_equal(table(folder), table(tmp_path / "runs"))
 
 
-def test_its_lines_are_those_of_a_local_run(first: tuple[int, str, str]) -> None:
+def test_printed_lines_are_the_same_as_in_a_local_run(first: tuple[int, str, str]) -> None:
     lines = first[1].splitlines()
     assert re.fullmatch(r"job submitted-[0-9a-f]{8}: submitted and .*, \d+ kB", lines[0])
     assert lines[1].startswith("submitted: 2 cells, 0 ")
@@ -124,7 +124,7 @@ def test_the_code_that_submits_is_the_code_that_runs(
     assert set(results.load(folder)["git_revision"]) == {checkout[1]}
 
 
-def test_cells_that_are_not_ok_are_the_exit_code(
+def test_cells_that_are_not_ok_set_the_exit_code(
     first: tuple[int, str, str], head: str, spec: Path, folder: Path, ended: Ended
 ) -> None:
     worse = spec.with_name("diverging.yaml")
@@ -144,7 +144,7 @@ def test_cells_that_are_not_ok_are_the_exit_code(
     assert "0 of 2 cells ok" in status[1]
 
 
-def test_bad_input_that_only_the_cluster_sees_is_the_exit_code(
+def test_bad_input_that_only_the_cluster_can_see_sets_the_exit_code(
     head: str, spec: Path, tmp_path: Path, ended: Ended
 ) -> None:
     bad = tmp_path / "bad.yaml"
@@ -156,17 +156,17 @@ def test_bad_input_that_only_the_cluster_sees_is_the_exit_code(
     assert "/no-images/nowhere" in out
 
 
-def test_a_python_that_the_cluster_has_not(
+def test_a_python_that_the_cluster_lacks_is_reported(
     head: str, spec: Path, tmp_path: Path, ended: Ended
 ) -> None:
     wrong = ("--out", tmp_path / "runs", "--python", "/no/python")
     code, _, errors = ended("submit", spec, "--address", head, *wrong)
     assert code == 2
-    assert "did not begin" in errors
+    assert "did not start" in errors
     assert "--python" in errors
 
 
-def test_a_sweep_whose_process_is_lost(head: str, spec: Path, tmp_path: Path, ended: Ended) -> None:
+def test_a_lost_process_is_reported(head: str, spec: Path, tmp_path: Path, ended: Ended) -> None:
     fatal = tmp_path / "python"
     fatal.write_text("#!/bin/sh\necho begun\nkill -KILL $$\n")
     fatal.chmod(0o755)
@@ -204,7 +204,7 @@ def test_ctrl_c_leaves_the_sweep_running_and_stop_ends_it(
     stopped = ended("submit", "--stop", job, "--address", head)
     assert stopped[0] == 0, stopped
     assert "finished cells are kept" in stopped[1]
-    # As after Ctrl-C on a local run: the folder is free, and every cell in it is whole and ok.
+    # As after Ctrl-C on a local run: no lease is left, and every stored cell is intact and ok.
     assert not (runs / "lease.json").exists()
     kept = results.load(runs)
     assert 1 <= len(kept) < 120
@@ -212,7 +212,7 @@ def test_ctrl_c_leaves_the_sweep_running_and_stop_ends_it(
     code, out, _ = ended("submit", "--follow", job, "--address", head)
     assert code == 130
     assert "interrupted; finished cells are kept" in out
-    assert "had ended before" in ended("submit", "--stop", job, "--address", head)[1]
+    assert "had already ended" in ended("submit", "--stop", job, "--address", head)[1]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_without_the_token_nothing_is_submitted(
     assert len(errors.splitlines()) == 1
 
 
-def test_a_job_that_does_not_exist(head: str, ended: Ended) -> None:
+def test_a_job_that_does_not_exist_is_reported(head: str, ended: Ended) -> None:
     code, _, errors = ended("submit", "--follow", "nobody", "--address", head)
     assert code == 2
     assert "nobody does not exist" in errors
@@ -251,7 +251,7 @@ def _free_port() -> int:
 
 
 def _end_all(marker: str) -> None:
-    """Ends every process with a variable in its environment."""
+    """Kills every process that has the marker in its environment."""
     while found := _marked(marker):
         for pid in found:
             with suppress(ProcessLookupError):

@@ -25,7 +25,7 @@ from results import report
 from results.analysis.sweep_tables import SweepTables
 from results.figures.registry import REPORT_FIGURES, report_figure
 from sweep.commands.run import run
-from sweep.execution.executor import EXECUTORS, Job, executor, executor_named
+from sweep.execution.executor import EXECUTORS, Job, executor
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import KINDS
 from sweep.spec.fields import Spec
@@ -48,7 +48,6 @@ REGISTRIES = (pc.METRICS, pc.BUDGETS, pc.SOURCES, EXECUTORS, REPORT_FIGURES)
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Takes out of the registries what a test put in."""
-    executor_named("serial")  # which registers the packaged ones
     before = [dict(registry) for registry in REGISTRIES]
     yield
     for registry, content in zip(REGISTRIES, before, strict=True):

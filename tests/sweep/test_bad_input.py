@@ -49,7 +49,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], Callable[[Path], object], list[str]]]
     "ratio 0": ({"ratios": [0]}, Path.rmdir, ["ratios[0] is 0", "greater than 0"]),
     "ratio 1.5": ({"ratios": [1.5]}, Path.rmdir, ["ratios[0] is 1.5", "equal to 1"]),
     "ratio a": ({"ratios": ["a"]}, Path.rmdir, ["ratios[0] is 'a'", "number"]),
-    "unknown field": ({"ratioes": [0.5]}, Path.rmdir, ["ratioes is no field", "ratios"]),
+    "unknown field": ({"ratioes": [0.5]}, Path.rmdir, ["ratioes is not a field", "ratios"]),
     "empty grid": ({"metrics": []}, Path.rmdir, ["metrics", "at least 1"]),
     "ratio out of reach": (
         {"datasets": ["digits"], "ratios": [0.01], "min_channels": 4},

@@ -56,7 +56,7 @@ def test_without_room_for_anything_the_sweep_ends_after_its_patience():
     for nodes.clock in (10.0, 30.0, 59.9):
         assert waiting(capacity, "cell")
     nodes.clock = 65.0
-    with pytest.raises(ClusterError, match=r"none came within 60 s \(wait_for_nodes_s\)"):
+    with pytest.raises(ClusterError, match=r"no such node joined within 60 s \(wait_for_nodes_s\)"):
         waiting(capacity, "cell")
 
 

@@ -104,7 +104,7 @@ def test_the_card_says_what_the_row_says(exported, kept_sweep):
         ]
     for fact in (row["key"], row["baseline_key"], row["dataset_fingerprint"], row["device"]):
         assert fact in text
-    assert f"ratio 0.5 asked for, {row['parameter_ratio']:.4f} reached" in text
+    assert f"ratio 0.5 requested, {row['parameter_ratio']:.4f} achieved" in text
     assert f"Widths: {', '.join(map(str, row['widths']))}." in text
     assert f"{100 * row['finetuned_test_top5']:.2f} %" in text
 
@@ -154,16 +154,16 @@ def test_without_the_extra_onnx_is_left_out_and_said_to_be(
     done = invoke("export", kept_sweep, local_key(kept_sweep), "--to", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.onnx"}
-    assert "model.onnx was left out" in done.stdout
+    assert "model.onnx was not written" in done.stdout
     assert "pip install 'prune-sweep[onnx]'" in done.stdout
     assert "model.onnx" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_cells_that_are_not_there_are_named(kept_sweep, tmp_path, invoke):
     for word, message in (
-        ("xyz", "'xyz' is no key"),
-        ("", "'' is no key"),
-        ("0" * 17, "is no key"),
+        ("xyz", "'xyz' is not a key"),
+        ("", "'' is not a key"),
+        ("0" * 17, "is not a key"),
         ("ffffffffffffffff", "no cell whose key begins with ffffffffffffffff"),
     ):
         done = invoke("export", kept_sweep, word, "--to", tmp_path / "out")
@@ -180,7 +180,7 @@ def test_a_beginning_of_two_keys_is_refused(copied, tmp_path, invoke, full_cell)
         store.write(full_cell(copied, key))
     done = invoke("export", copied, "abc", "--to", tmp_path / "out")
     assert done.exit_code == 2
-    assert "2 cells begin with abc: abc0000000000000, abc1111111111111" in done.stderr
+    assert "2 keys begin with abc: abc0000000000000, abc1111111111111" in done.stderr
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_network_of_another_run_than_the_row_is_refused(copied, tmp_path, invo
     key = local_key(copied)
     Store(copied).write(full_cell(copied, key, finetuned_test_loss=0.123))
     done = invoke("export", copied, key, "--to", tmp_path / "out")
-    assert (done.exit_code, "of another run than its row" in done.stderr) == (2, True)
+    assert (done.exit_code, "from another run than its row" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["network.json", "network.safetensors", "cell.json"])

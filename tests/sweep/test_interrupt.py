@@ -35,7 +35,7 @@ def test_an_interrupted_sweep_keeps_its_cells_and_goes_on(
     interrupt(process.pid)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert errors.splitlines() == ["interrupted; finished cells are kept, run again to go on"]
+    assert errors.splitlines() == ["interrupted; finished cells are kept, rerun to continue"]
     assert leftovers(interrupt.__name__) == []
     kept = results.load(folder)
     assert 1 <= len(kept) < 60

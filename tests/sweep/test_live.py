@@ -33,7 +33,7 @@ def finished(content, start, tmp_path_factory) -> Path:
     process = start("run", path, "--out", folder / "runs")
     out, errors = process.communicate()
     assert process.returncode == 0, out + errors
-    assert f"live: tensorboard, mlflow; what stays on this machine is in {folder}/runs/live" in out
+    assert f"live: tensorboard, mlflow; files on this machine are in {folder}/runs/live" in out
     assert errors == ""
     return folder / "runs"
 
@@ -188,7 +188,7 @@ def test_a_logger_that_fails_is_told_once_and_the_others_go_on():
             recorder.call("log_trial_start", None)
     for recorder in recorders:
         recorder.close(60)
-    assert told == ["mlflow failed and shows no more; the sweep goes on: no route to host"]
+    assert told == ["mlflow failed and is turned off; the sweep continues: no route to host"]
     assert counting.started == 3
 
 
@@ -208,4 +208,4 @@ def test_a_logger_that_hangs_is_not_waited_for():
     recorder.call("log_trial_start", None)
     recorder.close(0.01)
     release.set()
-    assert told == ["mlflow took too long; not all that happened is shown there"]
+    assert told == ["mlflow took too long; it does not show all figures of this run"]

@@ -60,7 +60,7 @@ def test_a_store_that_refuses_does_not_end_the_sweep(few, tmp_path, monkeypatch)
         patched.setattr(store, "_write_file", refuse)
         for number in range(4):
             merger.ended(key(number))
-    assert said == ["the files of single cells stay as they are: no room"]
+    assert said == ["the files of finished cells were not merged; no row is lost: no room"]
     assert len(store.single()) == 8
     for number in range(4, 6):
         merger.ended(key(number))

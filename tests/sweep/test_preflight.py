@@ -28,10 +28,12 @@ def test_another_folder_of_the_same_name_is_found_out(
     monkeypatch.setattr("sweep.execution.tune.preflight._BETWEEN_LOOKS_SECONDS", 0.0)
     problem = probe(folder_of(tmp_path), "theirs", "word")
     assert problem is not None
-    assert "another folder of that name" in problem
+    assert "a different folder" in problem
     (tmp_path / "theirs").write_text("something else")
     assert probe(folder_of(tmp_path), "theirs", "word") == problem
-    assert probe(folder_of(tmp_path / "none"), "theirs", "word") == "it has no such folder"
+    assert (
+        probe(folder_of(tmp_path / "none"), "theirs", "word") == "the folder does not exist there"
+    )
 
 
 def test_what_a_network_folder_shows_late_is_waited_for(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_stage_without_room_is_named_with_what_it_asks_for_and_the_largest_nod
         "the largest of 2 has 32 CPUs and 4 GPUs"
     )
     assert unplaceable(wanted, ["cell"], []) == (
-        "stage cell asks for 1 CPU and 0 GPUs, which no node has: there is none"
+        "stage cell asks for 1 CPU and 0 GPUs, which no node has: there are no nodes"
     )
 
 
@@ -96,4 +96,6 @@ def test_the_plan_of_what_this_machine_cannot_run_tells_no_time(write_spec, invo
     done = invoke("plan", path, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("no time is known: this machine cannot run it, since stage cell asks")
+    assert last.startswith(
+        "no time estimate: this machine cannot run the sweep, because stage cell asks"
+    )

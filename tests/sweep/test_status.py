@@ -52,7 +52,7 @@ def test_cells_are_counted(folder):
     assert not complete
     assert ["5", "2", "0", "1", "2", "-"] in lines
     assert ["1", "diverged"] in lines
-    assert " ".join(lines[-1]).endswith("run the spec again to go on")
+    assert " ".join(lines[-1]).endswith("run the spec again to continue")
 
 
 def test_a_run_under_way_is_told(folder):

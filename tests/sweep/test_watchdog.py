@@ -38,7 +38,7 @@ def test_a_worker_that_hangs_is_killed_and_the_reason_is_left(
 ) -> None:
     ended = worker(tmp_path, 1.0, behaviour)
     assert ended.returncode == -signal.SIGKILL
-    assert timed_out(tmp_path, "cell-1") == "it took more than 1.0 s"
+    assert timed_out(tmp_path, "cell-1") == "the task took more than 1.0 s (timeout_s)"
     forget(tmp_path)
     assert timed_out(tmp_path, "cell-1") is None
 

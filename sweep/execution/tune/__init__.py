@@ -1,1 +1,1 @@
-"""Ray Tune as an executor."""
+"""The executor that runs tasks with Ray Tune."""

@@ -1,4 +1,4 @@
-"""Ray Tune as an executor. Ray is imported when it runs, since that takes seconds."""
+"""The executor that runs tasks with Ray Tune. It imports Ray late, as that takes seconds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @executor("ray")
 class Tune:
-    """One Ray Tune trial for each task, on this machine or on the cluster of RAY_ADDRESS."""
+    """Runs each task as a Ray Tune trial, on this machine or the cluster at RAY_ADDRESS."""
 
     def check(self, spec: Spec) -> None:
-        """See `Executor`: the loggers must be installed."""
+        """See `Executor`. The loggers of the spec must be installed."""
         loggers.check(spec.loggers)
 
     def execute(self, job: Job) -> None:
@@ -61,12 +61,12 @@ def _live(job: Job) -> AbstractContextManager[Live | None]:
 
     folder = loggers.folder_of(job.workspace.folder, spec.name)
     made = [(name, loggers.make(name, spec.name, folder)) for name in spec.loggers]
-    job.say(f"live: {', '.join(spec.loggers)}; what stays on this machine is in {folder}")
+    job.say(f"live: {', '.join(spec.loggers)}; files on this machine are in {folder}")
     return Live([Recorder(name, logger, job.say) for name, logger in made])
 
 
 def _ray_log(workspace: Workspace) -> Path:
-    """A file on this machine for what Ray prints: an object store takes whole files only."""
+    """A local file for Ray's output: an object store cannot append to a file."""
     folder = folder_of(workspace.folder)
     local = folder.path if isinstance(folder, DiskFolder) else Path("runs") / workspace.sweep
     local.mkdir(parents=True, exist_ok=True)

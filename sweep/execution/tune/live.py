@@ -1,8 +1,8 @@
-"""Training curves while a sweep runs: from the trials, through the driver, to Tune's loggers.
+"""Live training curves: trials send figures to the driver, which passes them to Tune's loggers.
 
-A trial sends each epoch to a mailbox, an actor on the driver's node, and goes on; the driver
-empties it every second. So a trial is one call from beginning to end, with and without loggers,
-and neither it nor Tune waits for a logger that is slow or out of reach.
+A trial sends each epoch to a mailbox, an actor on the driver's node, and does not wait. The driver
+empties the mailbox every second. So a trial stays a single call, with or without loggers, and a
+slow or unreachable logger delays neither the trials nor Tune.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from sweep.plan.cells import Cell, Statistics
 from sweep.stages.observer import Observer
 
 EMPTY_EVERY_S = 1.0
-# What a logger has not sent by then, such as to a server that does not answer, is given up.
-LAST_WORDS_S = 60.0
+# At the end, wait this long for a logger, whose server may not answer; then drop the rest.
+CLOSE_TIMEOUT_S = 60.0
 
-Letter = tuple[str, int, dict[str, float]]
+Message = tuple[str, int, dict[str, float]]
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Mailbox:
-    """Keeps what trials say until the driver takes it."""
+    """Keeps the messages of trials until the driver takes them."""
 
     def __init__(self) -> None:
-        self._letters: list[Letter] = []
+        self._messages: list[Message] = []
 
-    def put(self, letter: Letter) -> None:
+    def put(self, message: Message) -> None:
         """Adds figures of a trial: its identifier, the step, and the figures."""
-        self._letters.append(letter)
+        self._messages.append(message)
 
-    def take(self) -> list[Letter]:
-        """All that came since the last time, in its order."""
-        letters, self._letters = self._letters, []
-        return letters
+    def take(self) -> list[Message]:
+        """All messages since the last call, in order of arrival."""
+        messages, self._messages = self._messages, []
+        return messages
 
 
-class Posting(Observer):
-    """Sends what a task says to the mailbox, without waiting for it."""
+class Sender(Observer):
+    """Sends the figures of a task to the mailbox without waiting for delivery."""
 
     def __init__(self, mailbox: Any, trial_id: str) -> None:
         self.mailbox, self.trial_id, self.epochs = mailbox, trial_id, 0
@@ -76,7 +76,7 @@ class Posting(Observer):
             self._send(numbers)
 
     def close(self) -> None:
-        """See `Observer`; waits until all has arrived, since the driver looks once more only."""
+        """See `Observer`. Waits for delivery: the driver empties the mailbox only once more."""
         if self._sent is not None:
             with suppress(RayError):
                 ray.get(self._sent, timeout=10)
@@ -87,12 +87,12 @@ class Posting(Observer):
 
 
 class Recorder:
-    """Passes calls on to one of Tune's loggers in a thread of its own.
+    """Calls one of Tune's loggers in a separate thread.
 
     Parameters
     ----------
-    name : of the logger, as in the spec.
-    say : tells the person that the logger failed; the sweep goes on without it.
+    name : the name of the logger in the spec.
+    say : receives a message for the user if the logger fails; the sweep continues without it.
     """
 
     def __init__(self, name: str, logger: LoggerCallback, say: Callable[[str], None]) -> None:
@@ -103,17 +103,17 @@ class Recorder:
         self._thread.start()
 
     def call(self, method: str, *arguments: Any) -> None:
-        """Calls a method of the logger, later."""
+        """Queues a call of a method of the logger."""
         if not self._failed:
             self._calls.put((method, arguments))
 
     def close(self, seconds: float) -> None:
-        """Waits until the logger has done what it was asked for, but not for ever."""
+        """Waits until the logger has processed all calls, at most `seconds`."""
         self.call("on_experiment_end", [])
         self._calls.put(None)
         self._thread.join(seconds)
         if self._thread.is_alive():
-            self._say(f"{self.name} took too long; not all that happened is shown there")
+            self._say(f"{self.name} took too long; it does not show all figures of this run")
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -122,12 +122,12 @@ class Recorder:
                 getattr(self.logger, method)(*arguments)
             except Exception as error:
                 self._failed = True
-                self._say(f"{self.name} failed and shows no more; the sweep goes on: {error}")
+                self._say(f"{self.name} failed and is turned off; the sweep continues: {error}")
                 return
 
 
 class Live(tune.Callback):
-    """Follows trials for some loggers; a context manager around all trials of a run."""
+    """Passes the figures of trials to the loggers; a context manager around all trials of a run."""
 
     def __init__(self, recorders: list[Recorder]) -> None:
         self.recorders = recorders
@@ -140,14 +140,14 @@ class Live(tune.Callback):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        # Whoever interrupts a sweep does not want to wait for its pictures.
-        seconds = LAST_WORDS_S if kind is None else 5.0
+        # After an interrupt, the user should not wait long for the loggers.
+        seconds = CLOSE_TIMEOUT_S if kind is None else 5.0
         for recorder in self.recorders:
             recorder.close(seconds)
         ray.kill(self.mailbox)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune copies and pickles callbacks for a restore, which is never made here.
+        # Tune pickles callbacks to restore an experiment, which is never done here.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -170,16 +170,16 @@ class Live(tune.Callback):
 
     def _end(self, trial: Any, failed: bool) -> None:
         self._empty()
-        # Tune may tell more than once of a process that was lost.
+        # Tune may report the same lost process several times.
         if self._trials.pop(trial.trial_id, None) is not None:
             self._all("log_trial_end", trial, failed)
 
     def _empty(self) -> None:
         self._emptied = time.monotonic()
-        letters: list[Letter] = []
+        messages: list[Message] = []
         with suppress(RayError):
-            letters = ray.get(self.mailbox.take.remote(), timeout=10)
-        for trial_id, step, figures in letters:
+            messages = ray.get(self.mailbox.take.remote(), timeout=10)
+        for trial_id, step, figures in messages:
             if (trial := self._trials.get(trial_id)) is not None:
                 result = {"training_iteration": step, **figures}
                 self._all("log_trial_result", step, trial, result)
@@ -190,7 +190,7 @@ class Live(tune.Callback):
 
 
 def identity(task: Task) -> dict[str, Any]:
-    """What a task is, as hyperparameters; `name` is its label in safe characters."""
+    """The task as hyperparameters for the loggers; `name` is from `safe_name`."""
     work = task.work
     baseline = work.baseline if isinstance(work, Cell | Statistics) else work
     found: dict[str, Any] = {
@@ -212,6 +212,6 @@ def identity(task: Task) -> dict[str, Any]:
 
 
 def safe_name(task: Task) -> str:
-    """The task's label and the beginning of its key: labels of two recipes are the same."""
+    """The task's label in safe characters, with 8 digits of its key to make it unique."""
     key = task.name.split("-")[1]
     return re.sub(r"[^0-9A-Za-z_.=]+", "-", task.label)[:110].strip("-") + f"-{key[:8]}"

@@ -12,7 +12,7 @@ from typing import Any
 from results.storage.locations import is_uri
 from sweep.errors import UserError
 
-# The module that each needs, and what installs it.
+# For each logger, the module that it needs and the package to install.
 NEEDS = {
     "tensorboard": ("tensorboardX", "ray[tune]"),
     "mlflow": ("mlflow", "prune-sweep[mlflow]"),
@@ -22,7 +22,7 @@ UPLOAD_S = 50
 
 
 class LoggerError(UserError):
-    """A logger that cannot be used; the message says what to install or to set."""
+    """A logger cannot be used; the message says what to install or to set."""
 
 
 def check(names: Sequence[str]) -> None:
@@ -31,18 +31,19 @@ def check(names: Sequence[str]) -> None:
     Raises
     ------
     LoggerError
-        Naming the command that installs it.
+        Naming the command that installs the missing package.
     """
     for name in names:
         module, package = NEEDS[name]
         if find_spec(module) is None:
             raise LoggerError(
-                f"loggers: {name} is not installed; pip install '{package}', or leave it out"
+                f"loggers: {name} is not installed; run pip install '{package}', or remove {name} "
+                "from `loggers` in the spec"
             )
 
 
 def folder_of(results: object, sweep: str) -> Path:
-    """Where local logs go: beside the results, or below `runs` where these are in a store."""
+    """The folder of local logs: in the results folder, or in `runs` if that is an object store."""
     local = Path("runs") / sweep if is_uri(str(results)) else Path(str(results))
     return local.resolve() / "live"
 
@@ -53,13 +54,14 @@ def make(name: str, sweep: str, folder: Path) -> Any:
     Parameters
     ----------
     name : `tensorboard`, `mlflow` or `wandb`.
-    sweep : names the experiment of MLflow and the group and project of Weights & Biases.
-    folder : for what stays on this machine.
+    sweep : the name of the MLflow experiment, and of the project and group in Weights & Biases.
+    folder : the folder for local files.
 
     Raises
     ------
     LoggerError
-        If the server or the credentials are refused, naming the environment variables.
+        If the server cannot be used or the credentials are missing. The message names the
+        environment variables.
     """
     makers: dict[str, Callable[[str, Path], Any]] = {
         "tensorboard": _tensorboard,
@@ -74,7 +76,7 @@ def _tensorboard(sweep: str, folder: Path) -> Any:
     from ray.tune.logger import TBXLoggerCallback
 
     class NamedFolders(TBXLoggerCallback):
-        """Writes below a folder of ours instead of Tune's, which goes with the run."""
+        """Writes into our own folder, because Tune's folder is deleted after the run."""
 
         def log_trial_start(self, trial: Any) -> None:
             """See `LoggerCallback`."""
@@ -86,8 +88,8 @@ def _tensorboard(sweep: str, folder: Path) -> Any:
 
 
 def _mlflow(sweep: str, folder: Path) -> Any:
-    # MLflow asks for this since it wants people to use databases, which need more than its
-    # small package; and it sends usage to its makers unless told.
+    # MLflow requires this variable for the file store; a database would need the full package.
+    # The second variable turns off usage statistics.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -101,7 +103,7 @@ def _mlflow(sweep: str, folder: Path) -> Any:
         logger.setup()
     except Exception as error:
         raise LoggerError(
-            f"loggers: MLflow cannot use {uri} (MLFLOW_TRACKING_URI; databases need `pip install "
+            f"loggers: MLflow cannot use {uri} (MLFLOW_TRACKING_URI; a database needs `pip install "
             f"mlflow`): {error}"
         ) from error
     return logger
@@ -111,7 +113,7 @@ def _wandb(sweep: str, folder: Path) -> Any:
     import wandb
     from ray.air.integrations.wandb import WandbLoggerCallback
 
-    # A process of a cluster may not have the environment of this one.
+    # The logger may run in a process of the cluster that lacks these environment variables.
     variables = {"mode": "WANDB_MODE", "entity": "WANDB_ENTITY"}
     options = {
         name: os.environ[variable] for name, variable in variables.items() if variable in os.environ

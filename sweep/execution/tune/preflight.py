@@ -1,6 +1,6 @@
-"""Checks before the first trial that every node of a cluster sees the same results folder.
+"""Checks before the first trial that all nodes of a cluster use the same results folder.
 
-A path may mean another disk on another node, and the results would be scattered.
+The same path may be on a local disk of each node, and then the results would be scattered.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from results.storage.locations import Folder, folder_of
 from sweep.errors import ClusterError
 from sweep.stages.workspace import Workspace
 
-# A node may have to start a process and to install what it needs first.
+# A node may first have to start a process and install packages.
 ANSWER_SECONDS = 300.0
-# A network folder may show what another node wrote with a delay.
+# On a network folder, a file of another node may appear with a delay.
 _LOOKS, _BETWEEN_LOOKS_SECONDS = 12, 0.5
 
 
 def check_workspace(workspace: Workspace, answer_seconds: float = ANSWER_SECONDS) -> None:
     """Writes, reads and deletes a file in the results folder from every living node.
 
-    Nodes that join later are not looked at.
+    Nodes that join later are not checked.
 
     Raises
     ------
     ClusterError
-        Naming the nodes that cannot use the folder, or that have another one of that name.
+        Naming the nodes that cannot use the folder, or that see a different folder.
     OSError
-        If this process cannot use it.
+        If this process cannot use the folder.
     """
     folder, word = folder_of(workspace.folder), secrets.token_hex(8)
     here = f".probe.{word}"
@@ -48,7 +48,7 @@ def check_workspace(workspace: Workspace, answer_seconds: float = ANSWER_SECONDS
     if problems:
         raise ClusterError(
             f"the results folder {folder} cannot be used by every node: {'; '.join(problems)}; "
-            "name one with --out that all nodes see, such as a network folder or s3://..."
+            "set --out to a folder that all nodes share, such as a network folder or s3://..."
         )
 
 
@@ -68,7 +68,7 @@ def _ask_nodes(folder: Folder, here: str, word: str, seconds: float) -> list[str
             problem = " ".join(str(error).split())[-300:]
         if problem is not None:
             found[answers[task]] = problem
-    # A node that was lost meanwhile is no reason to give up the others.
+    # Ignore nodes that were lost in the meantime; the others can still run the sweep.
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     return [
         f"node {nodes[node_id]['NodeManagerAddress']} ({node_id}): {problem}"
@@ -78,22 +78,22 @@ def _ask_nodes(folder: Folder, here: str, word: str, seconds: float) -> list[str
 
 
 def probe(folder: Folder, theirs: str, word: str) -> str | None:
-    """What is wrong with the folder as this process sees it, or None.
+    """Checks the folder from this process; returns the problem, or None.
 
     Parameters
     ----------
-    theirs : a file that another process wrote into it, with `word` as its content.
+    theirs : a file that another process wrote into the folder; its content is `word`.
     """
     mine = f".probe.{secrets.token_hex(8)}"
     try:
         if not folder.exists():
-            return "it has no such folder"
+            return "the folder does not exist there"
         if not _appears(folder, theirs, word):
-            return "it has another folder of that name, which lacks what was just written here"
+            return "it sees a different folder, without the file that was just written here"
         folder.write(mine, word.encode())
         try:
             if folder.read(mine).decode() != word:
-                return "it reads something else than it wrote"
+                return "the file that it read differs from the file that it wrote"
         finally:
             folder.delete(mine)
     except OSError as error:

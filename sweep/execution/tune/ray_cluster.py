@@ -1,4 +1,4 @@
-"""The connection to Ray: one of our own on this machine, or the cluster that RAY_ADDRESS names."""
+"""The connection to Ray: a local Ray that is started here, or the cluster at RAY_ADDRESS."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-# Read when Ray is imported. Without them Tune changes the working directory, writes files for
-# every report, and starts a new process for a trial instead of using one again; and every few
-# seconds it saves a state for restoring, which is never done here.
+# Ray reads these variables on import. Without them, Tune changes the working directory, writes
+# files for every report, and starts a new process per trial instead of reusing one. Every few
+# seconds it also saves its state for a restore, which is never done here.
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -24,9 +24,9 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 if "RAY_ADDRESS" not in os.environ:
-    # A Ray of our own is for this machine alone. Under this variable, named after the systems
-    # where it is the default, Ray listens on loopback; naming the address does not do it, since
-    # Ray replaces loopback by an address that others can reach.
+    # A local Ray must not be reachable from other machines. With this variable, Ray listens on
+    # loopback only, as it does by default on Windows and macOS. Setting the address is not enough,
+    # because Ray replaces a loopback address by one that other machines can reach.
     _ENVIRONMENT["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -41,11 +41,11 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 
 
 class Cluster:
-    """A connection to Ray: started here on loopback, unless RAY_ADDRESS names one to join.
+    """A connection to Ray: to the cluster at RAY_ADDRESS, or else to a local Ray on loopback.
 
     Parameters
     ----------
-    log : the file that takes what Ray prints while the connection is open.
+    log : the file for everything that Ray prints while the connection is open.
     """
 
     def __init__(self, log: Path) -> None:
@@ -53,7 +53,7 @@ class Cluster:
         self._open = ExitStack()
 
     def __enter__(self) -> Cluster:
-        # Ray prints about lost processes, and Tune logs them, where our own lines say so already.
+        # Ray and Tune print messages about lost processes, which our own lines already report.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         self._open.enter_context(redirect_stdout(self._open.enter_context(self.log.open("a"))))
         address = os.environ.get("RAY_ADDRESS")
@@ -63,8 +63,8 @@ class Cluster:
             if address:
                 ray.init(address, **quiet)
             else:
-                # Without a mode of its own, Ray may write a token into the home folder, which
-                # changes what a later `ray start` of the same person does.
+                # Without an explicit mode, Ray may write a token into the home folder, which
+                # changes how a later `ray start` of the same user behaves.
                 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
                 ray.init(
                     "local",
@@ -77,7 +77,7 @@ class Cluster:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
             raise ClusterError(f"{where} cannot be used: {error}") from error
         if threading.current_thread() is threading.main_thread():
-            # Ray puts a handler in its place that ends the process before anything is tidied up.
+            # Restore our handler: Ray installs one that ends the process without cleanup.
             signal.signal(signal.SIGTERM, on_terminate)
         return self
 
@@ -86,7 +86,7 @@ class Cluster:
         self._open.close()
 
     def nodes(self) -> list[Resources]:
-        """What each living node has."""
+        """The resources of each living node."""
         return [
             Resources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
             for node in ray.nodes()
@@ -94,8 +94,8 @@ class Cluster:
         ]
 
     def request(self, bundles: list[dict[str, float]]) -> None:
-        """Asks a cluster that can grow for nodes that hold all these bundles at once.
+        """Asks an autoscaling cluster for enough nodes to hold all these bundles at once.
 
-        The cluster keeps them until the next request.
+        The cluster keeps these nodes until the next request.
         """
         request_resources(bundles=bundles)

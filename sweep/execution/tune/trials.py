@@ -1,8 +1,7 @@
-"""Tasks as Ray Tune trials.
+"""Runs tasks as Ray Tune trials.
 
-Each trial runs one task to its end and writes its own result. Tune only schedules: its state is
-never needed to continue a sweep. A task that must wait for another is not a trial yet, so no
-processor is reserved while it waits.
+Each trial runs one task and writes its own result. Tune only schedules: its state is never needed
+to continue a sweep. A task with open dependencies is not a trial yet, so it reserves no CPUs.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from sweep.execution.resources import StageResources
 from sweep.execution.run_task import ERROR_LENGTH, run_task
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import Outcome, Task
-from sweep.execution.tune.live import Live, Posting, identity
+from sweep.execution.tune.live import Live, Sender, identity
 from sweep.execution.watchdog import Watchdog, forget, timed_out
 from sweep.stages.observer import SILENT
 from sweep.stages.workspace import Workspace
 
-# Trials of one Tune experiment, which keeps about 45 kB of memory and two files for each until it
-# ends. At its end slots wait for the last trial and for new processes, so many slots have longer
-# ones.
+# Trials per Tune experiment. Tune keeps about 45 kB of memory and two files per trial until the
+# experiment ends, so its size is limited. At its end, slots are idle until the last trial has ended
+# and new processes have started, so more slots need a longer experiment.
 WAVE = 1_000
 WAVE_OF_SLOT = 8
 _OUTCOME = tuple(field.name for field in fields(Outcome))
 
 
 class TaskTrial(tune.Trainable):
-    """A trial: one task, run to its end in one step."""
+    """A trial: one task, run in one step."""
 
     def setup(
         self,
@@ -54,38 +53,38 @@ class TaskTrial(tune.Trainable):
         timeout: float | None,
         mailbox: Any,
     ) -> None:
-        """Keeps what every task needs; called once for each process."""
+        """Stores what every task needs; called once per process."""
         self.workspace, self.tasks, self.mailbox = workspace, tasks, mailbox
         self.watchdog = Watchdog(workspace.folder, timeout)
         keep_freed_memory()
         torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Lets Tune use the process for the next task: a task leaves nothing behind."""
+        """Lets Tune reuse the process for the next task; a task leaves no state behind."""
         return True
 
     def step(self) -> dict[str, Any]:
         """Runs the task."""
         task = self.tasks[self.config["task"]]
-        observer = Posting(self.mailbox, self.trial_id) if self.mailbox else SILENT
+        observer = Sender(self.mailbox, self.trial_id) if self.mailbox else SILENT
         with self.watchdog.watching(task.name):
             outcome = run_task(self.workspace, task, observer)
         observer.close()
         return {"done": True, "outcome": asdict(outcome)}
 
     def cleanup(self) -> None:
-        """Ends the watching process."""
+        """Ends the watchdog process."""
         self.watchdog.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to save: results are in the results folder."""
+        """Does nothing: results are in the results folder."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+        """Does nothing: there is no checkpoint."""
 
 
 class _NotKept:
-    """Pickled as nothing: Tune saves its state for a restore, which is never used here."""
+    """Pickles as an empty state: Tune saves objects for a restore, which is never used here."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -94,13 +93,14 @@ class _NotKept:
 class ReadyTasks(_NotKept, Searcher):
     """Gives Tune the tasks that can start, and records how they ended.
 
-    One more trial is offered for each that ends, to use its process again; see `InOrder`.
+    For each trial that ends, one more trial is offered, so that Tune reuses its process; see
+    `InOrder`.
 
     Parameters
     ----------
-    at_once : how many trials may be queued, as many as can run: with an empty queue, Tune ends
-        the process of a finished trial instead of using it again.
-    told : whether a trial's config describes its task, for loggers.
+    at_once : how many trials may be queued; equal to the number that can run at once. If the
+        queue is empty, Tune ends the process of a finished trial instead of reusing it.
+    told : whether a trial's config describes its task for the loggers.
     """
 
     def __init__(self, scheduler: Scheduler, at_once: int, told: bool = False) -> None:
@@ -109,11 +109,11 @@ class ReadyTasks(_NotKept, Searcher):
         self.trials: dict[str, Task] = {}
         self._waiting: set[str] = set()
         self._free = 0
-        # Tune swallows what is raised when a trial ends, so it is kept and raised later.
+        # Tune ignores errors in `on_trial_complete`, so store the error and raise it later.
         self.problem: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A task's name; None while all that is left must wait, or enough trials do."""
+        """The config of the next trial; None if no task can start or enough trials are queued."""
         if self.problem is not None:
             raise self.problem
         if self.scheduler.finished:
@@ -131,22 +131,22 @@ class ReadyTasks(_NotKept, Searcher):
         return {"task": task.name, "stage": task.kind, **(identity(task) if self.told else {})}
 
     def begun(self, trial_id: str) -> None:
-        """A trial has its process."""
+        """Call when a trial has got its process."""
         self._waiting.discard(trial_id)
         self._free = max(0, self._free - 1)
         self.scheduler.started(self.trials[trial_id])
 
     def lost(self, trial_id: str) -> Task | None:
-        """The task of a trial that ended without an outcome; None if that is known already."""
+        """The task of a trial that ended without an outcome; None if it was already returned."""
         self._waiting.discard(trial_id)
         return self.trials.pop(trial_id, None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Passes a task's outcome on; errors come with their reason through `Followed`."""
+        """Passes a task's outcome to the scheduler; `Followed` handles errors."""
         if not error and result is not None:
-            # Tune flattens nested results on the way.
+            # Tune flattens nested results.
             outcome = Outcome(**{name: result[f"outcome/{name}"] for name in _OUTCOME})
             self._free += 1
             try:
@@ -155,22 +155,22 @@ class ReadyTasks(_NotKept, Searcher):
                 self.problem = problem
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: a sweep goes on from its results folder."""
+        """Does nothing: a sweep continues from its results folder."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Does nothing: there is no saved state."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing to save."""
+        """Does nothing; see `save`."""
 
 
 class InOrder(FIFOScheduler):
-    """Lets Tune start trials in the order in which they were offered.
+    """Chooses no trial, so that Tune starts trials in the order in which they were offered.
 
-    If a scheduler chooses, Tune gives a free process to the trial that has waited longest, and
-    ends the process that was being started for that trial. Where starting a process takes longer
-    than a trial, no second process would ever get to work. Without a choice, the free process
-    goes to the newest trial, which has no process yet.
+    If a scheduler chose a trial, Tune would give a free process to the trial that has waited
+    longest, and end the process that is starting for that trial. If starting a process takes
+    longer than a trial, a second process would never start working. Without a choice, Tune gives
+    the free process to the newest trial, which has no process yet.
     """
 
     def choose_trial_to_run(self, *arguments: Any) -> None:
@@ -178,7 +178,7 @@ class InOrder(FIFOScheduler):
 
 
 class Followed(_NotKept, tune.Callback):
-    """Tells the scheduler when a trial really begins, and when its process or all room is lost."""
+    """Tells the scheduler when a trial starts, loses its process, or when nodes change."""
 
     def __init__(self, searcher: ReadyTasks, capacity: Capacity) -> None:
         self.searcher, self.capacity = searcher, capacity
@@ -195,7 +195,7 @@ class Followed(_NotKept, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `tune.Callback`."""
-        # Tune tells of a lost process once for everything that it was waiting for.
+        # Tune may report the same lost process several times.
         if (task := self.searcher.lost(trial.trial_id)) is None:
             return
         scheduler = self.searcher.scheduler
@@ -206,7 +206,7 @@ class Followed(_NotKept, tune.Callback):
 
 
 def _reason(trial: Any) -> str:
-    """Why a trial's process ended: what it raised, where it raised anything."""
+    """Why a trial's process ended: its StoreError if it raised one."""
     try:
         text = Path(trial.error_file).read_text()
     except (OSError, TypeError):
@@ -225,17 +225,17 @@ def execute(
 
     Parameters
     ----------
-    capacity : what each trial gets, and how many can run at once.
-    timeout : seconds that a task may take; None for as long as it likes.
-    live : shows training curves while they are made.
+    capacity : the resources of each trial, and how many trials can run at once.
+    timeout : time limit of a task in seconds; None for no limit.
+    live : shows training curves during training; None for no curves.
 
     Raises
     ------
     ClusterError
-        If the cluster has lost all nodes for what is left.
+        If no node of the cluster can run the remaining tasks.
     """
     tasks = scheduler.queue.tasks
-    # How many wait is for `ReadyTasks` to say, so Tune's own limit must not come first.
+    # `ReadyTasks` limits the queued trials, so Tune's own limit must be higher.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * capacity.trials_at_once + 1)
     forget(scheduler.workspace.folder)
     trainable = tune.with_resources(
@@ -264,7 +264,7 @@ def execute(
                 run_config=tune.RunConfig(
                     name="trials",
                     storage_path=str(scratch),
-                    # Tries are the scheduler's: Tune gives up a trial at once where a process
+                    # The scheduler retries tasks, not Tune: Tune gives up a trial if its process
                     # is lost while two calls to it are open.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     callbacks=[Followed(searcher, capacity), *([live] if live else [])],
@@ -276,11 +276,11 @@ def execute(
         if searcher.problem is not None:
             raise searcher.problem
         for task in list(searcher.trials.values()):
-            scheduler.crashed(task, "Tune ended without a word of it")
+            scheduler.crashed(task, "Ray Tune ended without a result of the task")
 
 
 def wave_of(slots: int) -> int:
-    """How many trials are one experiment, where so many can run at once."""
+    """The number of trials in one Tune experiment, for a number of parallel trials."""
     return max(WAVE, WAVE_OF_SLOT * slots)
 
 
