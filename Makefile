@@ -1,15 +1,23 @@
-# `make demo` and `make test` need git, make and Python 3.11 or later, nothing else.
+# `make demo`, `make check` and `make test` need git, make and Python 3.11 or later, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test check lint bench lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed
 	$(BIN)/prune-sweep run digits
 
+# One thread for each process: threads of several processes on the same cores wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup \
+	--no-loadscope-reorder
+
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# For the habit of running it before each commit: all that is quick.
+check: lint
+	$(PYTEST) -m "not ray and not browser and not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check

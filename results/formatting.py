@@ -12,34 +12,34 @@ MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
 def percent(fraction: Any, decimals: int = 2) -> str:
-    """A fraction in percent, without the sign; a dash where there is none."""
+    """A fraction in percent, without the percent sign; a dash if it is missing."""
     return DASH if pd.isna(fraction) else number(100 * float(fraction), decimals)
 
 
 def number(value: Any, decimals: int = 2) -> str:
-    """A number with a true minus and thousands apart; a dash where there is none."""
+    """A number with a minus sign and thousands separators; a dash if it is missing."""
     return DASH if pd.isna(value) else f"{float(value):,.{decimals}f}".replace("-", MINUS)
 
 
 def signed(value: Any, decimals: int = 2) -> str:
-    """A difference, with its sign."""
+    """A difference with its sign; a dash if it is missing."""
     return DASH if pd.isna(value) else f"{float(value):+,.{decimals}f}".replace("-", MINUS)
 
 
 def between(low: Any, high: Any) -> str:
-    """An interval of differences; nothing where there is none."""
+    """An interval of differences; empty if it is missing."""
     return "" if pd.isna(low) or pd.isna(high) else f"[{signed(low)}, {signed(high)}]"
 
 
 def probability(p: Any) -> str:
-    """A p value."""
+    """A p value; a dash if it is missing."""
     if pd.isna(p):
         return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: Any) -> str:
-    """Seconds in the two largest units that matter."""
+    """Seconds in their one or two largest units: `40 s`, `5 min 2 s`, `3 h 20 min`, `2 d 4 h`."""
     if pd.isna(seconds):
         return DASH
     minutes, left = divmod(round(float(seconds)), 60)
@@ -53,7 +53,7 @@ def duration(seconds: Any) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """An estimated time span in words: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """An estimated duration: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -67,17 +67,17 @@ def rough_duration(seconds: float) -> str:
 
 
 def moment(time: Any) -> str:
-    """A time to the minute, UTC."""
+    """A time in UTC, to the minute; a dash if it is missing."""
     return DASH if pd.isna(time) else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def several(count: int, one: str, many: str = "") -> str:
-    """A count with its noun."""
+    """A count with its noun, singular or plural."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Distinct values in order, those that are missing left out; a dash for none."""
+    """Distinct values without missing ones, numbers in ascending order; a dash if there is none."""
     found = [value for value in dict.fromkeys(values) if not _missing(value)]
     numbers = all(isinstance(value, int | float) for value in found)
     words = [f"{value:g}" if isinstance(value, float) else str(value) for value in found]

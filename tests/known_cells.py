@@ -1,4 +1,4 @@
-"""Cells with chosen accuracies, for tables whose right answers are known."""
+"""Cells with chosen accuracies, for tests whose correct answers are known."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
 def cell(
     metric: str = "output_l1", seed: int = 0, accuracy: float | None = 0.5, **changes: Any
 ) -> Row:
-    """A row of `cells` that is ok; the accuracy is that of every stage and split.
+    """A row of `cells` that is ok, with the same accuracy in every stage and split.
 
-    `changes` replace columns; `recipe` is what it was fine-tuned by, `version` that of the code.
+    `changes` replace columns; `recipe` is the fine-tuning recipe, `version` that of the code.
     """
     dataset = changes.get("dataset", "digits")
     recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
@@ -80,13 +80,13 @@ def cell(
 
 
 def failed(metric: str = "output_l1", seed: int = 0, **changes: Any) -> Row:
-    """A row of a cell that diverged while it was fine-tuned, with an accuracy from before."""
+    """A row of a cell that diverged in fine-tuning; it has accuracies of the earlier stages."""
     row = cell(metric, seed, 0.01, status="diverged", error="loss is nan", **changes)
     return row | {"finetuned_test_top1": None, "finetuned_validation_top1": None}
 
 
 def cells(accuracies: Mapping[str, Sequence[float | None]], **changes: Any) -> list[Row]:
-    """Cells by metric, an accuracy a seed from 0 on; None leaves the cell out."""
+    """Cells of each metric, one accuracy per seed from seed 0 on; None leaves the cell out."""
     return [
         cell(metric, seed, accuracy, **changes)
         for metric, values in accuracies.items()
@@ -96,7 +96,7 @@ def cells(accuracies: Mapping[str, Sequence[float | None]], **changes: Any) -> l
 
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """What `results.load` makes of these rows, which get keys of their own; without a disk."""
+    """The frame that `results.load` would give for these rows, with new keys and without a disk."""
     numbered = [{"key": f"{at:016x}", **row} for at, row in enumerate(rows)]
     content = table(numbered).drop_columns(list(NESTED))
     return content.to_pandas(types_mapper=_NULLABLE.get)

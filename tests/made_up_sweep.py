@@ -1,6 +1,6 @@
-"""Rows of a sweep that never ran: for tests and measurements of what reads results.
+"""Made-up rows of a sweep, for tests and benchmarks of code that reads results.
 
-The figures are made up, and the same on every call; only their shape is that of a real sweep.
+The values are the same on every call. Only their trends are those of a real sweep.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Grid:
-    """What a made-up sweep covers; scopes are pairs of scope and normalisation."""
+    """The grid of a made-up sweep; scopes are pairs of scope and normalisation."""
 
     datasets: Sequence[str] = ("svhn", "cifar10", "cifar100")
     metrics: Sequence[str] = METRICS[:12]
@@ -79,7 +79,7 @@ def rows(grid: Grid = Grid()) -> Iterator[Row]:
 
 
 def write(folder: Path, content: Sequence[Row], scores: bool = False) -> Path:
-    """A results folder with these rows in one file, as after `compact`, and channels' scores."""
+    """Writes a results folder with these rows in one file, as `compact` does; optionally scores."""
     store = Store(folder)
     store.create()
     content = list(content)
@@ -95,7 +95,7 @@ def write(folder: Path, content: Sequence[Row], scores: bool = False) -> Path:
 
 
 def frame(folder: Path, grid: Grid = Grid(), **changes: Any) -> pd.DataFrame:
-    """What `results.load` makes of such a sweep; `changes` replace columns of all rows."""
+    """The frame that `results.load` gives for this sweep; `changes` replace columns in all rows."""
     return results.load(write(folder, [row | changes for row in rows(grid)]))
 
 
@@ -211,7 +211,7 @@ def hash_of(text: str) -> int:
 def _widths(
     scope: str, normalisation: str, rank: int, ratio: float, classes: int
 ) -> tuple[int, ...]:
-    """The widths nearest to the ratio: all layers alike, or as a made-up ranking leaves them."""
+    """Widths near the ratio: the same fraction in all layers, or as after a made-up ranking."""
     slope = 0.0
     if scope != "local":
         slope = (rank % 5 - 2) * (0.5 if normalisation == "none" else 0.15)
@@ -230,7 +230,7 @@ def _widths(
 
 
 def _scores(row: Row) -> list[list[float]]:
-    """Scores that agree more or less with those of other metrics."""
+    """Scores that correlate more or less with those of other metrics."""
     rank = METRICS.index(row["metric"]) if row["metric"] in METRICS else len(METRICS)
     layers = []
     for layer, width in enumerate(WIDTHS):

@@ -1,4 +1,4 @@
-"""An S3 server in this process, which counts what it is asked and can be made to fail."""
+"""An S3 server in this process that records requests and can be made to fail."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",
     "AWS_EC2_METADATA_DISABLED": "true",
-    # One that fails for good is given up after a third of a second.
+    # The client gives up a request that always fails after a third of a second.
     "AWS_MAX_ATTEMPTS": "5",
 }
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -32,17 +32,17 @@ class Request:
 
     @property
     def of_an_object(self) -> bool:
-        """Whether it is about one object, and no marker of a folder."""
+        """Whether it concerns an object, and not a folder marker."""
         return self.path.count("/") > 1 and not self.path.endswith("/")
 
 
 @dataclass
 class ObjectStore:
-    """The server, in front of which requests are noted, and some are refused.
+    """The server; it records all requests and can refuse some.
 
     Attributes
     ----------
-    requests : all that came, in order.
+    requests : all requests, in order.
     refuse : the HTTP status to refuse a request with, or None to let it through.
     """
 
@@ -66,7 +66,7 @@ class ObjectStore:
         return [BUSY]
 
     def new_prefix(self) -> str:
-        """A URI below a bucket of its own."""
+        """A URI with a prefix in a new bucket."""
         bucket = f"bucket-{next(self._buckets)}"
         where = f"scheme=http&endpoint_override=127.0.0.1:{self.port}"
         client, _ = fs.FileSystem.from_uri(f"s3://{bucket}?{where}&allow_bucket_creation=true")
@@ -75,12 +75,12 @@ class ObjectStore:
         return f"s3://{bucket}/some/prefix?{where}"
 
     def sent(self, method: str) -> list[Request]:
-        """The requests of a method that were about objects."""
+        """The requests with this method that concern objects."""
         return [one for one in self.requests if one.method == method and one.of_an_object]
 
     @contextmanager
     def refusing(self, refuse: Callable[[Request], str | None]) -> Iterator[None]:
-        """Refuses requests while open."""
+        """Refuses requests while the context is open."""
         self.refuse = refuse
         try:
             yield
@@ -90,7 +90,7 @@ class ObjectStore:
 
 @contextmanager
 def serving() -> Iterator[ObjectStore]:
-    """A server on a free port of this machine while open."""
+    """Runs a server on a free port of this machine while the context is open."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 

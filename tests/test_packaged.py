@@ -1,4 +1,4 @@
-"""What is delivered beside the code: packaged specs, the lock, the walls between the rooms."""
+"""What is delivered with the code: packaged specs, the lock file and the import rules."""
 
 import re
 import tomllib
@@ -79,7 +79,7 @@ def test_the_lock_pins_every_dependency_and_names_no_index(project):
         ("sweep", {"cluster"}),
     ],
 )
-def test_a_wall_stands_around_each_room(source, never, project):
+def test_import_rules_cover_each_package(source, never, project):
     walls = [
         set(contract["forbidden_modules"])
         for contract in project["tool"]["importlinter"]["contracts"]

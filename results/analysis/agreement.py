@@ -1,4 +1,4 @@
-"""How far metrics agree on the channels of a layer."""
+"""How far metrics agree on the order of a layer's channels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 def rank_agreement(
     scores: pd.DataFrame, method: Literal["kendall", "spearman"] = "kendall"
 ) -> pd.DataFrame:
-    """How alike two metrics order the channels of a layer.
+    """Rank correlation of two metrics over the channels of a layer.
 
     Parameters
     ----------
-    scores : what `load_scores` returned.
+    scores : the frame that `load_scores` returned.
     method : Kendall's tau-b, which allows for ties, or Spearman's rho.
 
     Returns
@@ -41,7 +41,7 @@ def rank_agreement(
     rows = []
     for (dataset, seed, _, layer), group in scores.groupby([*channel[:3], "layer"]):
         wide = group.pivot_table(index="channel", columns="metric", values="score")
-        # Ranks order as scores do, and infinite ones can be subtracted.
+        # Ranks keep the order of scores, and unlike infinite scores they can be subtracted.
         found = correlate(scipy.stats.rankdata(wide.to_numpy(), axis=0, nan_policy="propagate"))
         for one, other in combinations(range(len(wide.columns)), 2):
             pair = wide.columns[one], wide.columns[other]
@@ -51,7 +51,7 @@ def rank_agreement(
 
 
 def _kendall(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tau-b of all pairs of columns at once, [M, M], of ranks [C, M]; NaN for constant ones.
+    """Tau-b of all pairs of columns at once, [M, M], of ranks [C, M]; NaN for constant columns.
 
     Tau-b is the cosine between the signs of all differences: Kendall 1945, Biometrika 33.
     """
@@ -64,7 +64,7 @@ def _kendall(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _spearman(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rho of all pairs of columns, [M, M], of ranks [C, M]; NaN for constant ones."""
+    """Rho of all pairs of columns, [M, M], of ranks [C, M]; NaN for constant columns."""
     centred = ranks - ranks.mean(axis=0)
     return _cosines(centred.T @ centred)
 
@@ -72,5 +72,5 @@ def _spearman(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = np.diagonal(products)
     lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
-    # Rounding may leave the cosine of equal columns a little above 1.
+    # With rounding the cosine of equal columns may be slightly above 1.
     return np.clip(products / np.outer(lengths, lengths), -1.0, 1.0)

@@ -20,30 +20,31 @@ def selection_against_allocation(
 ) -> pd.DataFrame:
     """How much of a global ranking's accuracy is due to its channels, and how much to its widths.
 
-    It reads the cells that `controls: {widths_of: [A]}` adds to a sweep: channels by B at the
-    widths that the global run of A left. At A's own widths, A's cell is its global one.
+    It reads the cells that `controls: {widths_of: [A]}` adds to a sweep. There metric B ranks the
+    channels, and the layers have the widths that the global ranking of metric A left. For A itself
+    at these widths, its global cell is used.
 
     Parameters
     ----------
-    frame : what `load` returned.
+    frame : the frame that `load` returned.
     at : pruned, recalibrated or finetuned.
-    split : test, or validation for anything that is to be chosen.
+    split : test; use validation to choose something.
 
     Returns
     -------
     DataFrame, one row for each study, normalisation, ratio, `widths_of` (A), effect and metric
-    (B), with the columns `SUMMARY` of `results.analysis.comparison`: differences in points,
-    paired by the baseline. The effects are
+    (B), with the columns `SUMMARY` of `results.analysis.comparison`: differences in percentage
+    points, paired by the baseline. The effects are
 
-    selection : B at the widths of A, minus A there. Same widths, other channels.
+    selection : B minus A, both at the widths of A. Same widths, other channels.
     allocation : B at its own global widths, minus B at the widths of A. Same metric, other
         widths.
-    both : B at its own widths, minus A at its own: the sum of the two, seed by seed.
-    selection over random : B, or A itself, minus random channels, at the widths of A.
-    scratch : a network of the widths of A trained from new weights by the baseline's recipe,
-        minus A there.
+    both : B at its own global widths, minus A at its own: for each seed, the sum of the two.
+    selection over random : B, or A itself, minus random channels, all at the widths of A.
+    scratch : a network with the widths of A, trained from new weights by the baseline's recipe,
+        minus A at these widths.
 
-    `p_holm` is corrected over all rows of the returned frame that have a p.
+    `p_holm` is corrected over all rows of the returned frame that have a p value.
 
     Raises
     ------
@@ -54,16 +55,16 @@ def selection_against_allocation(
     borrowed = cells[cells["scope"] == "widths_of"]
     if borrowed.empty:
         return no_comparison(COLUMNS[: -len(SUMMARY)])
-    # Widths are lent by the rule `global`, not by other rules of that scope.
+    # The widths come from the budget `global`, not from other budgets of that scope.
     own = cells[cells["budget"] == "global"].drop(columns="widths_of")
-    # Every A meets every metric's own widths, in the settings in which it lent its widths.
+    # Compare every A with all metrics at their own widths, where cells with A's widths exist.
     lenders = borrowed[list(_SHARED)].drop_duplicates()
     own = own.merge(lenders, on=list(_SHARED[:-1]))
     at_home = own[own["metric"] == own["widths_of"]]
     pruned = borrowed[borrowed["metric"] != SCRATCH]
     scratch = borrowed[borrowed["metric"] == SCRATCH]
     others = own[own["metric"] != own["widths_of"]]
-    # A metric that is not compared at A's widths has no effect to explain.
+    # Skip metrics without a cell at A's widths: their difference cannot be split.
     others = others.merge(pruned[[*_SHARED, "metric"]].drop_duplicates(), on=[*_SHARED, "metric"])
     chosen = pd.concat([pruned, at_home])
     at_random = chosen["metric"] == "random"

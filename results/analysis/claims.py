@@ -1,4 +1,4 @@
-"""The figures that the study's abstracts claim, beside those of a sweep.
+"""Compares the differences that the abstracts claim with those of a sweep.
 
 Chen, "Exploiting Data Entropy for Neural Network Compression", National Taiwan University 2020,
 doi:10.6342/NTU202003440; Chen, Liu, Wu, IEEE BigData 2020, pp. 5007-5016.
@@ -21,23 +21,23 @@ WEIGHTED_READINGS = (
     "weighted_mutual_information_kernel",
     "weighted_mutual_information_product",
 )
-"""What the abstracts may mean by weighted mutual information; see docs/method.md."""
+"""Possible meanings of weighted mutual information in the abstracts; see docs/method.md."""
 
 MIN_SEEDS = 3
-"""Fewer give an interval at best, but no verdict."""
+"""Fewer seeds give no verdict, even where they give an interval."""
 
 VERDICTS = ("confirmed", "contradicted", "undecided", "not run")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure of the abstracts: accuracy of a metric minus that of the L1 norm.
+    """One difference that the abstracts claim: accuracy of a metric minus that of the L1 norm.
 
     Attributes
     ----------
-    metrics : readings of the metric.
+    metrics : possible readings of the metric.
     points : the claimed difference in percentage points.
-    about : whether the abstract gives it as approximate.
+    about : whether the abstract says that it is approximate.
     """
 
     dataset: str
@@ -84,17 +84,17 @@ _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 
 
 def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -> pd.DataFrame:
-    """What the abstracts claim and what the sweep found, claim by claim and stage by stage.
+    """What the abstracts claim and what the sweep found, for each claim and stage.
 
-    A data set is known by a part of its source, such as `parquet:/data/cifar10`, or by its name;
-    cases, dashes and underscores do not matter. All studies, budgets, normalisations and readings
-    of the metric that the frame has for a claim get a row of their own.
+    A data set is recognised by a part of its source, such as `parquet:/data/cifar10`, or by its
+    name; case, dashes and underscores are ignored. Each study, budget, normalisation and reading
+    of the metric that the frame has for a claim gets its own row.
 
     Parameters
     ----------
-    frame : what `load` returned.
+    frame : the frame that `load` returned.
     split : test or validation.
-    tolerance : how far a target ratio may lie from the claimed one.
+    tolerance : largest allowed difference between a target ratio and the claimed one.
 
     Returns
     -------
@@ -103,11 +103,11 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     `claimed_points`, and whether the abstract says `about`), the `stage`, the columns of
     `results.paired_difference`, with Holm's correction over this whole table, and
 
-    verdict : on the direction alone, by the 95 % interval of at least 3 seeds. `confirmed`: all
-        of it lies on the claimed side of zero; `contradicted`: all of it on the other;
-        `undecided`: zero is in it, or there is none, or there are fewer seeds; `not run`: one
-        of the two metrics has no cell for it at all.
-    size_agrees : whether the claimed figure lies in the interval; missing without one.
+    verdict : on the direction only, by the 95 % interval over at least 3 seeds. `confirmed`: the
+        whole interval is on the claimed side of zero; `contradicted`: the whole interval is on
+        the other side; `undecided`: the interval contains zero, or there is no interval, or there
+        are fewer seeds; `not run`: one of the two metrics has no cell for this claim.
+    size_agrees : whether the claimed difference is in the interval; missing without an interval.
     note : why there is no interval or no verdict.
 
     The intervals are not corrected for the number of rows; `p_holm` is.
@@ -137,7 +137,7 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
 
 
 def _with_all_claims(table: pd.DataFrame) -> pd.DataFrame:
-    """In the order of the abstracts and stages, with a row for each claim that was not run."""
+    """Orders rows by claim and stage, and adds a row for each claim that was not run."""
     wanted = pd.DataFrame(
         [
             {
@@ -190,7 +190,7 @@ def _bases(frame: pd.DataFrame) -> pd.Series[str]:
 
 
 def _datasets(frame: pd.DataFrame) -> pd.Series[str]:
-    """Which of the claims' data sets each row is of, or an empty text."""
+    """The claims' data set that each row belongs to, or an empty text."""
     pairs = frame[["source", "dataset"]].astype("str").drop_duplicates()
     known = {
         (source, name): _dataset(source, name)
@@ -203,7 +203,7 @@ def _datasets(frame: pd.DataFrame) -> pd.Series[str]:
 
 def _dataset(source: str, name: str) -> str:
     wanted = {claim.dataset for claim in CLAIMS}
-    # The innermost folder says most; what the images are goes before what a person calls them.
+    # The innermost folder takes precedence, and the source over the name in the spec.
     for word in [*reversed(re.split(r"[:/\\]", source)), name]:
         if (plain := re.sub(r"[^a-z0-9]", "", word.lower())) in wanted:
             return plain

@@ -1,4 +1,4 @@
-"""What a sweep found, in three sentences that say no more than its intervals do."""
+"""What a sweep found, in three sentences that the confidence intervals support."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.storage.schema import SCRATCH
 
 MIN_RATIOS = 5
 CONTROLS = ("random", "input_l1", "output_l1")
-"""Without these no metric is known to be worth its price (Blalock et al. 2020, 2003.03033)."""
+"""Baseline metrics that show whether another one is worth its cost (Blalock 2020, 2003.03033)."""
 
 _PLACE = (*STUDY, "scope", "budget", "normalisation")
 _LISTED = 3
@@ -23,15 +23,15 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Lead:
-    """The best metric of a place, and how far it is ahead.
+    """The best metric of a setting, and its lead over the others.
 
     Attributes
     ----------
-    place : data set, scope, budget and normalisation in words.
+    place : the setting in words: data set, scope, budget and normalisation.
     metrics : number of metrics that were compared.
-    points, low, high : accuracy minus that of the second metric with its 95 % interval, in
-        points; NaN where there is no interval.
-    behind : how many of the others are behind by Holm's corrected test.
+    points, low, high : accuracy minus that of the second metric, and the ends of its 95 %
+        interval, in percentage points; the ends are NaN if there is no interval.
+    behind : number of other metrics that are significantly worse, by Holm's corrected test.
     """
 
     place: str
@@ -47,17 +47,16 @@ class Lead:
 
 
 def conclusion(frame: pd.DataFrame) -> list[str]:
-    """Three sentences: which metric is best where, what is undecided or failed, what is missing.
+    """Three sentences: the best metrics by setting, what is undecided or failed, what is missing.
 
     The best metric of a data set, scope, budget and normalisation is the one with the highest
-    validation accuracy after fine-tuning, averaged over ratios and seeds; its lead over the
-    second is measured on the test images, paired by the baseline, so that the images that chose
-    it do not praise it too. Only metrics that have every ratio for every baseline of the place
-    are compared.
+    validation accuracy after fine-tuning, averaged over ratios and seeds. Its lead over the second
+    metric is measured on the test images, to avoid selection bias, and paired by the baseline.
+    Only metrics that have every ratio for every baseline of the setting are compared.
 
     Parameters
     ----------
-    frame : what `load` returned; it may have failed cells, one seed, or no row.
+    frame : the frame that `load` returned; it may have failed cells, one seed, or no row.
 
     Returns
     -------
@@ -118,7 +117,7 @@ def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def _place(named: pd.Series, several: Sequence[str]) -> str:
-    """Data set, scope, budget and normalisation, and those columns of the study that vary."""
+    """A setting in words, with the columns of the study that vary."""
     words = [str(named["scope"])]
     if named["budget"] != named["scope"]:
         words.append(str(named["budget"]))
@@ -195,7 +194,7 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     not_run = judged.loc[judged["verdict"] == "not run", "claim"].nunique()
     if not_run:
         absent.append(f"cells for {not_run} of the abstracts' {len(CLAIMS)} claims")
-    # Networks from scratch are trained by another recipe, so they are a study of their own here.
+    # Networks trained from scratch have another recipe and would count as another study.
     pruned = good[good["metric"] != SCRATCH]
     studies = pruned.groupby(list(STUDY), dropna=False)
     if len(pruned) and (studies["seed"].nunique() < MIN_SEEDS).any():

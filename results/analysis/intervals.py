@@ -49,14 +49,14 @@ def over_seeds(
     unit: float = 1.0,
     **others: tuple[str, str],
 ) -> pd.DataFrame:
-    """Mean, spread, count and 95 % t interval of a column in each group of rows, a row a seed.
+    """Mean, deviation, count and 95 % t interval of a column over the seeds of each group.
 
     Parameters
     ----------
-    rows : values that are missing do not count.
-    names : columns that tell the groups apart.
-    column : of fractions, or of what `unit` says.
-    unit : what a fraction of 1 is in the column: 100 for percentage points.
+    rows : one row per seed; missing values do not count.
+    names : columns that identify a group.
+    column : values in the unit of `unit`.
+    unit : 1 for fractions, 100 for percentage points.
     others : further columns, each as (column, aggregation).
 
     Returns

@@ -1,4 +1,4 @@
-"""Which metrics rank above which over all baselines: Friedman's test and Nemenyi's distance.
+"""Ranks metrics over all baselines: Friedman's test and Nemenyi's critical difference.
 
 Demsar 2006, Statistical comparisons of classifiers over multiple data sets, Journal of Machine
 Learning Research 7.
@@ -18,7 +18,7 @@ from results.analysis.study import BASELINE, POINT, STUDY, UNPRUNED_STUDY, figur
 from results.storage.schema import SCRATCH
 
 SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *POINT[:-1])
-"""Columns that make rankings of their own: a baseline appears in each of them once."""
+"""Columns of a setting. Each setting has its own ranking, in which a baseline appears once."""
 
 _BASELINE = (*UNPRUNED_STUDY, *BASELINE)
 _BLOCKS = ("baseline", "dataset")
@@ -35,7 +35,7 @@ _COLUMNS = (
     "critical_difference",
     "note",
 )
-# Equal accuracies must stay equal when they are averaged.
+# Rounding to these decimals keeps equal accuracies equal after averaging.
 _DECIMALS = 12
 
 
@@ -46,31 +46,31 @@ def rank_metrics(
     at: str = "finetuned",
     split: str = "test",
 ) -> pd.DataFrame:
-    """Mean ranks of the metrics, and whether they can be told apart.
+    """Mean ranks of the metrics, and whether they differ significantly.
 
     A block is one baseline: a data set, network and seed. The ratios of one baseline are not
-    independent, so accuracies are averaged over them before they are ranked; scopes, budgets,
-    normalisations, fine-tunings and floors have a ranking each. What is found this way holds for
-    the data sets that are in the frame. With `blocks="dataset"` the seeds are averaged too, and
-    the test asks about data sets in general, as Demsar does; that takes many of them.
+    independent, so accuracies are averaged over them before they are ranked. Each scope, budget,
+    normalisation, length of fine-tuning and floor has its own ranking. The result holds for the
+    data sets in the frame. With `blocks="dataset"` the seeds are averaged too, and the test asks
+    about data sets in general, as in Demsar; this needs many data sets.
 
     Parameters
     ----------
-    frame : what `load` returned. Networks trained from scratch take no part.
-    metrics : those to rank; all if not given.
+    frame : the frame that `load` returned. Networks trained from scratch are left out.
+    metrics : the metrics to rank; all if not given.
     at : baseline, pruned, recalibrated or finetuned.
-    split : test, or validation for anything that is to be chosen.
+    split : test; use validation to choose something.
 
     Returns
     -------
     DataFrame, one row for each setting (the columns of `SETTING`) and metric, best first:
     `mean_rank` (1 is the highest accuracy; equal ones share the mean of their ranks), `accuracy`
-    (mean over the blocks, a fraction), `blocks`, the number of baselines (or data sets) that
-    have every metric at every one of their ratios, `dropped`, the number of baselines that have
-    not and therefore do not count, `datasets` among the blocks. The same in all rows of a
-    setting: `friedman` (chi-square, corrected for ties) and its `p`, and `critical_difference`:
-    mean ranks that differ by more are different at a level of 0.05 (Nemenyi). With fewer than
-    3 metrics or 2 blocks, or nothing but ties, these are NaN and `note` says why.
+    (mean over the blocks, a fraction), `blocks` (the number of baselines, or data sets, that have
+    every metric at every one of their ratios), `dropped` (the number of baselines that do not and
+    are left out), `datasets` (the number of data sets among the blocks). The same in all rows of
+    a setting: `friedman` (chi-square, corrected for ties) and its `p`, and `critical_difference`:
+    mean ranks that differ by more are significantly different at the 0.05 level (Nemenyi). With
+    fewer than 3 metrics or 2 blocks, or with ties only, these are NaN and `note` says why.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row for each setting, baseline and metric: `ratios`, the number of ratios at
-    which the baseline was pruned in this setting, and `accuracy`, NaN if the metric lacks one.
+    which the baseline was pruned in this setting, and `accuracy`, NaN if the metric lacks a ratio.
     """
     baseline = list(dict.fromkeys([*setting, *_BASELINE]))
     ratios = cells.groupby(baseline, dropna=False)["ratio"].nunique().rename("ratios")
@@ -124,16 +124,16 @@ def by_block(means: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     means : as `ratio_means` returns them, of one setting.
-    names : columns that tell blocks apart; the rows are numbered in their order.
+    names : columns that identify a block; the rows are numbered in their order.
     """
     block = means.groupby(list(names), dropna=False).ngroup()
     wide = means.assign(block=block).pivot_table("accuracy", "block", "metric")
-    # A block or a metric without any figure has its place too.
+    # pivot_table drops blocks and metrics without any accuracy, but they must be counted.
     return wide.reindex(index=range(block.nunique()), columns=sorted(means["metric"].unique()))
 
 
 def nemenyi_distance(metrics: int, blocks: int) -> float:
-    """How far mean ranks must lie apart to be different at a level of 0.05."""
+    """Smallest difference of mean ranks that is significant at the 0.05 level."""
     q = scipy.stats.studentized_range.ppf(LEVEL, metrics, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(metrics * (metrics + 1) / (6 * blocks)))
 
@@ -158,11 +158,11 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
     count, metrics = complete.shape
     friedman, p, distance, note = np.nan, np.nan, np.nan, ""
     if count == 0:
-        note = f"no baseline has all {metrics} metrics at all ratios: name some of them"
+        note = f"no baseline has all {metrics} metrics at all ratios: select fewer metrics"
     elif metrics < 3:
-        note = f"{metrics} metric{'s' if metrics > 1 else ''}: a ranking takes 3"
+        note = f"{metrics} metric{'s' if metrics > 1 else ''}: a ranking needs 3"
     elif count < 2:
-        note = "one block: ranks of one baseline say nothing of others"
+        note = "one block: the test needs 2"
     elif (ranks == (metrics + 1) / 2).all(axis=None):
         note = "all metrics are equal in every block"
     else:

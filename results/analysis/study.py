@@ -1,8 +1,8 @@
-"""Which cells may be put side by side: those of one study, at one point of the grid.
+"""Selects cells that can be compared: those of one study, at one point of the grid.
 
-Two cells of one metric that differ in anything but the seed are never averaged. What differs in
-a column keeps them apart, and these columns stand in every table; what differs only in a cell's
-`identity`, such as a learning rate, is refused.
+Cells of one metric are averaged only if they differ in nothing but the seed. Cells that differ in
+a column below get separate rows, and every table has these columns. Cells that differ only in
+their `identity`, such as in a learning rate, are refused.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import pandas as pd
 from results.storage.schema import SCRATCH, SPLITS, STAGES
 
 UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images", "epochs")
-"""Columns that tell unpruned networks of one seed apart: images, network, length of training."""
+"""Columns that identify the unpruned network of a seed: images, network, length of training."""
 
 TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs")
-"""The same with the training after pruning."""
+"""The same, and the training after pruning."""
 
 STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
-"""Columns that tell one study from another: images, network, length of training, floor."""
+"""Columns that identify a study: images, network, length of training, floor."""
 
 POINT = ("scope", "budget", "normalisation", "ratio")
 """Columns of a point of the grid, beside the metric and the seed."""
 
 BASELINE = ("seed", "baseline_key")
-"""What is the same for all cells that prune one baseline."""
+"""Columns that identify a baseline: all cells that prune it have the same values."""
 
 _CARRIED = ("collapsed", "parameter_ratio")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity")
 _PARTS = ("version", "finetune", "rest")
-# Keys of baselines and statistics are hashes of the seed, among other things.
+# The keys of baselines and statistics are hashes that include the seed.
 _OF_THE_SEED = r'"(baseline|statistics)":\s*(?:"[^"]*"|\[[^\]]*\])'
 _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
 
@@ -41,20 +41,20 @@ _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
 def figures(
     frame: pd.DataFrame, at: str = "finetuned", split: str = "test", extra: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """The cells with the accuracy that is asked for, checked to be comparable.
+    """The cells with the accuracy of a stage and split, after a check that they are comparable.
 
     Parameters
     ----------
-    frame : what `results.load` returned.
+    frame : the frame that `results.load` returned.
     at : baseline, pruned, recalibrated or finetuned.
-    split : test, or validation for anything that is to be chosen.
+    split : test; use validation to choose something.
     extra : further columns to keep.
 
     Returns
     -------
     DataFrame, one row for each study, point, metric and baseline: those columns, `accuracy` in
-    [0, 1], `collapsed`, `parameter_ratio` and the extra ones. Where no cell of the seed is ok,
-    or it never reached the stage, the accuracy is NaN.
+    [0, 1], `collapsed`, `parameter_ratio` and the extra ones. The accuracy is NaN if no cell of
+    the seed is ok, or if the cell never reached the stage.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def accuracy_column(at: str, split: str) -> str:
         If there is no such stage or split.
     """
     if at not in STAGES:
-        raise ValueError(f"at={at!r} is no stage; allowed: {', '.join(STAGES)}")
+        raise ValueError(f"at={at!r} is unknown; allowed: {', '.join(STAGES)}")
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
     return f"{at}_{split}_top1"
@@ -97,7 +97,7 @@ def need_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
     Raises
     ------
     ValueError
-        Naming them.
+        With the names of these columns.
     """
     if absent := [name for name in names if name not in frame.columns]:
         raise ValueError(
@@ -106,12 +106,12 @@ def need_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
 
 
 def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
-    """Refuses names of metrics that have no cell, unless there are no cells at all.
+    """Refuses names of metrics that have no cell, unless there is no cell of any metric.
 
     Raises
     ------
     ValueError
-        Naming the metric and those that there are.
+        With the name of the metric and the names that exist.
     """
     present = sorted(cells["metric"].dropna().unique())
     for name in wanted:
@@ -120,10 +120,10 @@ def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
 
 
 def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells, with networks trained from scratch put into the studies they are controls of.
+    """The cells, with networks trained from scratch added to the studies that they control.
 
-    Such a network is trained for the epochs of a baseline and never fine-tuned, so it belongs to
-    the studies that share everything else with it, however long those fine-tune.
+    Such a network is trained for as many epochs as a baseline and is not fine-tuned. So it belongs
+    to all studies that agree with it in everything but the number of fine-tuning epochs.
     """
     is_scratch = cells["metric"] == SCRATCH
     if not is_scratch.any():
@@ -148,22 +148,22 @@ def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
     reason = f"with different {', '.join(unlike)}" if unlike else "the same one twice"
     raise ValueError(
         f"there are two cells of {_words(first)}, seed {first['seed']}, {reason}; select "
-        "rows until there is one"
+        "rows so that one is left"
     )
 
 
 def _check_alike(cells: pd.DataFrame) -> None:
-    """Refuses what the columns of a study do not tell apart."""
+    """Refuses cells that differ in something for which a study has no column."""
     point = [*STUDY, *POINT, "metric"]
     _check_single(cells, list(STUDY), "dataset_fingerprint", "different images")
     _check_single(cells, point, "metric_options", "different options")
-    # What is left when the seed's hashes are gone is the same text for many cells.
+    # Without the hashes that include the seed, many cells have the same text: parse it once.
     texts = cells["identity"].astype("str").str.replace(_OF_THE_SEED, r'"\1":""', regex=True)
     numbers, distinct = pd.factorize(texts)
     parsed = pd.DataFrame([*map(_parsed, distinct), _parsed(None)], columns=list(_PARTS))
     cells = cells.assign(**{name: parsed[name].array[numbers] for name in _PARTS})
     _check_single(cells, list(STUDY), "version", "different versions")
-    # A network that is trained from scratch has the baseline's recipe, not that of fine-tuning.
+    # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = cells[cells["metric"] != SCRATCH]
     _check_single(pruned, list(STUDY), "finetune", "different fine-tuning")
     _check_single(cells, point, "rest", "different metrics or budgets")
@@ -178,18 +178,18 @@ def _check_single(cells: pd.DataFrame, names: list[str], column: str, what: str)
     shown = " and ".join(str(value) for value in same[column].iloc[:2])
     raise ValueError(
         f"cells of {_words(first)} come from {what}: {column} {shown}; no column of the study "
-        "tells them apart, so select rows, by sweep or identity, until they agree"
+        "separates them, so select rows, by sweep or identity, so that they agree"
     )
 
 
 def _parsed(identity: str | None) -> tuple[str, ...]:
-    """The `_PARTS` of a cell's identity that must agree where cells are compared."""
+    """The `_PARTS` of a cell's identity, which must agree if cells are compared."""
     try:
         content = json.loads(identity or "")
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        # Null in tables of older versions.
+        # Tables of older versions have null here.
         return ("",) * len(_PARTS)
     parts = [content.pop(name, "") for name in _PARTS[:-1]]
     return tuple(json.dumps(part, sort_keys=True) for part in [*parts, content])

@@ -1,1 +1,1 @@
-"""Tables on a disk or in an object store: their schema, how they are written and read."""
+"""Tables on a disk or in an object store: their schema, writing and reading."""

@@ -1,4 +1,4 @@
-"""Folders on a disk of this machine or of the network: files are written beside and renamed."""
+"""Folders on a local or network disk. A file is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from results.storage.folder import Entry, Folder
 
 @dataclass(frozen=True)
 class DiskFolder(Folder):
-    """A folder on a disk of this machine or of the network."""
+    """A folder on a local or network disk."""
 
     path: Path
 
@@ -74,7 +74,7 @@ class DiskFolder(Folder):
             found = [path.name for path in self.path.iterdir() if path.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        # What `put` is still filling begins with a dot.
+        # Skip folders that `put` is still filling: their names begin with a dot.
         return sorted(name for name in found if not name.startswith("."))
 
     def has(self, name: str) -> bool:
@@ -91,7 +91,7 @@ class DiskFolder(Folder):
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """See `Folder`."""
-        # No reader takes it for a result: it begins with a dot and does not end in .parquet.
+        # Readers ignore this name: it begins with a dot and does not end in .parquet.
         beside = self.path / f".{name}.{secrets.token_hex(4)}"
         try:
             with beside.open("xb") as file:
@@ -140,7 +140,7 @@ class DiskFolder(Folder):
 
 
 def _sync(path: Path) -> None:
-    """Makes a file's content, or the names in a folder, durable."""
+    """Flushes a file's content, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

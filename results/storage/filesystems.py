@@ -1,7 +1,7 @@
-"""From a URI to the file system that it names, with patience that suits a sweep.
+"""Opens the file system that a URI names, with retries and timeouts that suit a sweep.
 
-What pyarrow's clients do by default is made for one reader: they give up a store that is busy
-after about two seconds, wait forever for another, and write every S3 object in three requests.
+The defaults of pyarrow's clients suit a single reader. One client gives up on a busy store after
+about two seconds, another waits forever, and every S3 object is written in three requests.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 from pyarrow import fs
 
 ATTEMPTS = 10
-"""Requests to S3 before one counts as failed, waiting 25 ms, 50 ms, ... in between: about 25 s.
-The environment variable AWS_MAX_ATTEMPTS replaces it."""
+"""Attempts before a request to S3 counts as failed. The waits between them are 25 ms, 50 ms, ...;
+all attempts take about 25 s. The environment variable AWS_MAX_ATTEMPTS takes precedence."""
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 GOOGLE_SECONDS = 60
@@ -24,7 +24,7 @@ _S3_OPTIONS = ("region", "scheme", "endpoint_override", "tls_ca_file_path", "ano
 
 
 def connect(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a URI, the same one for all its folders, and the path in it.
+    """The file system of a URI, which all its folders share, and the path in it.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def _s3(netloc: str, query: str) -> fs.S3FileSystem:
         settings["region"] = fs.resolve_s3_region(bucket)
     return fs.S3FileSystem(
         **settings,
-        # Without it even a small object is a multipart upload of three requests.
+        # Otherwise even a small object is a multipart upload, which takes three requests.
         allow_delayed_open=True,
         retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=_attempts()),
         connect_timeout=CONNECT_SECONDS,
@@ -88,16 +88,24 @@ def _environment_has_region() -> bool:
 def _attempts() -> int:
     text = os.environ.get("AWS_MAX_ATTEMPTS", str(ATTEMPTS))
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"the environment variable AWS_MAX_ATTEMPTS is {text!r}, not a count")
-    # The client counts what comes after the first.
+        raise ValueError(
+            f"the environment variable AWS_MAX_ATTEMPTS is {text!r}; it must be a whole number of "
+            "at least 1"
+        )
+    # The client counts retries, not attempts.
     return int(text) - 1
 
 
 def patiently(read: Callable[[], bytes], there: Callable[[], bool]) -> bytes:
-    """What `read` returns, tried again where the S3 client should have done so but cannot.
+    """Returns what `read` returns, and retries one error that the S3 client does not retry.
 
-    It takes the answer of a store that is busy, or has lost the file meanwhile, for the content,
-    and gives up if there is no room for it, as with a file of fewer bytes than the answer.
+    A store that is busy, or no longer has the file, answers with an error text. The S3 client
+    writes this text into the buffer for the file's content. If the text is longer than the file,
+    the client fails with "Failed to flush response stream" and does not retry.
+
+    Parameters
+    ----------
+    there : tells whether the file still exists.
 
     Raises
     ------
@@ -118,18 +126,18 @@ def patiently(read: Callable[[], bytes], there: Callable[[], bool]) -> bytes:
 
 
 def with_path(uri: str, name: str) -> str:
-    """The URI of something in the folder that a URI names."""
+    """The URI of the file or folder `name` in the folder of a URI."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
 
 def without_last(uri: str) -> str:
-    """The URI of the folder that holds what a URI names."""
+    """The URI of the parent folder."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(path=parts.path.rpartition("/")[0]))
 
 
 def without_secrets(uri: str) -> str:
-    """A URI as it may be printed: without a name and password in front of the host."""
+    """A URI that is safe to print: without the user name and password before the host."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,4 +1,4 @@
-"""Which rows a reader wants, in the forms that pandas and pyarrow take."""
+"""Conditions that select rows, in the forms that pandas and pyarrow take."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ import pyarrow.parquet as pq
 
 Condition = tuple[str, str, Any]
 Filters = Sequence[Condition] | Sequence[Sequence[Condition]] | Any
-"""Conditions that must all hold, lists of them of which one must, or a pyarrow expression."""
+"""A list of conditions that must all hold; or a list of such lists, of which one must hold; or a
+pyarrow expression."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A condition on rows, and the columns that it looks at."""
+    """A condition on rows, and the columns that it uses."""
 
     expression: pc.Expression
     columns: tuple[str, ...]
 
     def of(self, rows: pa.Table) -> pa.Table:
-        """The rows that fulfil it."""
+        """The rows that fulfil the condition."""
         return rows.filter(self.expression)
 
 
 def filter_of(filters: Filters | None, schema: pa.Schema) -> Filter | None:
-    """The condition that `filters` states on a table of this schema, or None for all rows.
+    """The condition that `filters` describes for a table of this schema, or None for all rows.
 
     Parameters
     ----------
-    filters : conditions that must all hold, such as `[("dataset", "==", "cifar10")]`, lists of
-        them of which one must hold, or a pyarrow expression.
+    filters : a list of conditions that must all hold, such as `[("dataset", "==", "cifar10")]`;
+        or a list of such lists, of which one must hold; or a pyarrow expression.
 
     Raises
     ------
     ValueError
-        If it names a column that there is not, or cannot be understood.
+        If it names a column that does not exist, or cannot be parsed.
     """
     if filters is None:
         return None

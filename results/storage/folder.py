@@ -1,4 +1,4 @@
-"""What can be done with a folder, wherever it is; see `results.storage.locations`."""
+"""The interface of a folder, on a disk or elsewhere; see `results.storage.locations`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 
 class StoreError(OSError):
-    """A results folder that cannot be used; the message names it and says why."""
+    """A results folder cannot be used; the message names the folder and the reason."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Entry:
 
 
 class Folder(ABC):
-    """A folder somewhere. Text of it is its name, which `folder_of` takes, without secrets."""
+    """A folder. `str` gives a name without secrets, which `folder_of` accepts."""
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -32,11 +32,11 @@ class Folder(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """Names the folder to another process on this machine; may hold secrets."""
+        """The folder's name for other processes on this machine; may contain secrets."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> Folder:
-        """A folder in this one."""
+        """The subfolder of this name."""
 
     @property
     @abstractmethod
@@ -46,31 +46,31 @@ class Folder(ABC):
     @property
     @abstractmethod
     def parent(self) -> Folder:
-        """The folder that it lies in."""
+        """The folder that contains this one."""
 
     @abstractmethod
     def absolute(self) -> Folder:
-        """The same folder under a name that means it everywhere on its machine."""
+        """The same folder, under a name that does not depend on the working directory."""
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there is such a folder; in an object store, whether anything is in it."""
+        """Whether the folder exists; in an object store, whether it contains anything."""
 
     @abstractmethod
     def make(self) -> None:
-        """Makes the folder and those that it lies in; nothing to do in an object store."""
+        """Creates the folder and its parents; does nothing in an object store."""
 
     @abstractmethod
     def entries(self) -> list[Entry]:
-        """What lies directly in the folder, by name; nothing if there is no such folder."""
+        """The entries directly in the folder, ordered by name; none if there is no such folder."""
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """The names of the folders in this one, in order; object stores know no empty ones."""
+        """The names of the subfolders, in order. An object store has no empty folders."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the folder contains this file."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -79,45 +79,46 @@ class Folder(ABC):
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If it does not exist.
         OSError
             If it cannot be read; StoreError if an object store does not answer.
         """
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:
-        """A file to read parts of; raises as `read`."""
+        """Opens a file to read parts of it; raises the same errors as `read`."""
 
     @abstractmethod
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
-        """Replaces a file so that readers and crashes see the old or the new one, never a part.
+        """Replaces a file atomically: readers see the old or the new content, even after a crash.
 
         Raises
         ------
         OSError
-            If the disk or the store refuses; the old file is then whole.
+            If the disk or the store refuses; the old file is then intact.
         """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Removes a file, if there is one."""
+        """Removes a file, if it exists."""
 
     @abstractmethod
     def put(self, name: str, fill: Callable[[Path], None], last: str) -> None:
-        """Stores a folder in this one, with the files that `fill` puts into an empty one.
+        """Stores a subfolder, with the files that `fill` writes into an empty folder.
 
-        On a disk it appears at once, and where another process was faster its folder stays. In an
-        object store `last` is written after all others, so its presence means that all are there.
+        On a disk the subfolder appears at once. If another process has stored it first, that one
+        is kept. In an object store the file `last` is written after all others: if it exists, all
+        files exist.
         """
 
     @abstractmethod
     def holds(self, name: str, last: str) -> bool:
-        """Whether `put` stored such a folder here; on a disk also if `last` has gone since."""
+        """Whether `put` has stored this subfolder; on a disk, even if `last` was deleted since."""
 
     @abstractmethod
     def get(self, name: str) -> AbstractContextManager[Path]:
-        """The files of a folder in this one, as a folder on this machine while open."""
+        """A subfolder's files as a local folder, for as long as the context is open."""
 
     @abstractmethod
     def remove(self, name: str, first: str) -> None:
-        """Removes a folder in this one with its files, `first` before the others."""
+        """Removes a subfolder with its files, `first` before the others."""

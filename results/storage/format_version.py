@@ -1,4 +1,4 @@
-"""The file that marks a results folder, with its schema version."""
+"""The file that marks a results folder and holds its schema version."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def check_folder(folder: Folder) -> int | None:
     Raises
     ------
     StoreError
-        If a file is where the folder should be, or one of its folders is a link.
+        If the path is a file, or one of the subfolders is a symbolic link.
     SchemaError
-        If its version is newer than this prune-sweep, or its file is unreadable.
+        If its version is newer than this prune-sweep supports, or its file is unreadable.
     """
     if isinstance(folder, DiskFolder):
         _check_disk(folder)
@@ -33,19 +33,19 @@ def check_folder(folder: Folder) -> int | None:
         raise SchemaError(f"{folder / FORMAT} cannot be read: {error}") from error
     if not isinstance(version, int) or version < 1:
         raise SchemaError(
-            f"{folder / FORMAT} names the schema version {version!r}, which is none; name another "
-            "results folder"
+            f"{folder / FORMAT} has the schema version {version!r}, but a version is a whole "
+            "number of at least 1; name another results folder"
         )
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"{folder} belongs to schema version {version}, this prune-sweep reads and writes up "
-            f"to {SCHEMA_VERSION}; install a newer prune-sweep, or name another results folder"
+            f"{folder} has schema version {version}, but this prune-sweep reads and writes up to "
+            f"{SCHEMA_VERSION}; install a newer prune-sweep, or name another results folder"
         )
     return version
 
 
 def write_version(folder: Folder) -> None:
-    """Marks the folder with this schema version; older rows in it stay readable."""
+    """Marks the folder with the current schema version; older rows in it stay readable."""
     folder.write(FORMAT, json.dumps({"schema": SCHEMA_VERSION}).encode())
 
 
@@ -55,5 +55,6 @@ def _check_disk(folder: DiskFolder) -> None:
     for name in _OWN:
         if (folder.path / name).is_symlink():
             raise StoreError(
-                f"{folder.path / name} is a link; a results folder holds its files itself"
+                f"{folder.path / name} is a link, but must be a folder; replace the link, or name "
+                "another results folder"
             )

@@ -1,4 +1,4 @@
-"""The tables as pandas frames."""
+"""Loads the tables as pandas data frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from results.storage.parquet_files import MANY
 from results.storage.reading import Source, read_cells, read_importances, sources_of
 from results.storage.schema import CELLS, IMPORTANCES, NESTED
 
-# pandas' own integers and booleans have no missing value, and a failed cell has many.
+# pandas' default integers and booleans cannot be missing, but a failed cell has missing values.
 _NULLABLE: dict[pa.DataType, pd.api.extensions.ExtensionDtype] = {
     pa.int32(): pd.Int32Dtype(),
     pa.int64(): pd.Int64Dtype(),
@@ -33,7 +33,7 @@ HISTORY += ["normalisation", "ratio", "stage", "epoch", "loss", "accuracy"]
 
 
 class ManyFilesWarning(UserWarning):
-    """Cells lie in so many files that reading them takes seconds; compacting them helps."""
+    """The cells are in so many files that reading takes seconds; `prune-sweep compact` helps."""
 
 
 def load(
@@ -42,31 +42,31 @@ def load(
     filters: Filters | None = None,
     filesystem: fs.FileSystem | None = None,
 ) -> pd.DataFrame:
-    """The `cells` table: one row a cell, failed ones included.
+    """The `cells` table: one row per cell, including failed ones.
 
     Parameters
     ----------
     source : a results folder, such as `runs/digits` or `s3://bucket/runs/digits`; a Parquet file
-        from its `cells`; or a list of these. Where several hold the same key, the row that
-        finished later counts, and of rows that finished together that of the source named later.
-    columns : which to read, the nested ones too if named; all others if not given.
-    filters : which rows to read: conditions that must all hold, such as
-        `[("dataset", "==", "cifar10"), ("ratio", "<=", 0.5)]`, lists of them of which one must
-        hold, or a pyarrow expression.
-    filesystem : a pyarrow file system whose paths the sources are, for one that no URI names.
+        from its `cells`; or a list of these. If several sources hold the same key, the row that
+        finished later counts; if both finished together, the row of the source named later.
+    columns : which to read; all but the nested ones if not given.
+    filters : which rows to read: a list of conditions that must all hold, such as
+        `[("dataset", "==", "cifar10"), ("ratio", "<=", 0.5)]`; or a list of such lists, of which
+        one must hold; or a pyarrow expression.
+    filesystem : a pyarrow file system, for one that has no URI; the sources are then paths in it.
 
     Returns
     -------
-    DataFrame with the columns of `results.CELLS` but the nested ones, always all of them
-    and always of the same types, or with the columns asked for; ordered by dataset, seed, metric,
-    scope and ratio. Columns that an older version did not write are missing values.
+    DataFrame with the columns asked for, or with all columns of `results.CELLS` but the nested
+    ones. A column always has the same type. Rows are ordered by dataset, seed, metric, scope and
+    ratio. Values that an older version did not write are missing.
 
     Raises
     ------
     results.StoreError
-        If there is no such folder, or a file that was named cannot be read.
+        If there is no such folder, or a named file cannot be read.
     results.SchemaError
-        If something was written by a newer version.
+        If a file was written by a newer version.
     ValueError
         If there is no such column.
     """
@@ -82,22 +82,22 @@ def load_history(
     filters: Filters | None = None,
     filesystem: fs.FileSystem | None = None,
 ) -> pd.DataFrame:
-    """Training, an epoch a row: of every cell after pruning, and of every baseline once.
+    """Training, one row per epoch: fine-tuning of every cell, and of every baseline once.
 
     Parameters
     ----------
     source, filesystem : see `load`.
     columns : of this table; all if not given.
-    filters : which cells to read, on the columns of `results.CELLS`; see `load`. Baselines
-        are those of these cells.
+    filters : which cells to read, on the columns of `results.CELLS`; see `load`. Only the
+        baselines of these cells are read.
 
     Returns
     -------
     DataFrame with `key`, `baseline_key`, `dataset`, `seed`, `metric`, `scope`, `budget`,
     `normalisation`, `ratio`, `stage` (baseline or finetune), `epoch` from 1, `loss` in nats and
-    `accuracy`, both of training. In rows of a baseline the columns of a cell are missing values:
-    key, metric, scope, budget, normalisation and ratio. Where cells tell different histories of a
-    baseline, which was then trained more than once, that of the cell that finished last counts.
+    `accuracy`, both on the training images. In the rows of a baseline, key, metric, scope,
+    budget, normalisation and ratio are missing. If a baseline was trained more than once, its
+    cells may hold different histories; the history of the cell that finished last counts.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def load_scores(
 
     Parameters
     ----------
-    source, filesystem : see `load`; a file may be one of the folder's `scores`, and one of its
-        `cells` brings the scores of its folder along.
+    source, filesystem : see `load`. A file may also come from a folder's `scores`. For a file
+        from its `cells`, the scores of the same folder are read.
     columns, filters : of `results.IMPORTANCES`; see `load`.
 
     Returns
@@ -158,7 +158,7 @@ def load_channels(
     filters: Filters | None = None,
     filesystem: fs.FileSystem | None = None,
 ) -> pd.DataFrame:
-    """Every channel of every cell that removed some: its score and whether it was kept.
+    """Every channel of every pruned cell: its score and whether it was kept.
 
     Parameters
     ----------
@@ -170,8 +170,8 @@ def load_channels(
     -------
     DataFrame, one row for each cell, layer and channel: `key`, `dataset`, `seed`, `metric`,
     `normalisation`, `scope`, `budget`, `ratio`, `layer`, `channel`, `score`, `kept`. Cells that
-    chose no channels, such as failed ones and networks trained from scratch, have no rows, nor
-    have those whose scores are not in the sources.
+    chose no channels, such as failed ones and networks trained from scratch, have no rows. Cells
+    whose scores are not in the sources have none either.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def load_channels(
             continue
         rows = scores[cell["scores_key"]]
         layers = rows["layer"].to_numpy()
-        # Channels of a layer lie side by side, so a layer's first row tells where each one is.
+        # Rows are ordered by layer and channel: channel c of a layer is c rows after its first row.
         first = np.searchsorted(layers, np.arange(len(cell["kept"])))
         kept = np.zeros(len(rows), dtype=bool)
         for layer, channels in enumerate(cell["kept"]):
@@ -209,8 +209,8 @@ def _cells(
     if sum(file.key is not None for file in found.cells) >= MANY:
         folder = found.cells[0].folder.parent
         warnings.warn(
-            f"{len(found.cells)} files hold the cells of {folder}, and reading takes a moment for "
-            f"each; make one of them: prune-sweep compact {folder}",
+            f"the cells of {folder} are in {len(found.cells)} files, which is slow to read; merge "
+            f"them with: prune-sweep compact {folder}",
             ManyFilesWarning,
             stacklevel=3,
         )
@@ -218,7 +218,7 @@ def _cells(
 
 
 def _epochs(cells: pa.Table, column: str, stage: str, kept: list[str]) -> pa.Table:
-    """A row an epoch of a nested column, beside these columns of its cell."""
+    """One row per epoch of a nested column, with the columns `kept` of its cell."""
     nested = cells.column(column).combine_chunks()
     told = cells.select(kept).take(pc.list_parent_indices(nested))
     epochs = pc.list_flatten(nested)

@@ -29,7 +29,7 @@ LIFETIME_SECONDS = 45.0
 
 
 class LeaseLost(StoreError):
-    """Another run has taken the folder over, because this one was silent for too long."""
+    """Another run has taken over the folder, because this run was silent for too long."""
 
 
 class Lease:
@@ -39,7 +39,7 @@ class Lease:
     ----------
     folder : the results folder, which must exist.
     waiting : called once with the holder in words, before this run begins to wait.
-    lifetime : seconds after which a lease that does not change is dead.
+    lifetime : seconds after which a lease that does not change counts as dead.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Lease:
         """Raises LeaseLost once another run has taken over."""
         if self.lost:
             raise LeaseLost(
-                f"another run has taken over {self.folder}, since this one was silent for "
-                f"more than {self.lifetime:g} s; it goes on with what is missing"
+                f"another run has taken over {self.folder}, because this run was silent for "
+                f"more than {self.lifetime:g} s; that run continues with the missing cells"
             )
 
     def _beat(self) -> None:
@@ -104,13 +104,13 @@ class Lease:
 
 class _Protocol(Protocol):
     def blocked_by(self) -> dict[str, Any] | None:
-        """Who holds the folder, or None: then this run does."""
+        """The run that holds the folder; None if it is this run."""
 
     def renew(self) -> bool:
         """Shows that this run is alive; False if another has taken over."""
 
     def release(self) -> None:
-        """Gives the folder up, if this run holds it or waits for it."""
+        """Releases the folder, whether this run holds it or waits for it."""
 
 
 class _LeaseFile:
@@ -152,9 +152,9 @@ class _LeaseFile:
             self.path.unlink(missing_ok=True)
 
     def _create(self, content: bytes | None = None) -> bool:
-        """Whether there was no lease, and now there is this one."""
+        """Creates this run's lease; False if there is a lease already."""
         try:
-            # A reader may see it before it is written: a lease without a holder is a lease too.
+            # A reader may see the file while it is empty, so an empty lease counts as a lease.
             with self.path.open("xb") as file:
                 file.write(content or self._content())
         except FileExistsError:
@@ -169,7 +169,7 @@ class _LeaseFile:
         except FileNotFoundError:
             return
         if (found := aside.read_bytes()) != dead:
-            # Another run was faster and holds a live lease, which is put back.
+            # Another run was faster and holds a live lease: put it back.
             self._create(found)
         aside.unlink()
 

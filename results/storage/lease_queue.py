@@ -24,7 +24,7 @@ class Ticket:
 
     Parameters
     ----------
-    lifetime : seconds after which a ticket that does not change is dead.
+    lifetime : seconds after which a ticket that does not change counts as dead.
     refresh : seconds after which this ticket is written again while it waits.
     """
 
@@ -38,7 +38,7 @@ class Ticket:
         self._seen: dict[str, tuple[dict[str, Any], float]] = {}
 
     def blocked_by(self) -> dict[str, Any] | None:
-        """The run that comes before this one, or None: then this run holds the folder."""
+        """The run that comes before this one; None if this run holds the folder."""
         if self._number is None or not self.folder.has(self._name):
             self._number = None
             self.folder.make()
@@ -55,7 +55,7 @@ class Ticket:
             elif (number := _number(other)) is None or (number, name) < (self._number, self._name):
                 before.append(other)
         if before:
-            # Name the run that works, not one that waits as well.
+            # Name the run that holds the folder, not another waiting run.
             return max(before, key=lambda other: bool(other.get("holds")))
         self._holds = True
         self._write()

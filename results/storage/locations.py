@@ -1,14 +1,14 @@
-"""A folder somewhere: on a disk, or below a prefix of an object store.
+"""Folders by path or URI: on a disk, or under a prefix of an object store.
 
-    runs/digits, /mnt/shared/runs, file:///mnt/shared/runs     a disk, local or of the network
+    runs/digits, /mnt/shared/runs, file:///mnt/shared/runs     a local or network disk
     s3://bucket/prefix?region=eu-west-1                        S3
-    s3://bucket/prefix?scheme=http&endpoint_override=host:9000 what speaks like S3, such as MinIO
+    s3://bucket/prefix?scheme=http&endpoint_override=host:9000 S3-compatible, such as MinIO
     gs://bucket/prefix                                         Google Cloud Storage
     any other URI that `pyarrow.fs.FileSystem.from_uri` knows
 
-A file is written whole or not at all: on a disk beside its place and renamed into it, in an
-object store by one request. Credentials come from the environment, as each store's own tools
-read them.
+Files are written atomically: on a disk under a temporary name that is then renamed, in an object
+store by one request. Credentials come from the environment variables that each store's own tools
+use.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ def folder_of(where: Where, filesystem: fs.FileSystem | None = None) -> Folder:
 
     Parameters
     ----------
-    filesystem : whose path it is; given none, it is a URI or a path on this machine.
+    filesystem : the file system that the path is in; without it, `where` is a URI or a path on
+        this machine.
 
     Raises
     ------
     StoreError
-        If the URI cannot be understood.
+        If the URI cannot be used.
     """
     if isinstance(where, Folder):
         return where
@@ -60,7 +61,7 @@ def folder_of(where: Where, filesystem: fs.FileSystem | None = None) -> Folder:
         return RemoteFolder(filesystem, path, f"{filesystem.type_name}:{path}")
     if isinstance(where, Path):
         if str(where).startswith(_MANGLED) and not where.exists():
-            raise StoreError(f"{where}: a path cannot hold a URI; name the folder as text")
+            raise StoreError(f"{where}: a pathlib.Path cannot hold a URI; give it as text")
         return DiskFolder(where)
     if "://" not in where:
         return DiskFolder(Path(where))
@@ -93,5 +94,5 @@ def file_of(where: Where, filesystem: fs.FileSystem | None = None) -> tuple[Fold
 
 
 def is_uri(where: str) -> bool:
-    """Whether it names a folder by a URI, other than a path on this machine."""
+    """Whether it is a URI of a folder that is not on a disk of this machine."""
     return "://" in where and urlsplit(where).scheme != "file"

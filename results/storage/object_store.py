@@ -1,4 +1,4 @@
-"""Folders of object stores and other file systems: files are written by one request."""
+"""Folders in object stores, where a file is written by one request, and other file systems."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from pyarrow import fs
 from results.storage.filesystems import connect, patiently, with_path, without_last, without_secrets
 from results.storage.folder import Entry, Folder, StoreError
 
-# In these an object appears when its upload is complete, and a rename would be a copy.
+# Here an object appears only when its upload is complete. A rename would copy the object.
 _WHOLE_BY_NATURE = ("s3", "gcs")
 
 
 @dataclass(frozen=True)
 class RemoteFolder(Folder):
-    """A folder of any other file system.
+    """A folder in an object store or another file system.
 
     Attributes
     ----------
     path : within the file system.
-    uri : names the folder with its file system; where a program handed over a file system of
-        its own, just what messages call it.
+    uri : of the folder. If the caller passed a file system object, a label for messages only.
     """
 
     filesystem: fs.FileSystem
@@ -39,8 +38,8 @@ class RemoteFolder(Folder):
         return without_secrets(self.uri)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A client would take along what it was told, such as how often to try, only in part; and
-        # credentials are what the environment of each process says.
+        # Pickle the URI, not the client: a pickled client loses some of its settings, such as the
+        # number of attempts. Each process reads the credentials from its own environment.
         if "://" in self.uri:
             return remote_folder, (self.uri,)
         return RemoteFolder, (self.filesystem, self.path, self.uri)
@@ -72,7 +71,7 @@ class RemoteFolder(Folder):
         return self.info().type == fs.FileType.Directory
 
     def info(self) -> fs.FileInfo:
-        """What is under this name: a folder, a file or nothing."""
+        """What is at this path: a folder, a file or nothing."""
         with self._named(""):
             return self.filesystem.get_file_info(self.path)
 
@@ -94,7 +93,7 @@ class RemoteFolder(Folder):
         below = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
         with self._named(""):
             found = self.filesystem.get_file_info(below)
-        # Where the last file of a folder was deleted, an object store goes on listing the folder.
+        # An object store may still list a folder after the last file in it was deleted.
         inside = (one.path[len(self.path) :].strip("/") for one in found if one.is_file)
         return sorted({path.partition("/")[0] for path in inside if "/" in path})
 
@@ -131,7 +130,7 @@ class RemoteFolder(Folder):
                 raise
 
     def _upload(self, path: str, content: bytes | pa.Buffer) -> None:
-        # In one piece: whatever closes the stream, even after an error, stores all or nothing.
+        # One write: closing the stream, even after an error, then stores everything or nothing.
         with self.filesystem.open_output_stream(path) as stream:
             stream.write(content)
 
@@ -187,12 +186,12 @@ def remote_folder(uri: str) -> RemoteFolder:
     Raises
     ------
     StoreError
-        If the URI cannot be understood.
+        If the URI cannot be used.
     """
     try:
         filesystem, path = connect(uri)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"{without_secrets(uri)} cannot be used: {error}") from error
     if not path.strip("/"):
-        raise StoreError(f"{without_secrets(uri)} names no bucket or folder")
+        raise StoreError(f"{without_secrets(uri)} must name a bucket or folder")
     return RemoteFolder(filesystem, path.rstrip("/"), uri)

@@ -1,4 +1,4 @@
-"""Single Parquet files: how they are written, and how damage is found when they are read."""
+"""Single Parquet files: writing them with a checksum, and detecting damage on reading."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")
 SUFFIX = ".parquet"
 ROWS_OF_A_GROUP = 20_000
 MANY = 1_000
-"""Files of single cells that take a reader seconds."""
+"""So many files of single cells take seconds to read."""
 _READ_WHOLE_BYTES = 512 * 1024
 _SEAL = b"prune-sweep crc32:"
 _CHECKSUM_BYTES = 4
 
 
 class DamagedFileWarning(UserWarning):
-    """A file in the results folder that is no readable table of ours and was left out."""
+    """A file in the results folder is not a readable prune-sweep table and was left out."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class File:
 
     Attributes
     ----------
-    named : whether a person named this very file, so that it may be called anything.
+    named : whether the user named this file; it may then have any name.
     """
 
     folder: Folder
@@ -53,12 +53,12 @@ class File:
 
     @property
     def stem(self) -> str:
-        """Its name without `.parquet`: the key of its only cell, unless it holds many."""
+        """The name without `.parquet`: a key, if the file holds a single cell."""
         return self.entry.name.removesuffix(SUFFIX)
 
     @property
     def key(self) -> str | None:
-        """The key of its only cell or scores, or None if it may hold many."""
+        """The key of its only cell or scores; None if the file may hold several."""
         return self.stem if KEY.fullmatch(self.stem) else None
 
     def __str__(self) -> str:
@@ -77,17 +77,18 @@ class Damage:
 
 
 def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Replaces a file so that readers and crashes see the old or the new one, never a part."""
+    """Replaces a file atomically: readers see the old or the new content, even after a crash."""
     DiskFolder(path.parent).write(path.name, content)
 
 
 def content_of(rows: pa.Table) -> bytes:
-    """A table as a Parquet file, with a checksum of the whole."""
+    """A table as a Parquet file, with a checksum of the whole file."""
     sink = pa.BufferOutputStream()
-    # A flipped bit in a figure must be an unreadable file, never another figure.
+    # A flipped bit must make the file unreadable; it must never change a value.
     options: dict[str, Any] = {"write_page_checksum": True}
     if len(rows) == 1:
-        # What pays for many rows makes a file of one row four times as slow to read and write.
+        # Field metadata, compression, dictionaries and statistics make a file of one row four times
+        # slower to read and write.
         rows = rows.cast(
             pa.schema([field.remove_metadata() for field in rows.schema], rows.schema.metadata)
         )
@@ -99,27 +100,27 @@ def content_of(rows: pa.Table) -> bytes:
 
 
 def _sealed(content: bytes) -> bytes:
-    """Parquet with its checksum in front of the footer, where no reader of Parquet looks.
+    """Adds a checksum of the file before the footer, in a place that Parquet readers ignore.
 
-    The checksums of pages do not cover their headers and the footer, where one bit makes a
-    column another type's, or another column's.
+    Parquet's page checksums do not cover the page headers and the footer. A flipped bit there can
+    change the type of a column, or exchange two columns.
     """
     at = _footer_of(content)
     return b"".join([content[:at], _SEAL, _checksum(content), content[at:]])
 
 
 def _check_seal(content: bytes) -> None:
-    """Raises ArrowInvalid where the checksum is another one; files from before have none."""
+    """Raises ArrowInvalid if the checksum does not match; files of older versions have none."""
     at = _footer_of(content)
     start = at - len(_SEAL) - _CHECKSUM_BYTES
     if start < 0 or content[start : start + len(_SEAL)] != _SEAL:
         return
     if _checksum(content[:start] + content[at:]) != content[at - _CHECKSUM_BYTES : at]:
-        raise pa.ArrowInvalid("its checksum is another one")
+        raise pa.ArrowInvalid("its checksum does not match")
 
 
 def _footer_of(content: bytes) -> int:
-    """Where the footer begins, as the end of the file says; negative where that cannot be."""
+    """The position of the footer, from the end of the file; negative if the file is damaged."""
     return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
 
 
@@ -128,11 +129,11 @@ def _checksum(content: bytes) -> bytes:
 
 
 def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> pa.Table | Damage:
-    """A file's columns, those that it lacks null, of all rows or of those that are chosen.
+    """A file's columns, for all rows or the chosen ones; columns that it lacks are null.
 
     Returns
     -------
-    A table of this schema, or what is wrong with the file.
+    A table of this schema, or the damage of the file.
 
     Raises
     ------
@@ -155,7 +156,8 @@ def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> p
             with file.folder.open(file.entry.name) as source:
                 return parse(source)
         except OSError:
-            # Parquet does not tell a store that failed from damage; one request for all does.
+            # The Parquet reader raises OSError for a failed store and for damage. Reading the whole
+            # file in one request tells them apart.
             return parse_whole()
     except (SchemaError, StoreError):
         raise
@@ -170,7 +172,7 @@ def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.Nati
         there = set(written.names)
         present = _needed(schema, there)
         if chosen is not None and parquet.num_row_groups > 1:
-            # The columns that choose are read first, and the others of the groups that they leave.
+            # Read the columns of the condition first, then the others of row groups with a match.
             few = pa.schema([schema.field(name) for name in chosen.columns])
             looked = _needed(few, there)
             groups = [
@@ -181,7 +183,7 @@ def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.Nati
             found = parquet.read_row_groups(groups, present, use_threads=False)
         else:
             found = parquet.read(present, use_threads=file.entry.size > _READ_WHOLE_BYTES)
-    # The first column of every table names the file that a single cell or score lies in.
+    # The first column is the key. In a file with a single key it must equal the file's name.
     first = schema.names[0]
     if file.key is not None and set(found.column(first).to_pylist()) != {file.key}:
         raise pa.ArrowInvalid(f"its {first} is not its name")
@@ -191,9 +193,9 @@ def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.Nati
 def _check(file: File, written: pa.Schema, schema: pa.Schema) -> None:
     metadata = written.metadata or {}
     if not (file.key or COMPACTED.fullmatch(file.stem) or file.named):
-        raise pa.ArrowInvalid("its name is no key; it may be a copy")
+        raise pa.ArrowInvalid("its name is not a key; it may be a copy")
     if VERSION_KEY not in metadata:
-        raise pa.ArrowInvalid("no table of prune-sweep")
+        raise pa.ArrowInvalid("it is not a prune-sweep table")
     check_version(metadata, str(file))
     expected = columns_of(int(metadata[VERSION_KEY]))
     if absent := (set(schema.names) - set(written.names)) & expected:
@@ -201,7 +203,7 @@ def _check(file: File, written: pa.Schema, schema: pa.Schema) -> None:
 
 
 def _needed(schema: pa.Schema, there: set[str]) -> list[str]:
-    """The columns to read for those of a schema, of the columns that a file has."""
+    """The columns of `there` to read for a schema, with those from which others are derived."""
     present = [name for name in schema.names if name in there]
     if any(name in DERIVED for name in set(schema.names) - there) and DERIVED_FROM in there:
         present = list(dict.fromkeys([*present, DERIVED_FROM]))
@@ -209,7 +211,7 @@ def _needed(schema: pa.Schema, there: set[str]) -> list[str]:
 
 
 def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Columns of the schema's types and order; absent ones are derived, or null."""
+    """The table with the schema's columns, types and order; absent ones are derived or null."""
     if found.schema.equals(schema):
         return pa.Table.from_arrays(found.columns, schema=schema)
     present = set(found.column_names)

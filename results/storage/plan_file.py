@@ -12,7 +12,7 @@ PLAN = "plan.json"
 
 
 class PlanError(ValueError):
-    """A plan file that is absent or cannot be read; the message names it."""
+    """The plan file is absent or cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)

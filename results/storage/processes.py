@@ -1,4 +1,4 @@
-"""Which process of which machine holds something, and whether that process still runs."""
+"""Identifies the process that holds a folder, and tells whether it still runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def owner(token: str, beats: int) -> dict[str, Any]:
-    """Who holds a folder or waits for it, as other runs read it."""
+    """This process, which holds a folder or waits for it, as other runs read it."""
     return {
         "token": token,
         "host": socket.gethostname(),
@@ -22,7 +22,7 @@ def owner(token: str, beats: int) -> dict[str, Any]:
 
 def gone(holder: dict[str, Any]) -> bool:
     """Whether the holder ran on this machine and its process has ended."""
-    # Machines of different clusters may share a name, so the kernel's boot id is compared too.
+    # Machines of different clusters may share a host name, so compare the kernel's boot id too.
     if holder.get("host") != socket.gethostname() or holder.get("boot", _boot()) != _boot():
         return False
     try:
@@ -40,11 +40,11 @@ def _boot() -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether this machine has a process of that number, whoever owns it."""
+    """Whether a process with this id runs on this machine, under any user."""
     try:
         os.kill(pid, 0)
     except PermissionError:
-        # Another user's process.
+        # The process runs, but belongs to another user.
         return True
     except (OSError, OverflowError):
         return False

@@ -1,4 +1,4 @@
-"""Many files as one table: found in folders or named, read side by side, each row once."""
+"""Reads many files in parallel as one table in which every row appears once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from results.storage.schema import CELLS, IMPORTANCES
 
 CELLS_FOLDER = "cells"
 IMPORTANCES_FOLDER = "scores"
-# Each request to an object store waits some 20 ms for its answer, and needs no processor.
+# A request to an object store waits about 20 ms and needs almost no CPU, so run many at once.
 _REQUESTS_AT_ONCE = 32
 _ATTEMPTS = 5
 
@@ -32,19 +32,19 @@ Source = Where | Sequence[Where]
 
 @dataclass
 class Sources:
-    """The files that hold cells, and those that hold scores; in the order they were named."""
+    """The files that hold cells, and those that hold scores, in the order that they were named."""
 
     cells: list[File] = field(default_factory=list)
     scores: list[File] = field(default_factory=list)
 
 
 def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sources:
-    """The files behind what a person named.
+    """The files in the folders, and the single files, that the user named.
 
     Raises
     ------
     StoreError
-        If something does not exist or is no file of ours.
+        If a folder or file does not exist, or a file is not a prune-sweep table.
     """
     found = Sources()
     for where in [source] if isinstance(source, str | Path | Folder) else source:
@@ -66,7 +66,7 @@ def files_in(folder: Folder) -> list[File]:
 
 
 def _add(found: Sources, file: File) -> None:
-    """A file that was named, and the scores that lie beside it in a results folder."""
+    """Adds a named file and, if it is in a results folder, the scores of that folder."""
     try:
         with file.folder.open(file.entry.name) as source:
             names = pq.read_schema(source).names
@@ -79,31 +79,31 @@ def _add(found: Sources, file: File) -> None:
     elif IMPORTANCES.names[0] in names:
         found.scores.append(file)
     else:
-        raise StoreError(f"{file} is no table of prune-sweep: it has no column {CELLS.names[0]}")
+        raise StoreError(f"{file} is not a prune-sweep table: it has no column {CELLS.names[0]}")
 
 
 def read_cells(
     find: Callable[[], Iterable[File]], names: list[str], chosen: Filter | None = None
 ) -> pa.Table:
-    """Rows of `cells`, each key once: of several rows the one that finished last.
+    """Rows of `cells`, one per key: if a key has several rows, the one that finished last.
 
     Parameters
     ----------
-    find : lists the files; called again if one goes while they are read, as in compaction.
-    names : the columns.
+    find : lists the files; called again if a compaction deletes some while they are read.
+    names : the columns to read.
 
     Raises
     ------
     StoreError, SchemaError
         See `results.load`.
     """
-    # A cell has two rows for as long as its file and a compacted one that holds it are there, if
-    # it was run again since, or if it lies in two folders.
+    # A cell has two rows if it is in two folders, if it was run again after a compaction, or
+    # during a compaction, until its own file is deleted.
     needed = ["key", *names, "finished_at"]
     if chosen is None:
         return merged_cells(_read(find, CELLS, needed)).select(names)
-    # Of a cell's two rows one may fulfil the condition that does not count. So the condition can
-    # pass by rows unread where no key is there twice, and nowhere else.
+    # If a cell has two rows, the outdated one may fulfil the condition. So filter while reading
+    # only if all keys are distinct; otherwise merge first and then filter.
     if _distinct(_keys(find)):
         return _read(find, CELLS, names, chosen)
     found = merged_cells(_read(find, CELLS, [*needed, *chosen.columns]))
@@ -111,12 +111,12 @@ def read_cells(
 
 
 def read_importances(find: Callable[[], Iterable[File]], chosen: Filter | None = None) -> pa.Table:
-    """Rows of `scores`, each layer and channel of a key once, in this order."""
+    """Rows of `scores`, one per key, layer and channel, in this order."""
     return merged_importances(_read(find, IMPORTANCES, IMPORTANCES.names, chosen))
 
 
 def merged_importances(rows: pa.Table) -> pa.Table:
-    """Each channel of a key once, ordered by key, layer and channel."""
+    """One row per key, layer and channel, in this order."""
     names = ["scores_key", "layer", "channel"]
     ordered = rows.sort_by([(name, "ascending") for name in names])
     return ordered.filter(_last_of_each(ordered.select(names)))
@@ -138,16 +138,17 @@ def _read(
             warnings.warn(str(found), DamagedFileWarning, stacklevel=2)
         else:
             tables.append(found)
-    # Thousands of files leave thousands of chunks, which every later step would go through.
+    # Thousands of files give thousands of chunks, which would slow down every later step.
     return pa.concat_tables(tables).combine_chunks()
 
 
 def read_all(
     find: Callable[[], Iterable[File]], schema: pa.Schema, chosen: Filter | None = None
 ) -> list[tuple[File, pa.Table | Damage]]:
-    """Every file with its table, or with what is wrong with it, in the order of the files.
+    """Every file with its table or its damage, in the order of the files.
 
-    Files that are merged meanwhile are looked for again in what they were merged into.
+    If files are merged while they are read, all files are listed and read again, so that the
+    merged file is read instead.
     """
     files = list(find())
     for _ in range(_ATTEMPTS):
@@ -161,7 +162,7 @@ def read_all(
 
 
 def at_once(*folders: Folder) -> int:
-    """How many requests to folders to have under way."""
+    """How many requests to these folders to run in parallel."""
     on_disks = all(isinstance(folder, DiskFolder) for folder in folders)
     return (os.cpu_count() or 1) if on_disks else _REQUESTS_AT_ONCE
 
@@ -171,7 +172,7 @@ def _merged(files: Iterable[File]) -> set[str]:
 
 
 def _keys(find: Callable[[], Iterable[File]]) -> pa.Array:
-    """The keys of all rows; of a file that holds one, its name tells."""
+    """The keys of all rows. A file of a single cell is not read: its name is the key."""
     files = list(find())
     single = pa.array([file.key for file in files if file.key is not None], pa.string())
     schema = pa.schema([CELLS.field("key")])
@@ -185,14 +186,14 @@ def _distinct(keys: pa.ChunkedArray) -> bool:
 
 
 def merged_cells(rows: pa.Table) -> pa.Table:
-    """Each key once, ordered by key; of rows that finished together, that of the later source."""
+    """One row per key, ordered by key: the one that finished last, or of the later source."""
     order = pc.sort_indices(rows, [("key", "ascending"), ("finished_at", "ascending")])
     keys = pa.table({"key": rows.column("key").take(order)})
     return rows.take(order.filter(_last_of_each(keys)))
 
 
 def _last_of_each(rows: pa.Table) -> pa.Array:
-    """Which rows are the last of a run of equal ones."""
+    """A mask of the rows that are the last of a run of equal rows."""
     if len(rows) == 0:
         return pa.array([], pa.bool_())
     differs = None

@@ -1,10 +1,10 @@
-"""The schemas of the tables: used to write and to read, with their version in the metadata.
+"""The schemas of the tables, for writing and reading, with their version in the metadata.
 
 A row of `cells` is a cell: one dataset, seed, metric, budget and ratio. Columns that a failed
 cell never reached are null. The columns of `NESTED` hold the cell's smaller tables in the same
-file, so that a cell is written in one piece; `results.load` leaves them out. The table `scores`
-has a row for every channel of a baseline and metric, with the channel's importance. Cells that
-share these rows, such as cells of other ratios, name them by `scores_key`.
+file, so that a cell is written atomically; `results.load` leaves them out. The table `scores` has
+a row for every channel of a baseline and metric, with the channel's importance. Cells that use
+the same scores, such as cells of different ratios, share these rows through `scores_key`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _IDENTITY = [
     ("dataset_fingerprint", pa.string(), "hash of all its decoded images and labels"),
     ("classes", pa.int32(), "classes of the data set"),
     ("train_images", pa.int32(), "images trained on"),
-    ("validation_images", pa.int32(), "training images held out, for every choice"),
-    ("test_images", pa.int32(), "test images, for the final figure"),
+    ("validation_images", pa.int32(), "training images held out for validation"),
+    ("test_images", pa.int32(), "test images, for the final accuracy"),
     ("variant", pa.string(), "variant of SimpleNet"),
     ("width", pa.float64(), "multiplier of the variant's widths"),
     ("seed", pa.int64(), "seed of baseline, metric and fine-tuning"),
@@ -46,16 +46,16 @@ _IDENTITY = [
     ("normalisation", pa.string(), "how scores of different layers are made comparable"),
     ("scope", pa.string(), "local: every layer alike; global: one ranking; or widths_of"),
     ("budget", pa.string(), "rule that turns the ratio into widths"),
-    ("widths_of", pa.string(), "for that scope: metric whose global ranking set the widths"),
+    ("widths_of", pa.string(), "for scope widths_of: metric whose global ranking set the widths"),
     ("min_channels", pa.int32(), "fewest channels a layer may keep"),
     ("min_channels_fraction", pa.float64(), "the same as a fraction of the layer's width"),
     ("round_to", pa.int32(), "widths are multiples of this"),
-    ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
+    ("ratio", pa.float64(), "target: fraction to keep of the parameters or channels"),
     ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
     ("epochs", pa.int32(), "epochs of the baseline"),
     ("finetune_epochs", pa.int32(), "epochs after pruning"),
-    ("scores_key", pa.string(), "which rows of the scores table ranked the channels"),
-    ("identity", pa.string(), "what the key is the hash of, JSON"),
+    ("scores_key", pa.string(), "key of the rows in the scores table that ranked the channels"),
+    ("identity", pa.string(), "JSON text whose hash is the key"),
 ]
 _OUTCOME = [
     ("parameter_ratio", pa.float64(), "achieved: parameters over parameters_full"),
@@ -81,19 +81,19 @@ _LATENCY = [
     for words in [f"{net} network at batch {batch}, in milliseconds"]
 ]
 _PROVENANCE = [
-    ("seconds_baseline", pa.float64(), "training of the baseline that this cell shares"),
+    ("seconds_baseline", pa.float64(), "training of the baseline, which cells share"),
     ("seconds_prune", pa.float64(), "choosing and removing channels"),
     ("seconds_recalibrate", pa.float64(), "re-estimating batch normalisation"),
     ("seconds_finetune", pa.float64(), "training after pruning"),
     ("seconds_evaluate", pa.float64(), "all evaluations of the cell"),
-    ("seconds", pa.float64(), "the whole cell, without what it shares"),
+    ("seconds", pa.float64(), "the whole cell, without the shared baseline and statistics"),
     ("started_at", pa.timestamp("us", tz="UTC"), "when the cell began"),
     ("finished_at", pa.timestamp("us", tz="UTC"), "when the cell ended"),
     ("host", pa.string(), "machine that ran the cell"),
     ("device", pa.string(), "processor or GPU that ran the cell"),
-    ("threads", pa.int32(), "threads of the processor that it used"),
-    ("precision", pa.string(), "of training; figures are always computed in fp32"),
-    ("git_revision", pa.string(), "of prune-sweep, where it runs from a checkout"),
+    ("threads", pa.int32(), "CPU threads that the cell used"),
+    ("precision", pa.string(), "of training; scores and evaluations are always in fp32"),
+    ("git_revision", pa.string(), "commit of prune-sweep, if it runs from a checkout"),
     ("version_prune_sweep", pa.string(), "version of prune-sweep"),
     ("version_python", pa.string(), "version of Python"),
     ("version_torch", pa.string(), "version of torch"),
@@ -105,9 +105,9 @@ _EPOCHS = pa.list_(
     pa.struct([("epoch", pa.int32()), ("loss", pa.float64()), ("accuracy", pa.float64())])
 )
 _NESTED = [
-    ("history", _EPOCHS, "fine-tuning, a row an epoch: training loss in nats and accuracy"),
+    ("history", _EPOCHS, "fine-tuning, one row per epoch: training loss in nats and accuracy"),
     ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each layer"),
-    ("baseline_history", _EPOCHS, "training of the baseline, a row an epoch, as in history"),
+    ("baseline_history", _EPOCHS, "training of the baseline, one row per epoch, as in history"),
 ]
 NESTED = tuple(name for name, _, _ in _NESTED)
 
@@ -126,7 +126,7 @@ CELLS = pa.schema(
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 
-# Columns by the version that brought them: files of earlier versions lack these and no others.
+# Columns by the schema version that added them; files of earlier versions lack only these.
 _SINCE = {
     2: frozenset([*(name for name, _, _ in _LATENCY), "baseline_history"]),
     3: frozenset(["ratio_of", "widths_of"]),
@@ -149,7 +149,7 @@ IMPORTANCES = pa.schema(
 
 
 class SchemaError(ValueError):
-    """A table of another schema version, or a row that does not fit; the message says which."""
+    """A table has another schema version, or a row does not fit; the message says which."""
 
 
 def check_version(metadata: dict[bytes, bytes], where: str) -> None:
@@ -162,17 +162,17 @@ def check_version(metadata: dict[bytes, bytes], where: str) -> None:
     """
     written = metadata[VERSION_KEY].decode(errors="replace")
     if not written.isdecimal():
-        raise pa.ArrowInvalid(f"schema version {written!r} is no number")
+        raise pa.ArrowInvalid(f"schema version {written!r} is not a number")
     found = int(written)
     if found > SCHEMA_VERSION:
         raise SchemaError(
-            f"{where} has schema version {found}, this prune-sweep reads up to "
+            f"{where} has schema version {found}, but this prune-sweep reads up to "
             f"{SCHEMA_VERSION}; install a newer prune-sweep"
         )
 
 
 def columns_of(version: int) -> frozenset[str]:
-    """The columns that a file of a schema version has; none for versions that never were."""
+    """The columns that a file of a schema version has; none if there is no such version."""
     if version < 1:
         return frozenset()
     later = frozenset().union(*(names for since, names in _SINCE.items() if since > version))
@@ -193,7 +193,7 @@ DERIVED: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
     "ratio_of": _ratio_of,
     "widths_of": _widths_of,
 }
-"""Columns that files before version 3 lack, from the column `budget` of these files."""
+"""Columns that files before version 3 lack, with functions that derive them from `budget`."""
 
 
 def table(rows: list[dict[str, object]]) -> pa.Table:
@@ -212,7 +212,7 @@ def table(rows: list[dict[str, object]]) -> pa.Table:
                 f"status {row.get('status')!r} is unknown; allowed: {', '.join(STATUSES)}"
             )
         for name in _INTEGERS:
-            # Arrow would cut off what follows the point.
+            # Arrow would silently drop the decimals.
             if isinstance(row.get(name), float):
                 raise SchemaError(f"a row does not fit the cells table: {name} is {row[name]}")
     try:

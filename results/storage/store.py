@@ -1,12 +1,12 @@
-"""The results folder: one Parquet file a cell, written whole or not at all.
+"""The results folder: one Parquet file per cell, written atomically.
 
-    FOLDER/format.json           the schema version that the folder belongs to
+    FOLDER/format.json           the folder's schema version
     FOLDER/cells/<key>.parquet   a cell's row
     FOLDER/cells/compacted-<hash>.parquet   many cells' rows, after `merge` or `compact`
-    FOLDER/scores/<key>.parquet  the channels' scores that cells share, a row a channel
+    FOLDER/scores/<key>.parquet  channel scores that cells share, one row per channel
     FOLDER/plan.json             the cells of the last run, for `status`
 
-What is in `cells/` is the truth about what has been run; nothing else is needed to go on.
+The files in `cells/` alone say which cells have been run; nothing else is needed to resume.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Store:
 
     Parameters
     ----------
-    folder : a path or URI, see `results.storage.locations`; created by the first write, and
-        reading an absent one raises StoreError.
-    filesystem : whose path it is, for one that no URI names.
+    folder : a path or URI, see `results.storage.locations`. The first write creates it; reading
+        from a folder that does not exist raises StoreError.
+    filesystem : a pyarrow file system, for one that has no URI; the folder is then a path in it.
     """
 
     def __init__(self, folder: Where, filesystem: fs.FileSystem | None = None) -> None:
@@ -51,16 +51,16 @@ class Store:
 
     @property
     def cells(self) -> Folder:
-        """Where the files of the cells lie."""
+        """The folder with the files of the cells."""
         return self.folder / CELLS_FOLDER
 
     @property
     def importances(self) -> Folder:
-        """Where the channels' scores lie."""
+        """The folder with the channels' scores."""
         return self.folder / IMPORTANCES_FOLDER
 
     def check(self) -> None:
-        """Refuses a folder of a newer schema version, or a file where the folder should be.
+        """Refuses a folder of a newer schema version, and a path that is a file.
 
         Raises
         ------
@@ -69,10 +69,10 @@ class Store:
         check_folder(self.folder)
 
     def create(self) -> None:
-        """Makes the folder ready for writing, and proves that it is.
+        """Creates the folder and checks that it can be written to.
 
-        A folder of an older schema version becomes one of this version: its rows stay as they
-        are, and the columns that they lack are null.
+        A folder of an older schema version is marked with the current version. Its rows stay as
+        they are; columns that they lack are read as null.
 
         Raises
         ------
@@ -95,26 +95,26 @@ class Store:
             ) from error
 
     def write(self, row: dict[str, object]) -> None:
-        """Writes a cell's row, in place of an earlier one of the same key.
+        """Writes a cell's row; replaces an earlier row of the same key.
 
         Raises
         ------
         SchemaError
             If the row does not fit the schema.
         StoreError
-            If the disk or the store refuses; an earlier file is then still whole.
+            If the disk or the store refuses; an earlier file is then intact.
         """
         self._write(self.cells, str(row.get("key")), table([row]))
 
     def write_importances(
         self, key: str, of: dict[str, object], scores: Sequence[list[float]]
     ) -> None:
-        """Writes the scores of a network's channels, unless the same ones are there.
+        """Writes the scores of a network's channels, unless the same scores are stored already.
 
         Parameters
         ----------
         of : baseline_key, dataset, seed and metric.
-        scores : for each layer the scores of its channels.
+        scores : for each layer, the scores of its channels.
 
         Raises
         ------
@@ -168,8 +168,8 @@ class Store:
     def merge(self, keys: Collection[str]) -> None:
         """Merges the files of these single cells into one, as `compact` does.
 
-        What others read or write meanwhile is left alone, but for the rows of these cells: nobody
-        may be about to write one.
+        Other processes may read and write at the same time, but none may write a row of these
+        cells.
 
         Raises
         ------
@@ -180,10 +180,14 @@ class Store:
         self._merge_files(self.cells, CELLS, merged_cells, lambda file: file.key in wanted)
 
     def compact(self) -> int:
-        """Merges the files of all cells into one, and those of all scores; returns the cells.
+        """Merges the files of all cells into one, and those of all scores.
 
-        The merged file is whole in the folder before the first other file goes, so whenever this
-        ends, every row is there. Unreadable files stay where they are.
+        The merged file is complete before the first other file is deleted, so an interruption
+        loses no row. Unreadable files are kept.
+
+        Returns
+        -------
+        The number of cells.
 
         Raises
         ------
@@ -202,7 +206,7 @@ class Store:
         merged: Callable[[pa.Table], pa.Table],
         wanted: Callable[[File], bool] = lambda _: True,
     ) -> None:
-        # Only what was read whole is merged, and only what was merged goes.
+        # Merge only files that were read without damage, and delete only merged files.
         found = read_all(lambda: filter(wanted, files_in(folder)), schema)
         whole = [(file, one) for file, one in found if isinstance(one, pa.Table)]
         if len(whole) > 1:
@@ -223,7 +227,7 @@ class Store:
 
     def _write(self, folder: Folder, key: str, content: pa.Table) -> None:
         if not KEY.fullmatch(key):
-            raise SchemaError(f"{key!r} is no key: 16 hexadecimal digits are expected")
+            raise SchemaError(f"{key!r} is not a key: it must have 16 hexadecimal digits")
         self._write_file(folder, key, content)
 
     def _write_file(self, folder: Folder, name: str, content: pa.Table) -> None:

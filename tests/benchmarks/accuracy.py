@@ -1,4 +1,4 @@
-"""Accuracy after a training by our loop and by the usual one, same recipe, paired by seed.
+"""Accuracy after training with our loop and with the usual one: same recipe, paired by seed.
 
 python tests/benchmarks/accuracy.py [--epochs 6] [--seeds 3] [--data FOLDER] [--quick]
 """
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints test accuracies by seed, and the mean paired difference with its interval."""
     parser = options(__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as Parquet files")
-    parser.add_argument("--images", type=int, default=10_000, help="to train on")
+    parser.add_argument("--images", type=int, default=10_000, help="training images")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
@@ -67,16 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def cifar10(folder: Path, train_images: int) -> Split:
-    """So many training images, beside a tenth more that are held out as in a sweep."""
+    """A split with this many training images, and one tenth held out in addition, as in a sweep."""
     images = load(f"parquet:{folder}")
-    # StageResources are rounded in each class.
+    # The number of held-out images is rounded in each class.
     enough = math.ceil(train_images / (1 - HOLDOUT)) + images.classes
     split = images.cut(min(enough, len(images.train_labels))).split(HOLDOUT)
     return replace(split, train=split.train.first(train_images))
 
 
 def both(variant: str, split: Split, recipe: Recipe, seed: int) -> tuple[list[float], list[float]]:
-    """Test accuracies of ours and usual, as trained and recalibrated; seconds of the trainings."""
+    """Test accuracies of both loops, without and with recalibration, and the training seconds."""
     preprocessing = Preprocessing.of(split.train.images)
     found: list[tuple[float, float]] = []
     seconds: list[float] = []
@@ -94,7 +94,7 @@ def both(variant: str, split: Split, recipe: Recipe, seed: int) -> tuple[list[fl
 
 
 def difference(values: torch.Tensor) -> str:
-    """Mean and interval of paired differences of accuracies, in points."""
+    """Mean and interval of paired differences of accuracies, in percentage points."""
     mean, deviation = float(values.mean()), float(values.std())
     low, high = results.analysis.intervals.t_interval(mean, deviation, len(values))
     return f"{100 * mean:+.2f} ({100 * float(low):+.2f} to {100 * float(high):+.2f})"

@@ -1,4 +1,4 @@
-"""The machine's ceiling: large matrix products and copies of memory.
+"""The machine's ceiling (peak rates): large matrix products and copies of memory.
 
 python tests/benchmarks/ceiling.py [--quick]
 """

@@ -1,4 +1,4 @@
-"""The benchmarks are scripts: they find one another beside themselves."""
+"""Lets the benchmarks, which are scripts, import one another."""
 
 import sys
 from pathlib import Path

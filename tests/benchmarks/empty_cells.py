@@ -1,10 +1,10 @@
-"""What a cell costs beside its work: cells whose stages do nothing, through Ray Tune.
+"""Overhead of a cell: runs cells whose stages do nothing through Ray Tune.
 
 python tests/benchmarks/empty_cells.py [--cells 5000] [--slots 2] [--profile]
 
-Prints for every 1,000 cells the seconds that each took and the memory of the driver. Everything
-is as in a real run but what the stages compute: the queue, Tune's trials in their processes, the
-files of the rows, the table of the progress.
+For every 1,000 cells it prints the seconds per cell and the memory of the driver. Everything but
+the stages is as in a real run: the queue, Tune's trials in their processes, the files of the rows
+and the progress table.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BLOCK = 1_000
 
 
 def do_nothing() -> None:
-    """Takes the place of the work, in each process of a trial."""
+    """Replaces the work of a cell, in each process that runs trials."""
     from sweep.execution import run_task
 
     def cell(workspace: Workspace, wanted: Cell, row: Row, *rest: object) -> None:
@@ -57,7 +57,7 @@ def do_nothing() -> None:
 
 
 class Watched(Progress):
-    """A progress that prints time and memory as cells end."""
+    """Progress that also prints time and memory."""
 
     cells = 0
     began = time.perf_counter()
@@ -68,7 +68,7 @@ class Watched(Progress):
         assert outcome.status == "ok", outcome.error
         self.cells += 1
         if self.cells == 1:
-            # Ray's processes have started.
+            # Measure from here: Ray's processes have started.
             self.began = time.perf_counter()
         elif self.cells % BLOCK == 1:
             now = time.perf_counter()
@@ -84,7 +84,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cells", type=int, default=5_000)
     options.add_argument("--slots", type=int, default=os.cpu_count())
-    options.add_argument("--profile", action="store_true", help="where the driver's time goes")
+    options.add_argument("--profile", action="store_true", help="profile the driver")
     chosen = options.parse_args()
     os.environ["RAY_AUTH_MODE"] = "disabled"
     spec = parse(SPEC, "empty")
@@ -93,7 +93,7 @@ def main() -> None:
     cells = [replace(template, ratio=(index + 1) / (count + 1)) for index in range(count)]
     tasks = [Task(f"cell-{cell.key}", cell.label, cell) for cell in cells]
 
-    from sweep.execution.tune.ray_cluster import Cluster  # sets what Ray reads when it is imported
+    from sweep.execution.tune.ray_cluster import Cluster  # sets variables for the import of Ray
 
     # isort: split
     import ray

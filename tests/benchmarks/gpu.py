@@ -1,7 +1,8 @@
-"""Everything at once on one GPU: ceilings, training, inference, scoring, a baseline, packed trials.
+"""All measurements on one GPU: ceilings, training, inference, scoring, a baseline, packed trials.
 
-Needs torch, torchvision, numpy and prune_core alone. Make the images where pyarrow is, then
-measure where the GPU is, under 8 minutes, then put what it wrote into the document:
+Needs only torch, torchvision, numpy and prune_core. First make the images on a machine with
+pyarrow. Then measure on the machine with the GPU, which takes less than 8 minutes. Then put the
+output into the document:
 
     python tests/benchmarks/gpu.py --make-images cifar10.npz --data FOLDER
     PYTHONPATH=. python tests/benchmarks/gpu.py --images cifar10.npz --out gpu.md
@@ -46,16 +47,16 @@ GOAL = 0.94
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured; `TINY` shows in seconds that everything works.
+    """Sizes of the measurements; with `TINY` a test of the script takes seconds.
 
     Attributes
     ----------
     networks : variant and parameter ratio of each.
     epochs : of a run that times training.
-    scored : a network to score, as in `networks`, and images that statistics are taken from.
+    scored : a network to score, as in `networks`, and the number of images for its statistics.
     baseline : variant, and its recipe.
-    most_seconds : when the baseline's training is stopped.
-    processes : trials packed side by side; each runs `trials`.
+    most_seconds : time limit of the baseline's training.
+    processes : numbers of processes that share the GPU; each runs `trials` trials.
     """
 
     networks: tuple[tuple[str, float], ...]
@@ -98,12 +99,12 @@ TINY = Sizes(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints one table of everything; see the module for the steps."""
+    """Prints all tables; see the docstring of the module for the steps."""
     parser = options(__doc__)
     parser.add_argument("--images", type=Path, help="an .npz file; noise if not given")
     parser.add_argument("--tiny", action="store_true", help="the same as --quick")
-    parser.add_argument("--out", type=Path, help="a file that takes what is printed")
-    parser.add_argument("--publish", type=Path, help="put such a file into the document")
+    parser.add_argument("--out", type=Path, help="also write the output to this file")
+    parser.add_argument("--publish", type=Path, help="put the text of this file into the document")
     parser.add_argument("--make-images", type=Path, help="write the .npz file, which needs --data")
     parser.add_argument("--data", type=Path, help="CIFAR-10 as Parquet files")
     parser.add_argument("--train-images", type=int, default=10_000)
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def everything(sizes: Sizes, split: Split, known: bool) -> str:
-    """All tables; `known` says whether the images are real, so that accuracy means something."""
+    """All tables; `known` says whether the images are real, so that the accuracy is meaningful."""
     device = best_device()
     train_set, test_set = split.train.to(device), split.test.to(device)
     parts = [
@@ -140,7 +141,7 @@ def everything(sizes: Sizes, split: Split, known: bool) -> str:
 
 
 def speeds(sizes: Sizes, images: LabelledImages, device: torch.device) -> list[str]:
-    """The ceilings, and how near training and inference come to them."""
+    """The ceilings, and the shares of them that training and inference reach."""
     tiny = sizes is TINY
     ceilings = {**products(device, tiny), "copy": copy(device, sizes.copied)}
     timed = dict(zip(ceilings, in_turns(*ceilings.values(), repeats=sizes.repeats), strict=True))
@@ -184,7 +185,7 @@ def speeds(sizes: Sizes, images: LabelledImages, device: torch.device) -> list[s
 
 
 def scoring(sizes: Sizes, images: LabelledImages, device: torch.device) -> str:
-    """How long scoring takes beside inference."""
+    """Time of scoring compared with inference."""
     variant, ratio, count = sizes.scored
     net = network(variant, ratio).to(device).eval()
     rows = scoring_rows(net, images, groups(min(count, len(images))), sizes.repeats)
@@ -193,11 +194,11 @@ def scoring(sizes: Sizes, images: LabelledImages, device: torch.device) -> str:
 
 
 class _Late(Exception):
-    """The time for the baseline is over."""
+    """The time limit of the baseline has passed."""
 
 
 def baseline(sizes: Sizes, images: LabelledImages, test: LabelledImages, known: bool) -> str:
-    """Seconds of training until a baseline is as good as it should be."""
+    """Seconds of training until a baseline reaches its goal accuracy."""
     variant, recipe = sizes.baseline
     net = network(variant).to(images.images.device)
     scaling = Preprocessing.of(images.images)
@@ -221,7 +222,7 @@ def baseline(sizes: Sizes, images: LabelledImages, test: LabelledImages, known: 
 
 
 class Watch:
-    """Called after every epoch: the test accuracy, whose time does not count as training."""
+    """Measures the test accuracy after every epoch; this time does not count as training."""
 
     def __init__(
         self, net: SimpleNet, test: LabelledImages, scaling: Preprocessing, most_seconds: float
@@ -238,7 +239,7 @@ class Watch:
             raise _Late
 
     def look(self) -> None:
-        """Evaluates the network as it is."""
+        """Evaluates the current network."""
         self.seconds += time.perf_counter() - self._since
         self.last = evaluate(self.net, self.test, self.scaling).top1
         self.best = max(self.best, self.last)
@@ -248,7 +249,7 @@ class Watch:
 
 
 def packing(sizes: Sizes, split: Split) -> str:
-    """Trials per hour by how many processes share the device."""
+    """Trials per hour for each number of processes that share the device."""
     architecture = network("simplenet_310k").architecture
     work = Work(architecture, split.train, split.test, sizes.finetune, sizes.trials)
     rows = []

@@ -9,7 +9,7 @@ import torch
 
 from prune_core.images import LabelledImages, Split
 
-# What one file may have on its way to another machine.
+# Size limit of a file that is copied to another machine.
 MOST_BYTES = 60 * 1024**2
 CLASSES = 10
 
@@ -20,7 +20,7 @@ def write(path: Path, folder: Path, train_images: int, test_images: int) -> None
     Raises
     ------
     ValueError
-        If the file came out larger than `MOST_BYTES`.
+        If the file is larger than `MOST_BYTES`.
     """
     from prune_core.images import load
 
@@ -34,12 +34,12 @@ def write(path: Path, folder: Path, train_images: int, test_images: int) -> None
     )
     if (size := path.stat().st_size) > MOST_BYTES:
         path.unlink()
-        raise ValueError(f"{path} would have {size:,} bytes, above {MOST_BYTES:,}: ask for fewer")
+        raise ValueError(f"{path} has {size:,} bytes, above {MOST_BYTES:,}: ask for fewer images")
     print(f"{path}: {size / 1024**2:.1f} MiB")
 
 
 def read(path: Path) -> Split:
-    """The images of such a file; none are held out."""
+    """The images of a file that `write` made; none are held out."""
     with np.load(path) as found:
         train = LabelledImages(*(torch.from_numpy(found[f"train_{x}"]) for x in FIELDS))
         test = LabelledImages(*(torch.from_numpy(found[f"test_{x}"]) for x in FIELDS))
@@ -51,7 +51,7 @@ FIELDS = ("images", "labels")
 
 
 def made_up(train_images: int, test_images: int) -> Split:
-    """Noise of the same shape, for speeds alone."""
+    """Noise of the same shape, for measurements of speed only."""
     from made_up import noise
 
     train, test = noise(train_images), noise(test_images)

@@ -1,4 +1,4 @@
-"""What a figure was measured on, in one line."""
+"""The hardware and software of a measurement, in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-# Which products a processor computes fast; the names are those of Linux.
+# Instruction sets for fast matrix products, by their names in Linux.
 INSTRUCTIONS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -19,7 +19,7 @@ INSTRUCTIONS = {
 
 
 def describe(device: torch.device) -> str:
-    """The processor or GPU, what matters of it for training, torch's version and threads."""
+    """The GPU, the processor and its instruction sets, the version of torch, and its threads."""
     words = [f"{processor()}, {cores()} cores", _instructions(cpuinfo("flags").split())]
     words += [f"torch {torch.__version__}", f"{torch.get_num_threads()} threads"]
     if device.type == "cuda":
@@ -30,19 +30,19 @@ def describe(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """The processor's name as the system tells it, with the numbers that tell its generation."""
+    """The processor's name in the system, with the numbers that identify its generation."""
     name = cpuinfo("model name") or platform.processor() or platform.machine()
     family, model = cpuinfo("cpu family"), cpuinfo("model")
     return f"{name} (family {family}, model {model})" if family and model else name
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpuinfo(field: str) -> str:
-    """A field of the first processor in /proc/cpuinfo; empty where there is none."""
+    """A field of the first processor in /proc/cpuinfo; empty if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Images and networks to time: what is in them does not change how long they take."""
+"""Images and networks for timing; their contents do not affect the time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ the maps and for the weights."""
 
 
 def noise(count: int) -> LabelledImages:
-    """Random pixels, and labels in turn."""
+    """Random pixels, and the labels 0 to 9 in turn."""
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     return LabelledImages(pixels, torch.arange(count) % CLASSES)
 
 
 def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: int = 1) -> SimpleNet:
-    """A network of a published variant, or of the widths that pruning to a ratio leaves.
+    """A network of a published variant, or with the widths after pruning to a ratio.
 
     Parameters
     ----------
-    scope : `local` shrinks all layers alike; `global` unevenly, as one ranking of all channels
-        does, here by made-up scores.
+    scope : `local` shrinks all layers by the same fraction; `global` shrinks them unevenly, as
+        one ranking of all channels does, here with made-up scores.
     """
     full, floor = Architecture.named(variant, CLASSES), Floor(4, 0.1, round_to)
     widths = full.widths
@@ -43,7 +43,7 @@ def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: in
 
 
 def _uneven(architecture: Architecture) -> list[Tensor]:
-    """Scores of which whole layers tend to be high or low, the same on every call."""
+    """Scores that are higher in some layers than in others, the same on every call."""
     chance = torch.Generator().manual_seed(0)
     return [
         torch.rand(width, generator=chance) + 0.5 * torch.rand((), generator=chance)
@@ -57,5 +57,5 @@ def training_flop(net: SimpleNet) -> float:
 
 
 def inference_flop(net: SimpleNet) -> float:
-    """The same of an inference pass: two for each multiply-accumulate."""
+    """Floating-point operations of inference for one image: 2 x multiply-accumulates."""
     return 2.0 * multiply_accumulates(net.architecture)

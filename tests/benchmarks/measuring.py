@@ -1,7 +1,7 @@
-"""Timing in turns, and the tables that it ends in: what all benchmarks share.
+"""Timing in turns, and tables of the results: the shared part of all benchmarks.
 
-A figure is a ratio of two things that were run in turns (A, B, A, B, ...), so that a busy moment
-of the machine strikes both, and the ratio is taken within each turn.
+A result is a ratio of two loads that run in turns (A, B, A, B, ...). A busy moment of the machine
+then affects both, and the ratio is computed within each turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Clock = Literal["wall", "processor"]
 
 
 class DocumentError(ValueError):
-    """A document without the marks of a section; the message names them."""
+    """A document lacks the marks of a section; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of the values, at least one."""
+        """The spread of at least one value."""
         values = list(values)
         return cls(statistics.median(values), min(values), max(values))
 
     def times(self, factor: float) -> Spread:
-        """In a unit that is smaller by a factor, which is positive."""
+        """The spread multiplied by a positive factor."""
         return Spread(self.median * factor, self.lowest * factor, self.highest * factor)
 
     def text(self, digits: int = 2) -> str:
-        """`median (lowest to highest)`, with so many digits behind the point."""
+        """`median (lowest to highest)`, with this many decimals."""
         low, high = f"{self.lowest:,.{digits}f}", f"{self.highest:,.{digits}f}"
         return f"{self.median:,.{digits}f} ({low} to {high})"
 
@@ -56,8 +56,8 @@ class Load:
 
     Attributes
     ----------
-    run : does it once.
-    amount : how much one run does, such as images or bytes.
+    run : runs the load once.
+    amount : the work of one run, such as a number of images or bytes.
     """
 
     run: Callable[[], object]
@@ -66,9 +66,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one run, on the clock and of all processors of this process together.
+    """Seconds of one run: wall time, and the processor time of all threads of this process.
 
-    Neighbours on the machine hardly change the latter; a GPU's time is not in it.
+    Other processes on the machine hardly change the processor time. It does not include GPU time.
     """
 
     wall: float
@@ -93,7 +93,7 @@ class Timed:
 
     @property
     def seconds(self) -> Spread:
-        """Of a run, on the clock."""
+        """Wall seconds of a run."""
         return Spread.of(run.wall for run in self.runs)
 
 
@@ -102,7 +102,7 @@ def in_turns(*loads: Load, repeats: int, warm_up: bool = True) -> list[Timed]:
 
     Parameters
     ----------
-    warm_up : run each once before, untimed.
+    warm_up : run each load once before, without timing it.
     """
     if warm_up:
         for load in loads:
@@ -113,7 +113,7 @@ def in_turns(*loads: Load, repeats: int, warm_up: bool = True) -> list[Timed]:
 
 
 def speed_ratio(one: Timed, other: Timed, clock: Clock = "wall") -> Spread:
-    """How many times as fast one is as the other, by amounts per second in the same turn."""
+    """Speed of `one` divided by that of `other`, from amounts per second in the same turn."""
     rates = zip(one.rates(clock), other.rates(clock), strict=True)
     return Spread.of(mine / theirs for mine, theirs in rates)
 
@@ -131,12 +131,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def section(text: str, device: torch.device | None = None) -> str:
-    """Tables and notes, with what they were measured on."""
+    """Tables and notes, with the hardware and software of the measurement."""
     return f"{text}\n\nMeasured on {describe(device or torch.device('cpu'))}."
 
 
 def publish(name: str, text: str, document: Path = DOCUMENT) -> None:
-    """Puts a section's text between its marks in a document, in place of what is there.
+    """Replaces the text between a section's marks in a document.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def publish(name: str, text: str, document: Path = DOCUMENT) -> None:
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The lines of a document between which a section stands."""
+    """The lines before and after a section of the document."""
     return f"<!-- measured: {name} -->", f"<!-- end of {name} -->"
 
 
@@ -163,15 +163,15 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="tiny sizes, to see that it works; the document is not written to",
+        help="tiny sizes, to check that it works; does not change the document",
     )
     parser.add_argument("--repeats", type=int, help="turns, instead of the benchmark's own number")
-    parser.add_argument("--threads", type=int, help="of torch, instead of its own number")
+    parser.add_argument("--threads", type=int, help="threads of torch, instead of its default")
     return parser
 
 
 def begin(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the options and sets what is the same for all benchmarks."""
+    """Reads the options and applies the settings that all benchmarks share."""
     given = parser.parse_args(arguments)
     if given.threads is not None:
         torch.set_num_threads(given.threads)
@@ -195,6 +195,6 @@ def _timed(run: Callable[[], object]) -> Run:
 
 
 def _wait() -> None:
-    """A GPU is asked and does its work later."""
+    """Waits for the GPU, which works asynchronously."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

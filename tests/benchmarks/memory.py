@@ -1,4 +1,4 @@
-"""What it brings that a trial keeps the memory that it freed, in processes with and without.
+"""The effect of keeping freed memory in the process of a trial.
 
 python tests/benchmarks/memory.py [--quick]
 """
@@ -24,14 +24,14 @@ IMAGES = {"simplenet_310k": 1_024, "simplenet_5m": 256}
 SMALLEST = 64
 
 Figures = dict[str, tuple[float, int]]
-"""Seconds and page faults of each work."""
+"""Seconds and page faults of each kind of work."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints seconds and page faults of passes and trainings, without and with."""
+    """Prints seconds and page faults of evaluation and training, without and with kept memory."""
     parser = options(__doc__)
-    parser.add_argument("--child", choices=("kept", "returned"), help="be one of the processes")
-    # As in a trial, which has one processor.
+    parser.add_argument("--child", choices=("kept", "returned"), help="for internal use")
+    # As in a trial, which has one CPU.
     parser.set_defaults(threads=1)
     given = begin(parser, arguments)
     if given.child:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def asked(how: str, threads: int, quick: bool) -> Figures:
-    """The figures of a fresh process."""
+    """The figures of a new process."""
     command = [sys.executable, Path(__file__), "--child", how, "--threads", str(threads)]
     found = subprocess.run(
         [*command, *(["--quick"] if quick else [])], stdout=subprocess.PIPE, text=True, check=True
@@ -68,9 +68,9 @@ def asked(how: str, threads: int, quick: bool) -> Figures:
 
 
 def figures(kept: bool, quick: bool) -> Figures:
-    """What this process measures."""
+    """Measures in this process."""
     if kept and not keep_freed_memory():
-        raise SystemExit("this C library cannot be told to keep memory")
+        raise SystemExit("this C library cannot keep freed memory; use glibc")
     recipe = Recipe(1, SMALLEST if quick else BATCH, learning_rate=1e-3, recalibrate=False)
     found: Figures = {}
     for variant, images in IMAGES.items():
@@ -86,7 +86,7 @@ def figures(kept: bool, quick: bool) -> Figures:
 
 
 def measured(work: Callable[[], object]) -> tuple[float, int]:
-    """The median seconds of three times, and the page faults of the last."""
+    """Median seconds of three runs, and page faults of the last run."""
     work()
     seconds = []
     for _ in range(3):

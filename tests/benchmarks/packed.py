@@ -1,4 +1,4 @@
-"""Trials side by side on one device: how many an hour, by how many processes share it."""
+"""Trials per hour on one device that several processes share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from prune_core.surgery import prune
 from prune_core.training import Recipe, recalibrate, train
 
 RATIO = 0.3
-# A process that could not start would leave the others waiting for it.
+# Limits the time that processes wait for one that could not start.
 MOST_SECONDS = 240
 
 
 @dataclass(frozen=True)
 class Work:
-    """What each process does: so many trials, each of one pruned network."""
+    """The work of each process: `trials` trials, each with one pruned network."""
 
     architecture: Architecture
     images: LabelledImages
@@ -41,12 +41,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Packing:
-    """What processes side by side did.
+    """The times of trials in parallel processes.
 
     Attributes
     ----------
-    processes : how many there were.
-    began, ended : of every trial, in seconds of one clock.
+    processes : number of processes.
+    began, ended : times of every trial, in seconds on the same clock.
     """
 
     processes: int
@@ -55,17 +55,17 @@ class Packing:
 
     @property
     def trials_per_hour(self) -> float:
-        """All trials, from the first beginning to the last end."""
+        """All trials divided by the hours from the first start to the last end."""
         return 3600 * len(self.began) / (max(self.ended) - min(self.began))
 
     @property
     def trial_seconds(self) -> list[float]:
-        """Of each trial."""
+        """Seconds of each trial."""
         return [end - begin for begin, end in zip(self.began, self.ended, strict=True)]
 
 
 def side_by_side(work: Work, processes: int) -> Packing:
-    """Runs the work in several processes at once; they begin together, after a trial to warm up.
+    """Runs the work in parallel processes, which start together after one warm-up trial.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def side_by_side(work: Work, processes: int) -> Packing:
             try:
                 found = queue.get(timeout=MOST_SECONDS)
             except Empty:
-                raise RuntimeError(f"a process said nothing within {MOST_SECONDS} s") from None
+                raise RuntimeError(f"a process did not answer within {MOST_SECONDS} s") from None
             if isinstance(found, str):
                 raise RuntimeError(f"a trial failed: {found}")
             spans += found
@@ -99,7 +99,7 @@ def side_by_side(work: Work, processes: int) -> Packing:
 
 def _trials(work: Work, barrier: Barrier, queue: Any) -> None:
     try:
-        # As a trial that has one processor beside its share of the GPU.
+        # As in a trial, which has one CPU and a share of the GPU.
         torch.set_num_threads(1)
         torch.manual_seed(0)
         device = best_device()
@@ -127,7 +127,7 @@ def trial(
     scaling: Preprocessing,
     recipe: Recipe,
 ) -> Sequence[float]:
-    """What a cell does with a baseline: score, prune, recalibrate, fine-tune, evaluate each."""
+    """The work of a cell: score, prune, recalibrate, fine-tune, and evaluate after each."""
     scores = Choice.of("input_l1")(views(net))
     pruned = prune(net, local(scores, net.architecture, RATIO))
     accuracies = [evaluate(pruned, test, scaling).top1]

@@ -1,4 +1,4 @@
-"""How much faster a pruned network is than the full one, beside how much less it computes.
+"""Speed-up of pruned networks, compared with the reduction of multiply-accumulates.
 
 python tests/benchmarks/pruned.py [--quick]
 """
@@ -19,14 +19,14 @@ from prune_core.precision import full_precision, resolve
 from prune_core.training import Recipe
 
 RATIO = 0.3
-# The small network cannot go down to 0.3 of its parameters in multiples of 32.
+# With multiples of 32 the small network cannot reach 0.3 of its parameters.
 STEPS = {"simplenet_5m": (1, 8, 16, 32), "simplenet_310k": (1, 8, 16)}
 # Images of a run: about a second of training for the full network on two cores.
 IMAGES = {"simplenet_5m": BATCH, "simplenet_310k": 4 * BATCH}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the speed of pruned networks relative to the full one, by how widths are rounded."""
+    """Prints the speed of pruned networks relative to the full one, for each rounding of widths."""
     given = begin(options(__doc__), arguments)
     repeats = given.repeats or (1 if given.quick else 3)
     rows = []

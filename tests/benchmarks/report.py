@@ -1,4 +1,4 @@
-"""How long the report of a made-up sweep takes, and how large it is.
+"""Time and size of the report of a made-up sweep.
 
 python tests/benchmarks/report.py [--seeds 3] [--metrics 12] [--scopes 1]
 """
@@ -21,7 +21,7 @@ SCOPES = (("local", "none"), ("global", "none"), ("global", "layer_zscore"))
 
 
 def main() -> None:
-    """Prints a line for each format: cells, seconds of the clock and the processor, megabytes."""
+    """Prints a line for each format: cells, wall and processor seconds, megabytes."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--metrics", type=int, default=12)

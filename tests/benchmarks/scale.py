@@ -1,4 +1,4 @@
-"""How planning, status and loading bear large sweeps: seconds and memory, no rival.
+"""Seconds and memory of planning, status and loading for large sweeps.
 
 python tests/benchmarks/scale.py [--quick]
 """
@@ -29,18 +29,18 @@ from sweep.commands.status import PLAN
 from sweep.plan.grid import plan
 from sweep.spec.fields import Spec
 
-# Only for this import: the tests' folders are named as the packages that they test.
+# Only for this import: folders of tests have the same names as the packages that they test.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from made_up_sweep import Grid, rows
 
 sys.path.pop()
 
-# Two scopes; the rest of a grid follows from the number of cells.
+# With two scopes; the number of seeds follows from the number of cells.
 METRICS_PLANNED, RATIOS_PLANNED = 20, 25
 DISTINCT = 2_000
 
 Figures = tuple[int, float, float | None]
-"""Cells, seconds, and MiB of memory beyond what the process had before, where that was told."""
+"""Cells, seconds, and MiB of memory in addition to what the process had before, if measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,20 +85,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def memory(figures: Sequence[Figures]) -> str:
-    """The memory of several runs; none where it was not told apart from the imports."""
+    """The memory of several runs; a dash if it was not measured separately from the imports."""
     values = [value for _, _, value in figures if value is not None]
     return Spread.of(values).text(0) if values else "-"
 
 
 def apart(work: Callable[..., Figures], *arguments: object) -> Figures:
-    """The figures of a work in a fresh process, so that no earlier one's memory is in them."""
+    """Runs the work in a new process, so that memory of earlier work is not included."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def planned(cells: int) -> Figures:
-    """From a spec to its cells and their keys."""
+    """Computes the cells of a spec and their keys."""
     few = big_spec(1)
     plan(few.model_copy(update={"metrics": few.metrics[:1], "ratios": [0.5]}))
     spec = big_spec(max(1, cells // (2 * METRICS_PLANNED * RATIOS_PLANNED)))
@@ -110,7 +110,7 @@ def planned(cells: int) -> Figures:
 
 
 def big_spec(seeds: int) -> Spec:
-    """A spec of 1,000 cells a seed."""
+    """A spec with 1,000 cells per seed."""
     return Spec.model_validate(
         {
             "name": "large",
@@ -126,12 +126,12 @@ def big_spec(seeds: int) -> Spec:
 
 
 def loaded(folder: str) -> Figures:
-    """A results folder as a frame."""
+    """Loads a results folder as a frame."""
     return measured(lambda: len(results.load(folder)))
 
 
 def measured(work: Callable[[], int]) -> Figures:
-    """Seconds and memory of a work that returns its number of cells."""
+    """Seconds and memory of work that returns its number of cells."""
     before = _peak()
     started = time.perf_counter()
     cells = work()
@@ -139,14 +139,14 @@ def measured(work: Callable[[], int]) -> Figures:
 
 
 def asked(folder: Path) -> Figures:
-    """`prune-sweep status` of a finished sweep."""
+    """Runs `prune-sweep status` on a finished sweep."""
     cells = len(json.loads((folder / PLAN).read_text())["cells"])
     command = [Path(sys.executable).with_name("prune-sweep"), "status", folder]
     return cells, seconds_of(command), None
 
 
 def write_single(folder: Path, cells: int) -> None:
-    """A finished sweep with a file for each cell, as runs leave it."""
+    """Writes a finished sweep with one file per cell, as runs do."""
     store = Store(folder)
     store.create()
     made = list(rows(Grid(seeds=range(1 + cells // 324))))[:cells]
@@ -157,7 +157,7 @@ def write_single(folder: Path, cells: int) -> None:
 
 
 def merge_but_the_last(folder: Path) -> None:
-    """Merges files as a run does, and leaves as many single ones as it leaves at most."""
+    """Merges files as a run does, and leaves as many single files as a run may leave."""
     store = Store(folder)
     keys = sorted(store.single())
     few = min(MANY, len(keys) // 10)
@@ -166,7 +166,7 @@ def merge_but_the_last(folder: Path) -> None:
 
 
 def write_compacted(folder: Path, cells: int) -> Path:
-    """A finished sweep in one file; the rows of some cells again and again, under new keys."""
+    """Writes a finished sweep in one file; it repeats the rows of some cells under new keys."""
     store = Store(folder)
     store.create()
     distinct = min(DISTINCT, cells)
@@ -180,8 +180,8 @@ def write_compacted(folder: Path, cells: int) -> Path:
 
 
 def _peak() -> float:
-    """The most memory that this process has had, MiB."""
-    # Not getrusage: its figure begins with that of the process that started this one.
+    """Peak memory of this process in MiB."""
+    # Not getrusage: its peak includes that of the parent process.
     lines = Path("/proc/self/status").read_text().splitlines()
     kibibytes = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return int(kibibytes) / 1024

@@ -1,14 +1,14 @@
-"""How much of a cluster's time is the work of trials.
+"""The share of a cluster's time that is spent in trials.
 
 python tests/benchmarks/scaling.py nodes                 real cells on one and on two nodes
 python tests/benchmarks/scaling.py sleep --slots 8       sleeping cells through Ray Tune
 python tests/benchmarks/scaling.py simulate --event S    3,000 cells on 8, 64 and 512 slots
 
-`nodes` makes machines out of namespaces of Linux and needs root. `sleep` measures what Tune and
-the driver add, with as many logical processors as there is memory for; the cells sleep. From its
-seconds for an event, `simulate` computes on a virtual clock what more slots would do: the real
-scheduler hands out tasks, the driver serves one event at a time, each wave of trials ends before
-the next begins, as `sweep.execution.tune.trials` has it.
+`nodes` uses simulated nodes (Linux network namespaces) and needs root. `sleep` measures the
+overhead of Tune and the driver with cells that sleep, on as many logical CPUs as the memory allows.
+From its seconds per event, `simulate` computes the share for more slots on a virtual clock: the
+real scheduler gives out tasks, the driver handles one event at a time, and each wave of trials ends
+before the next begins, as in `sweep.execution.tune.trials`.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ resources: {gpus: 0}
 
 
 def duration(cell: Cell, mean: float) -> float:
-    """Seconds of a cell: in proportion to the multiplications of what is left of the network."""
+    """Seconds of a cell, in proportion to the multiplications of the pruned network."""
     return mean * (0.2 + cell.ratio) / 0.7
 
 
 def made_up(count: int) -> tuple[list[Cell], list[Task]]:
-    """Cells of ratios between 0 and 1, 0.5 on average, the longest first, and their tasks."""
+    """Cells with ratios between 0 and 1 and a mean of 0.5, longest first, and their tasks."""
     (template, *_) = plan(parse(SPEC, "scaling")).cells
     cells = [replace(template, ratio=(count - index) / (count + 1)) for index in range(count)]
     return cells, [Task(f"cell-{cell.key}", cell.label, cell) for cell in cells]
 
 
 def nodes() -> None:
-    """Real cells on one and two nodes of this machine, each with one processor."""
+    """Runs real cells on one and on two simulated nodes, each with one CPU."""
     sys.path.append(str(ROOT / "tests"))
     from faults.machines import Network
 
@@ -101,7 +101,7 @@ def nodes() -> None:
 
 
 def sleep_instead() -> None:
-    """Takes the place of the work, in each process of a trial."""
+    """Replaces the work of a cell, in each process that runs trials."""
     from sweep.execution import run_task
 
     mean = float(os.environ[SECONDS])
@@ -114,10 +114,10 @@ def sleep_instead() -> None:
 
 
 class Timed(Progress):
-    """A progress that notes when tasks began and ended."""
+    """Progress that also records when tasks start and end."""
 
     def note(self) -> None:
-        """Begins to note."""
+        """Starts recording."""
         self.starts: list[float] = []
         self.ends: list[float] = []
 
@@ -134,12 +134,12 @@ class Timed(Progress):
 
 
 def sleep(slots: int, count: int, mean: float) -> None:
-    """Sleeping cells through the real path, on so many logical processors."""
+    """Runs sleeping cells through Ray Tune, on this many logical CPUs."""
     os.environ |= {"RAY_AUTH_MODE": "disabled", SECONDS: str(mean)}
     os.environ.pop("RAY_ADDRESS", None)
     spec = parse(SPEC, "scaling")
     cells, tasks = made_up(count)
-    from sweep.execution.tune.ray_cluster import Cluster  # sets what Ray reads when it is imported
+    from sweep.execution.tune.ray_cluster import Cluster  # sets variables for the import of Ray
 
     # isort: split
     import ray
@@ -169,7 +169,7 @@ def sleep(slots: int, count: int, mean: float) -> None:
         ray.shutdown()
     work = sum(duration(cell, mean) for cell in cells)
     wall = max(progress.ends) - min(progress.starts)
-    # Once each process has done a cell, none has to be started any more.
+    # When each process has finished a cell, no more processes have to be started.
     warm = progress.ends[slots - 1]
     late = [end for end in progress.ends if end > warm]
     print(
@@ -181,12 +181,12 @@ def sleep(slots: int, count: int, mean: float) -> None:
 
 
 def simulate(slots: int, count: int, mean: float, event: float, start: float) -> float:
-    """The share of the slots' time that is trial time, on a virtual clock.
+    """The share of the slots' time that is spent in trials, on a virtual clock.
 
     Parameters
     ----------
     event : seconds of the driver for the end of a trial and the start of the next.
-    start : seconds until a new process can work. After each experiment of Tune all are new.
+    start : seconds until a new process can work. Each experiment of Tune has new processes.
     """
     from sweep.execution.tune.trials import wave_of
 
@@ -236,15 +236,15 @@ def _wave(
 
 
 def main() -> None:
-    """Runs what is asked for."""
+    """Runs the chosen measurement."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("what", choices=["nodes", "sleep", "simulate"])
     options.add_argument("--slots", type=int, default=8)
     options.add_argument("--cells", type=int, default=3_000)
-    options.add_argument("--seconds", type=float, default=60.0, help="of a cell, on average")
-    options.add_argument("--event", type=float, default=0.03, help="driver's seconds a trial")
+    options.add_argument("--seconds", type=float, default=60.0, help="mean seconds of a cell")
+    options.add_argument("--event", type=float, default=0.03, help="driver seconds per trial")
     options.add_argument("--start", type=float, default=20.0, help="seconds to start a process")
     chosen = options.parse_args()
     if chosen.what == "nodes":

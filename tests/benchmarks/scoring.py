@@ -1,4 +1,4 @@
-"""How long scoring takes beside a plain inference pass over the same images.
+"""Time of scoring compared with plain inference over the same images.
 
 python tests/benchmarks/scoring.py [--images 2048] [--variant simplenet_310k] [--quick]
 """
@@ -22,13 +22,13 @@ from prune_core.precision import full_precision
 from prune_core.statistics import collect
 
 COSTLY = ("taylor", "hrank")
-# HRank reads 500 images whatever the size of the data set; here it reads a tenth of that.
+# HRank reads 500 images for any size of data set; here it reads about a tenth of that.
 HRANK_IMAGES = 64
 
 
 @dataclass(frozen=True)
 class Group:
-    """Metrics that are computed together, and how many images their statistics are taken from."""
+    """Metrics that are computed together, and the number of images for their statistics."""
 
     name: str
     choices: tuple[Choice, ...]
@@ -36,11 +36,11 @@ class Group:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a row per group of metrics, each beside inference on as many images."""
+    """Prints a row per group of metrics, with the time of inference on as many images."""
     parser = options(__doc__)
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
-    # As in a trial, which has one processor.
+    # As in a trial, which has one CPU.
     parser.set_defaults(threads=1)
     given = begin(parser, arguments)
     count = 128 if given.quick else given.images
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def groups(images: int) -> list[Group]:
-    """What a sweep asks for together, and the costly ones by themselves."""
+    """The metrics that a sweep computes together, and each expensive metric alone."""
     choices = {name: Choice.of(name) for name in METRICS}
     cheap = tuple(choice for name, choice in choices.items() if name not in COSTLY)
     weights = tuple(choice for choice in cheap if not choice.needs())
@@ -102,7 +102,7 @@ def scoring_rows(
 
 
 def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) -> None:
-    """One pass for all statistics that these metrics need, and their scores of every layer."""
+    """Computes all statistics of these metrics in one pass, and the scores of every layer."""
     requests = {request for choice in choices for request in choice.needs()}
     layers = views(net, collect(net, images, SCALING, requests) if requests else None)
     for choice in choices:
@@ -110,7 +110,7 @@ def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) ->
 
 
 def inference(net: SimpleNet, images: LabelledImages, batch: int) -> None:
-    """A plain pass."""
+    """Plain inference on all images."""
     device = net.classifier.weight.device
     net.eval()
     with torch.inference_mode(), full_precision():

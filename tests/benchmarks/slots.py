@@ -1,11 +1,11 @@
-"""How much of its slots' time a sweep spent in cells, from the times in its rows.
+"""The share of its slots' time that a sweep spent in cells, from the times in its rows.
 
 python tests/benchmarks/slots.py FOLDER [--slots 2]
 
-Counted from the moment when the first cell could begin, which is after its baseline, to the end
-of the last one. A slot is a trial that could run; without `--slots` there are as many as ever ran
-at once. Baselines and statistics of later seeds have no rows and count as idle, so the figure is
-a lower bound.
+The time is counted from the start of the first cell, after its baseline, to the end of the last
+cell. A slot can run one trial; without `--slots` their number is the largest number of cells that
+ran at once. Baselines and statistics of later seeds have no rows and count as idle time, so the
+share is a lower bound.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     first, last = spans[0][0], max(ended for _, ended in spans)
     busy = sum((ended - began).total_seconds() for began, ended in spans)
     wall = (last - first).total_seconds()
-    # The slots as they were used: each cell goes to the one that has been free for longest.
+    # Assign each cell to the slot that has been free for the longest time.
     free = [first] * slots
     waits = []
     for began, ended in spans:

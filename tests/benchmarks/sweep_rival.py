@@ -1,4 +1,4 @@
-"""The packaged digits sweep as a whole process, against the usual sweep as a whole process.
+"""The packaged digits sweep compared with the usual sweep, each as a whole process.
 
 python tests/benchmarks/sweep_rival.py [--sample 4] [--quick]
 
@@ -41,7 +41,7 @@ ratios: [0.5, 0.7]
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a sample of the usual sweep's cells took, in seconds, on `slots` at once."""
+    """Seconds of a sample of the usual sweep's cells, run on `slots` slots."""
 
     wall: float
     trials: tuple[float, ...]
@@ -49,13 +49,13 @@ class Sampled:
 
     @property
     def overhead(self) -> float:
-        """Time beside the trials, once for each sweep and each wave of it."""
+        """Seconds outside the trials."""
         return max(0.0, self.wall - sum(self.trials) / self.slots)
 
     def of(self, cells: int) -> float:
-        """The time of the whole sweep: as many trials of the mean length, the overhead once.
+        """Estimated seconds of a sweep: all trials at the mean length, and the overhead once.
 
-        The overhead of starting each further trial is left out, in the usual sweep's favour.
+        The overhead of starting further trials is left out, which favours the usual sweep.
         """
         return self.overhead + cells * sum(self.trials) / len(self.trials) / self.slots
 
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints both times, their ratio, and the share of the slots' time inside our trials."""
     parser = options(__doc__)
     parser.add_argument("--sample", type=int, default=4, help="cells of the usual sweep in a turn")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--workers", type=int, default=2, help="of the usual sweep's DataLoaders")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
+    parser.add_argument("--workers", type=int, default=2, help="DataLoader workers, usual sweep")
     given = begin(parser, arguments)
     repeats = given.repeats or (1 if given.quick else 2)
     size = 2 if given.quick else given.sample
@@ -118,14 +118,14 @@ def sampled(spec: str, cells: Sequence[int], workers: int, out: Path) -> Sampled
 
 
 def share_inside(frame: pd.DataFrame, slots: int) -> float:
-    """The share of the slots' time that was spent inside cells, from the first one's beginning."""
+    """The share of the slots' time that was spent in cells, from the start of the first cell."""
     spent = (frame["finished_at"] - frame["started_at"]).dt.total_seconds().sum()
     window = (frame["finished_at"].max() - frame["started_at"].min()).total_seconds()
     return float(spent / (slots * window))
 
 
 def seconds_of(command: Sequence[object]) -> float:
-    """How long a process takes, from its start to its end; what it prints is shown if it fails.
+    """Seconds from the start of a process to its end; its output is shown if it fails.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The measurement for a GPU machine runs whole on a processor, with torch and little else."""
+"""The measurements for a GPU machine run completely on a CPU, with torch and few other packages."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from made_up import SCALING, network, noise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ABSENT = ("ray", "pyarrow", "pandas", "scipy", "pydantic", "typer", "sweep", "results")
-# Read by every Python when it starts, so by the processes that trials are packed into too.
+# Every Python process reads this when it starts, so the processes of packed trials do, too.
 BLOCKING = f"""
 import sys
 
@@ -67,7 +67,7 @@ def test_everything_runs_without_ray_pyarrow_and_pandas(tmp_path: Path) -> None:
         assert part in printed
 
 
-def test_the_blocking_blocks(tmp_path: Path) -> None:
+def test_blocked_packages_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKING)
     ended = subprocess.run(
         [sys.executable, "-c", "import pyarrow"],
@@ -79,7 +79,7 @@ def test_the_blocking_blocks(tmp_path: Path) -> None:
     assert "No module named 'pyarrow'" in ended.stderr
 
 
-def test_images_travel_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_stored_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from io import BytesIO
 
     import pyarrow as pa
@@ -107,7 +107,7 @@ def test_images_travel_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not path.exists()
 
 
-def test_the_goal_is_reached_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_to_the_goal_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     accuracies = iter([0.5, 0.95, 0.96, 0.9])

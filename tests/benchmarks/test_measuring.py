@@ -1,4 +1,4 @@
-"""Medians, ratios within turns, tables, and what is written into the document."""
+"""Medians, ratios within turns, tables, and the sections of the document."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ BEGIN, END = marks("training")
 
 
 def timed(amount: float, *seconds: float) -> Timed:
-    """Runs whose processor time is a tenth of the clock's."""
+    """Runs whose processor time is a tenth of the wall time."""
     return Timed(amount, tuple(Run(wall, wall / 10) for wall in seconds))
 
 
@@ -69,7 +69,7 @@ def test_rates_are_amounts_by_seconds() -> None:
 
 
 def test_a_ratio_is_taken_within_each_turn() -> None:
-    """The second turn was slow for both, which no ratio of medians or of bests would see."""
+    """The second turn was slow for both; a ratio of medians or of minima would ignore that."""
     one, other = timed(10.0, 1.0, 10.0, 1.0), timed(10.0, 2.0, 30.0, 1.5)
     assert speed_ratio(one, other) == Spread(2.0, 1.5, 3.0)
     assert speed_ratio(timed(20.0, 1.0), timed(10.0, 1.0)) == Spread(2.0, 2.0, 2.0)
@@ -84,7 +84,7 @@ def test_tables_are_aligned_markdown() -> None:
     ]
 
 
-def test_a_section_replaces_what_stands_between_its_marks(tmp_path: Path) -> None:
+def test_a_section_replaces_the_text_between_its_marks(tmp_path: Path) -> None:
     document = tmp_path / "benchmarks.md"
     document.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest\n")
     for text in ("first", "second\n"):
@@ -137,7 +137,7 @@ def test_a_quick_run_writes_nothing(
         "gpu",
     ],
 )
-def test_the_document_has_room_for_every_benchmark(name: str) -> None:
+def test_the_document_has_a_section_for_every_benchmark(name: str) -> None:
     content = DOCUMENT.read_text()
     assert (Path(__file__).parent / f"{name}.py").is_file()
     assert [content.count(mark) for mark in marks(name)] == [1, 1]

@@ -1,4 +1,4 @@
-"""What the rivals are held to: the same channels, the same recipe, fair arithmetic."""
+"""Comparisons are fair: the same channels, the same recipe, correct arithmetic."""
 
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ from prune_core.network import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Recipe, train
 
-# Strong decay, so that it shows.
+# Strong weight decay, so that its effect is visible.
 RECIPE = Recipe(2, 16, 0.01, weight_decay=0.5, crop_padding=0, flip=False, recalibrate=False)
-# Both loops' arithmetic is exact here, so that both see the same pixels.
+# With this scaling both loops compute exactly the same pixels.
 EXACT = Preprocessing((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
@@ -42,7 +42,7 @@ def test_torch_pruning_removes_the_same_channels(narrow: SimpleNet) -> None:
     assert count == parameters(ours.architecture) < 0.31 * parameters(narrow.architecture)
 
 
-def test_other_channels_are_told_apart(narrow: SimpleNet) -> None:
+def test_different_channels_are_detected(narrow: SimpleNet) -> None:
     ours = torch_pruning_rival.ours(narrow)
     first = narrow.blocks[0].conv.weight
     with torch.no_grad():
@@ -56,13 +56,13 @@ def test_other_channels_are_told_apart(narrow: SimpleNet) -> None:
 def test_the_usual_loop_takes_the_same_steps_as_ours(
     narrow: SimpleNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without chance in the images' order, crops and dropout, both end with the same weights."""
+    """Without random order, crops and dropout, both loops end with the same weights."""
     images = noise(32)
     monkeypatch.setattr("torch.randperm", lambda count, **_: torch.arange(count))
     other = SimpleNet(narrow.architecture)
     other.load_state_dict(narrow.state_dict())
     for net in (narrow, other):
-        # In fp32 roundings differ with the layout, and one that turns a maximum round shows.
+        # In fp32 rounding depends on the memory layout, and may change which value is the maximum.
         net.double().register_forward_pre_hook(lambda _, given: (given[0].double(),))
         for module in net.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -122,7 +122,7 @@ def test_a_sample_of_the_usual_sweep_is_scaled_up() -> None:
     assert (slow.overhead, slow.of(40)) == (15.0, 15 + 40 * 30 / 2)
 
 
-def test_the_share_of_slots_is_what_lies_inside_cells() -> None:
+def test_the_share_of_slots_counts_time_inside_cells() -> None:
     began = pd.to_datetime([0, 0, 10], unit="s", utc=True)
     ended = pd.to_datetime([10, 15, 20], unit="s", utc=True)
     frame = pd.DataFrame({"started_at": began, "finished_at": ended})

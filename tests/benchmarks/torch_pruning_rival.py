@@ -1,4 +1,4 @@
-"""Importance and removing channels: ours against torch-pruning's, at the same widths.
+"""Scoring and removing channels: our code compared with torch-pruning, at the same widths.
 
 python tests/benchmarks/torch_pruning_rival.py [--quick]
 """
@@ -51,16 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def ours(net: SimpleNet) -> SimpleNet:
-    """Score, budget, removal."""
+    """Scores, budget and removal of channels by prune_core."""
     scores = Choice.of("input_l1")(views(net))
     return prune(net, local(scores, net.architecture, RATIO))
 
 
 def theirs(net: SimpleNet) -> nn.Module:
-    """The same with torch-pruning, which prunes in place and so is given a copy."""
+    """The same by torch-pruning, which prunes in place and therefore gets a copy."""
     smaller = deepcopy(net)
     full = net.architecture.widths
-    # Half a channel more than remains, since it rounds what remains down.
+    # Keep half a channel more, because torch-pruning rounds the remaining channels down.
     ratios = {
         block.conv: (width - left - 0.5) / width if left < width else 0.0
         for block, width, left in zip(
@@ -83,7 +83,7 @@ def theirs(net: SimpleNet) -> nn.Module:
 
 
 def same_network(one: nn.Module, other: nn.Module) -> int:
-    """The parameters of two networks that are the same.
+    """The number of parameters of two networks, after a check that they are the same.
 
     Raises
     ------

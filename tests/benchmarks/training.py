@@ -1,4 +1,4 @@
-"""Our training against the usual loop, and against the machine's ceiling, in turns.
+"""Our training compared with the usual loop and with the machine's ceiling, in turns.
 
 python tests/benchmarks/training.py [--quick]
 """
@@ -20,7 +20,7 @@ from prune_core.training import Recipe, train
 
 VARIANTS = ("simplenet_5m", "simplenet_310k")
 RATIOS = (1.0, 0.3)
-# Of one run: some seconds on two cores, so that starting the workers is a small part of it.
+# FLOP of one run: some seconds on two cores, so that starting the workers is a small part of it.
 RUN_FLOP = 4e11
 
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def loops(mine: SimpleNet, theirs: SimpleNet, images: LabelledImages) -> tuple[Load, Load]:
     """One epoch of our loop and one of the usual one; amounts are images."""
-    # What follows a training of many epochs is no part of the speed of one.
+    # Recalibration comes once after many epochs, so it is not part of the speed of an epoch.
     recipe = Recipe(epochs=1, batch_size=BATCH, learning_rate=1e-3, recalibrate=False)
 
     def usual() -> None:
@@ -74,7 +74,7 @@ def loops(mine: SimpleNet, theirs: SimpleNet, images: LabelledImages) -> tuple[L
 
 
 def ours(net: SimpleNet, images: LabelledImages, recipe: Recipe) -> Load:
-    """A training by our loop; amounts are images, once for each epoch."""
+    """Training with our loop; amounts are images times epochs."""
 
     def run() -> None:
         train(net, images, SCALING, recipe, seed=0, flip_keeps_label=True)

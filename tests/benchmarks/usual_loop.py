@@ -1,7 +1,7 @@
-"""The usual training loop, as one writes it without thinking of speed: what ours is held against.
+"""The usual training loop, written without regard to speed, as a reference for our loop.
 
 fp32, contiguous [N, C, H, W], torchvision's transforms on PIL images in a DataLoader with worker
-processes, SGD with Nesterov momentum. The recipe is the same as ours: batches, rate, decay.
+processes, SGD with Nesterov momentum. Batch size, learning rate and weight decay are as in ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORKERS = 2
 
 
 class TransformedImages(Dataset[tuple[Tensor, int]]):
-    """Images that are transformed one by one when they are asked for, as torchvision's are."""
+    """Images that are transformed one by one on access, as in torchvision's data sets."""
 
     def __init__(self, images: LabelledImages, transform: transforms.Compose) -> None:
         self.pixels = images.images.permute(0, 2, 3, 1).numpy()

@@ -1,7 +1,7 @@
-"""A sweep as one writes it in an afternoon: a Tune grid in which every trial does everything.
+"""The usual sweep: a simple Tune grid in which every trial does all the work.
 
-Each trial trains the baseline again with the usual loop, scores, prunes and fine-tunes. What is
-not about the sweep is ours, and so no slower: images, metrics, budgets, removal, evaluation.
+Each trial trains the baseline again with the usual loop, scores, prunes and fine-tunes. The rest
+uses our code and is as fast as ours: images, metrics, budgets, removal, evaluation.
 
 python tests/benchmarks/usual_sweep.py SPEC OUT [--cells 0,5,9] [--workers 2]
 """
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("spec")
     parser.add_argument("out", type=Path)
     parser.add_argument("--cells", help="numbers of cells in the plan; all if not given")
-    parser.add_argument("--workers", type=int, default=WORKERS, help="of each DataLoader")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="workers of each DataLoader")
     given = parser.parse_args(arguments)
     cells = plan(read(given.spec)).cells
     chosen = [int(number) for number in given.cells.split(",")] if given.cells else None
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def trial(config: dict[str, Any], cells: Sequence[Cell], workers: int) -> None:
-    """One cell from nothing to its accuracy."""
+    """Runs one cell, from training the baseline to the final accuracy."""
     started = time.perf_counter()
     cell = cells[config["cell"]]
     baseline, score, seed = cell.baseline, cell.score, cell.baseline.seed

@@ -1,4 +1,4 @@
-"""A small sweep on real images, how it ends undisturbed, and what starts one to be disturbed."""
+"""A small sweep on real images: its undisturbed result, and a way to start disturbed runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def undisturbed(done: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
-    """Starts runs; whatever is left of them at the end of the test is killed."""
+    """Starts runs, and kills their remaining processes at the end of the test."""
     begun: list[Sweep] = []
 
     def begin(spec: Path, folder: Path = tmp_path / "runs", **env: str) -> Sweep:
@@ -63,5 +63,5 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """Random moments and victims, the same for every run of a test."""
+    """Random moments and targets, the same in every run of a test."""
     return random.Random(request.node.name)

@@ -1,4 +1,4 @@
-"""A connection that breaks: between a client and a server on this machine."""
+"""A proxy that breaks a connection between a client and a server on this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import suppress
 
 
 class Breaking:
-    """Passes connections on to a port, and breaks the first one of a kind.
+    """Forwards connections to a port, and breaks the first one that matches `kind`.
 
     Parameters
     ----------
     port : of the server, on this machine.
     kind : a text in the first bytes of the connection to break.
-    after : how many bytes of the server's answer pass before.
+    after : bytes of the server's answer that are forwarded before the break.
     """
 
     def __init__(self, port: int, kind: bytes, after: int) -> None:

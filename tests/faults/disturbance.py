@@ -1,4 +1,4 @@
-"""A sweep under way, the processes that it started, and the table that it leaves."""
+"""A running sweep, the processes that it started, and its table of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 import results
 
-# What an interrupted sweep may do otherwise: when, where, and how long.
+# Columns that may differ after an interruption: times, hosts and the commit.
 VOLATILE = ["started_at", "finished_at", "host", "git_revision"]
 
 SPEC = """
@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-c", "from sweep.commands.cli import app; app()"]
 
 
 def table(folder: Path) -> pd.DataFrame:
-    """All rows of a results folder without what differs from run to run."""
+    """All rows of a results folder, without columns that differ from run to run."""
     frame = results.load(folder)
     return frame.drop(columns=[*VOLATILE, *frame.filter(regex="seconds|latency").columns])
 
@@ -40,7 +40,7 @@ def table(folder: Path) -> pd.DataFrame:
 def run(
     folder: Path, spec: Path, *options: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`prune-sweep run`, to its end."""
+    """Runs `prune-sweep run` to its end."""
     command = [*COMMAND, "run", str(spec), "--out", str(folder), *options]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=400, env=os.environ | (env or {})
@@ -49,13 +49,13 @@ def run(
 
 @dataclass
 class Sweep:
-    """A `prune-sweep run` under way."""
+    """A running `prune-sweep run`."""
 
     folder: Path
     process: subprocess.Popen[str]
 
     def until_cells(self, count: int) -> None:
-        """Waits until so many cells have a result, or the run ends."""
+        """Waits until this many cells have a result, or the run ends."""
         while self.process.poll() is None and len(self.finished()) < count:
             pause()
 
@@ -64,11 +64,11 @@ class Sweep:
         return sorted((self.folder / "cells").glob("*.parquet"))
 
     def family(self) -> dict[int, str]:
-        """All processes that the run started, by their number."""
+        """All processes that the run started: their ids and command lines."""
         return descendants(self.process.pid)
 
     def workers(self) -> list[int]:
-        """Processes in which trials run, at least one unless the run has ended."""
+        """Ids of processes that run trials; waits for at least one, unless the run has ended."""
         while True:
             names = self.family().items()
             found = [pid for pid, name in names if name.startswith("ray::Resource")]
@@ -77,7 +77,7 @@ class Sweep:
             pause()
 
     def listens_on(self) -> set[str]:
-        """Addresses, in the kernel's hexadecimal, on which its processes wait for connections."""
+        """Addresses on which its processes listen, in the kernel's hexadecimal form."""
         inodes = set()
         for pid in self.family():
             for link in Path(f"/proc/{pid}/fd").glob("*"):
@@ -92,18 +92,18 @@ class Sweep:
         return found
 
     def end(self) -> tuple[int, str]:
-        """Exit code and everything that was printed."""
+        """Waits for the end; returns the exit code and all output."""
         out, _ = self.process.communicate(timeout=400)
         return self.process.returncode, out
 
 
 def pause() -> None:
-    """Lets other processes run for a moment while something is waited for."""
+    """Waits for a moment, so that other processes can run."""
     subprocess.run(["sleep", "0.1"], check=True)
 
 
 def descendants(ancestor: int) -> dict[int, str]:
-    """The processes below one, by their number, with their command lines."""
+    """The ids and command lines of all descendants of a process."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,7 +1,7 @@
-"""Machines on this machine: each with its own network, host name, processes and mounts.
+"""Simulated nodes: Linux network namespaces with their own host name, processes and mounts.
 
-They are namespaces of Linux, joined by a bridge, so that a Ray node on one of them can lose its
-link, its power or its folder as a real one does, and nothing of it outlives the test.
+A bridge joins them. A Ray node on one of them can lose its link, its power or its folder as a real
+node can. All of their processes and mounts end with the test.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-# Sharing what every machine has to itself; the first process collects ended ones, as init does.
-# A machine knows its own name, and a question for any other is answered at once: there is nobody
-# to ask, and waiting for an answer would take Ray ten seconds at every start.
+# Gives the node its own /dev/shm, host names and /tmp/ray. The first process reaps ended processes,
+# as init does. Without a name server, look-ups of other host names fail at once; otherwise every
+# start of Ray would wait ten seconds for an answer.
 _START = """
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
@@ -31,11 +31,11 @@ _SPACES = ["--net", "--uts", "--ipc", "--mount", "--pid"]
 
 
 class Unavailable(Exception):
-    """This machine does not let us make others."""
+    """Simulated nodes cannot be created on this machine."""
 
 
 class Network:
-    """A bridge with machines; the machine that it is made on has the first address."""
+    """A bridge with simulated nodes; the host machine has the first address."""
 
     def __init__(self) -> None:
         token = secrets.token_bytes(2)
@@ -44,7 +44,7 @@ class Network:
 
     def __enter__(self) -> Network:
         if os.geteuid() != 0:
-            raise Unavailable("machines of our own need root")
+            raise Unavailable("simulated nodes need root")
         try:
             _run("ip", "link", "add", self.bridge, "type", "bridge")
             _run("ip", "address", "add", f"{self.subnet}.1/24", "dev", self.bridge)
@@ -53,7 +53,7 @@ class Network:
         except (OSError, subprocess.CalledProcessError) as error:
             self.__exit__()
             reason = getattr(error, "stderr", "") or error
-            raise Unavailable(f"machines of our own cannot be made here: {reason}") from error
+            raise Unavailable(f"simulated nodes cannot be created here: {reason}") from error
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -62,24 +62,24 @@ class Network:
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
 
     def machine(self, name: str) -> Machine:
-        """Turns a machine on."""
+        """Starts a simulated node."""
         machine = Machine(self, name, len(self.machines) + 2)
         self.machines.append(machine)
         return machine
 
 
 class Machine:
-    """A machine that is on.
+    """A running simulated node.
 
     Attributes
     ----------
-    address : of its network.
+    address : IP address of the node.
     """
 
     def __init__(self, network: Network, name: str, number: int) -> None:
         self.name, self.address = name, f"{network.subnet}.{number}"
         self._link = f"{network.bridge}m{number}"
-        # Whatever happens to the test, the machine goes with it.
+        # The node ends with the test process, even if that is killed.
         bound = ["setpriv", "--pdeathsig", "KILL"]
         apart = ["unshare", *_SPACES, "--mount-proc", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
@@ -99,37 +99,37 @@ class Machine:
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
         self.run("ip", "link", "set", "lo", "up")
-        # Programs find their own address by asking which one leads outside.
+        # Programs find their own address through the default route.
         self.run("ip", "route", "add", "default", "via", f"{network.subnet}.1")
 
     def command(self, *words: str | Path) -> list[str]:
-        """The command that runs another one there."""
+        """The command line that runs a command on the node."""
         return ["nsenter", "--target", self.first, *_SPACES, "--", *map(str, words)]
 
     def run(self, *words: str | Path, **env: str) -> str:
-        """Runs a command to its end and returns what it printed."""
-        # A test before this one may have set variables for a Ray that is for one machine alone.
+        """Runs a command on the node to its end and returns its output."""
+        # An earlier test may have set variables for a Ray on a single machine.
         own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return _run(*self.command(*words), env=own | env)
 
     def cut(self) -> None:
-        """Takes the plug of its network out: packets are lost without a word."""
+        """Cuts the network link: packets are lost silently."""
         _run("ip", "link", "set", self._link, "down")
 
     def mend(self) -> None:
-        """Puts the plug in again."""
+        """Restores the network link."""
         _run("ip", "link", "set", self._link, "up")
 
     def freeze(self) -> None:
-        """Stops every process but the first, as a machine that swaps itself to a standstill."""
+        """Stops every process but the first, as if the node hung because it swaps."""
         self.run("sh", "-c", "kill -STOP -1")
 
     def thaw(self) -> None:
-        """Lets them go on."""
+        """Resumes the stopped processes."""
         self.run("sh", "-c", "kill -CONT -1")
 
     def off(self) -> None:
-        """Takes the power away: all processes end at once."""
+        """Cuts the power: all processes end at once."""
         self._process.kill()
         self._process.communicate()
         with suppress(subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""Disks fill up and files are damaged; nothing wrong is read and nothing whole is lost."""
+"""Full disks and damaged files: no wrong value is read, and no intact file is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from results import DamagedFileWarning, SchemaError
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few pages."""
+    """A very small file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
@@ -75,11 +75,11 @@ def test_damaged_cells_and_artifacts_are_made_again(
         path.write_bytes(content)
     ended = run(folder, spec, "--executor", "serial")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "is damaged and is made again" in ended.stderr
+    assert "is damaged and is computed again" in ended.stderr
     pd.testing.assert_frame_equal(table(folder), undisturbed)
 
 
-def test_a_flipped_bit_is_never_another_figure(
+def test_a_flipped_bit_never_changes_a_value(
     done: Path, tmp_path: Path, undisturbed: pd.DataFrame, chance: random.Random
 ) -> None:
     folder = tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""Trials ask for more than nodes have, nodes are unlike, and the last one is lost."""
+"""Trials that request too much, nodes with different resources, and the loss of a node."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from faults.disturbance import Sweep, run, table
 
 import results
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="several raylets on one machine need Linux"
-)
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(sys.platform != "linux", reason="several raylets on one machine need Linux"),
+]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A head node without processors, to which a test adds nodes."""
+    """A head node without CPUs, to which a test adds nodes."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster
 
-    # A lost node is noticed after a second, not after half a minute.
+    # Detect a lost node after one second instead of half a minute.
     soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
     head = {"num_cpus": 0, "_system_config": soon}
     made = Cluster(initialize_head=True, connect=False, head_node_args=head)
@@ -34,7 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 @pytest.fixture
 def asking(spec: Path, tmp_path: Path) -> Callable[..., Path]:
-    """The small spec with other resources and patience."""
+    """Writes the small spec with other resources and another waiting time for nodes."""
 
     def write(resources: dict[str, object], patience: float = 600) -> Path:
         content = yaml.safe_load(spec.read_text())
@@ -46,10 +47,10 @@ def asking(spec: Path, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_unlike_nodes_share_the_stages_until_the_last_that_fits_is_lost(
+def test_stages_run_on_different_nodes_until_the_last_one_that_fits_is_lost(
     cluster, asking, start: Callable[..., Sweep], tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
-    # The GPU is one on paper: Ray hands it out, and PyTorch finds none and uses the processor.
+    # The GPU exists only for the Ray scheduler: PyTorch finds none and uses the CPU.
     cluster.add_node(num_cpus=1, num_gpus=1)
     last = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
@@ -62,7 +63,7 @@ def test_unlike_nodes_share_the_stages_until_the_last_that_fits_is_lost(
         "the largest of 3 has 1 CPU and 1 GPU" in ended.stderr
     )
     assert not list((folder / "cells").glob("*.parquet"))
-    # The baseline fits on the node with the GPU alone, cells on the other alone.
+    # The baseline fits only on the node with the GPU, cells fit only on the other node.
     apart = asking({"cpus": 2.0, "gpus": 0.0, "baseline": {"cpus": 1.0, "gpus": 1.0}}, patience=6)
     sweep = start(apart, **address)
     sweep.until_cells(2)

@@ -17,7 +17,7 @@ SMALL = Architecture((8, 6, 12, 9), (3, 3, 1, 3), (False, True, False, True), cl
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """The same numbers in every order of the tests; small tensors gain nothing from threads."""
+    """Seeds every test; uses one thread, because small tensors gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -32,10 +32,11 @@ def small() -> Architecture:
 
 @pytest.fixture(scope="session")
 def lived_in() -> Callable[..., SimpleNet]:
-    """A network in eval mode whose batch normalisation is anything but its initial state.
+    """A network in eval mode whose batch normalisation is far from its initial state.
 
-    Its running statistics are near those of its own activations, else a signal would die out
-    within 13 layers. With `kept` they are near those of the network with just these channels.
+    Its running statistics are close to those of its own activations; otherwise the signal would
+    vanish within 13 layers. With `kept` they are close to those of the network with only these
+    channels.
     """
 
     def build(
@@ -76,7 +77,7 @@ def lived_in() -> Callable[..., SimpleNet]:
 
 @pytest.fixture(scope="session")
 def coloured() -> Callable[..., LabelledImages]:
-    """Noisy images whose label says which of red, green and blue are bright: soon learnt."""
+    """Noisy images whose label says which of red, green and blue are bright: easy to learn."""
 
     def build(count: int, classes: int = 4, seed: int = 0) -> LabelledImages:
         generator = torch.Generator().manual_seed(seed)
@@ -96,7 +97,7 @@ def scaling() -> Preprocessing:
 
 @pytest.fixture(scope="session")
 def answered() -> Callable[..., dict[Request, Answer]]:
-    """The answers for feature maps that a test makes up, [N, C, H, W] or [N, C]."""
+    """The statistics of made-up feature maps, [N, C, H, W] or [N, C]."""
 
     def build(values: torch.Tensor, labels: torch.Tensor, classes: int, *requests: Request):
         values = values.to(torch.float32)
@@ -150,7 +151,7 @@ def scored(answered) -> Callable[..., torch.Tensor]:
 
 @pytest.fixture
 def registry():
-    """The metrics, restored afterwards: a test may register its own."""
+    """The registry of metrics, restored afterwards, so that a test may register its own."""
     before = dict(METRICS)
     yield METRICS
     METRICS.clear()

@@ -14,7 +14,7 @@ def augment(images, generator, padding, flip):
 
 
 def every_crop(image, padding, flip):
-    """All results that may come of one image, cut out explicitly, with their shift and mirror."""
+    """All possible results for one image, cropped explicitly, with their shift and flip."""
     colours, height, width = image.shape
     framed = torch.zeros(colours, height + 2 * padding, width + 2 * padding, dtype=image.dtype)
     framed[:, padding : padding + height, padding : padding + width] = image
@@ -46,7 +46,7 @@ def test_each_image_is_one_explicit_crop_and_all_of_them_occur(padding, flip):
             seen[index].add(matches[0])
     possible = (2 * padding + 1) ** 2 * (2 if flip else 1)
     for ways in seen:
-        # 60 draws leave out each way of `possible` with probability (1 - 1/possible)^60.
+        # 60 draws miss each of the `possible` results with probability (1 - 1/possible)^60.
         assert len(ways) == possible if possible <= 2 else len(ways) > min(possible, 60) / 2
         assert {row for row, _, _ in ways} == set(range(2 * padding + 1))
         assert {column for _, column, _ in ways} == set(range(2 * padding + 1))
@@ -59,7 +59,7 @@ def test_images_of_a_batch_are_cropped_independently():
     assert len({bytes(image.numpy().tobytes()) for image in made}) > 40
 
 
-def test_the_generator_decides():
+def test_the_generator_determines_the_crops():
     images = pictures()
 
     def made(seed):
@@ -69,7 +69,7 @@ def test_the_generator_decides():
     assert not torch.equal(made(1), made(2))
 
 
-def test_the_images_are_left_alone():
+def test_the_original_images_are_not_changed():
     images = pictures()
     before = images.clone()
     made = augment(images, torch.Generator().manual_seed(0), 0, False)
@@ -78,7 +78,7 @@ def test_the_images_are_left_alone():
     assert torch.equal(images, before)
 
 
-def test_a_batch_of_an_epochs_crops_is_that_batch():
+def test_crops_of_an_epoch_can_be_applied_in_batches():
     images = pictures()
     crops = Crops.draw(len(images), torch.Generator().manual_seed(0), 4, True)
     parts = [crops[part].of(images[part]) for part in (slice(0, 2), slice(2, 6))]

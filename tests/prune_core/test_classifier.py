@@ -1,4 +1,4 @@
-"""One line loads a network that takes images as files hold them."""
+"""One line loads a network that takes uint8 images, as files hold them."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def folder(tmp_path, small, lived_in, scaling):
     return tmp_path
 
 
-def test_its_logits_are_those_that_are_evaluated(folder, small, lived_in, scaling, coloured):
+def test_logits_are_the_same_as_in_evaluation(folder, small, lived_in, scaling, coloured):
     images = coloured(7).images
     net = prune_core.load(str(folder))
     with torch.inference_mode():

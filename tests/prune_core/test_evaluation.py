@@ -9,7 +9,7 @@ from prune_core.network import Architecture
 
 
 def plain_loop(net, images, scaling):
-    """Seven images at a time, with Python's own arithmetic."""
+    """Evaluates seven images at a time, with plain Python arithmetic."""
     right = among = loss = 0.0
     with torch.no_grad():
         rows = torch.cat([net(scaling(part)) for part in images.images.split(7)])
@@ -24,7 +24,7 @@ def plain_loop(net, images, scaling):
 
 @pytest.mark.parametrize("classes", [4, 12])
 @pytest.mark.parametrize("count", [1, 40, BATCHES["cpu"] * 9 + 12])
-def test_against_a_plain_loop(small, lived_in, coloured, scaling, classes, count):
+def test_evaluation_agrees_with_a_plain_loop(small, lived_in, coloured, scaling, classes, count):
     net = lived_in(Architecture(small.widths, small.kernels, small.pooled, classes))
     images = coloured(count + classes, classes)
     images = LabelledImages(images.images[:count], images.labels[:count])
@@ -38,7 +38,7 @@ def test_against_a_plain_loop(small, lived_in, coloured, scaling, classes, count
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_dropout_is_off_and_the_mode_is_left_alone(small, lived_in, coloured, scaling, training):
+def test_dropout_is_off_and_the_mode_is_not_changed(small, lived_in, coloured, scaling, training):
     net, images = lived_in(small).train(training), coloured(30)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     assert evaluate(net, images, scaling) == evaluate(net, images, scaling)
@@ -46,14 +46,14 @@ def test_dropout_is_off_and_the_mode_is_left_alone(small, lived_in, coloured, sc
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_an_autocast_around_it_changes_nothing(small, lived_in, coloured, scaling):
+def test_an_outer_autocast_changes_nothing(small, lived_in, coloured, scaling):
     net, images = lived_in(small), coloured(30)
     expected = evaluate(net, images, scaling)
     with torch.autocast("cpu", torch.bfloat16):
         assert evaluate(net, images, scaling) == expected
 
 
-def test_a_diverged_network_has_a_loss_that_says_so(small, lived_in, coloured, scaling):
+def test_a_diverged_network_has_a_loss_of_nan(small, lived_in, coloured, scaling):
     net = lived_in(small)
     with torch.no_grad():
         net.classifier.bias[0] = math.nan

@@ -1,8 +1,8 @@
-"""The gauge table of the method, row by row, for every metric, on a real small network.
+"""The gauge table of docs/method.md, for every metric, on a small network.
 
-A gauge is a rescaling of weights that leaves the network's function as it is. Factors are powers
-of two and batch normalisation has no epsilon here, so that all activations are exactly those of
-the original, or exactly their multiples, and every difference of scores is the metric's own.
+A gauge is a rescaling of weights that does not change the network's function. Here factors are
+powers of two and batch normalisation has no epsilon. So all activations are exactly the original
+ones, or exact multiples of them, and every difference of scores comes from the metric.
 """
 
 import copy
@@ -26,8 +26,8 @@ def unchanged(score, layer):
     return score
 
 
-# For gamma and beta times a, and the consumer's weights over a: the channel's score afterwards.
-# m is the number of weights that read the channel, J that of filters.
+# The score of a channel after gamma and beta are multiplied by a, and the weights that read the
+# channel are divided by a.
 CHANNEL_RESCALED = {
     "random": unchanged,
     "input_l1": unchanged,
@@ -43,7 +43,7 @@ CHANNEL_RESCALED = {
     "weighted_mutual_information": lambda score, layer: score - layer.weights_per_channel * LOG,
     "weighted_mutual_information_kernel": lambda score, layer: score - layer.consumers * LOG,
     "weighted_mutual_information_product": lambda score, layer: score / FACTOR,
-    # The entropy gains what the weights lose.
+    # The entropy increases by as much as the logarithms of the weights decrease.
     "weighted_entropy": unchanged,
     "log_output_weight": lambda score, layer: score - LOG,
     "weighted_mutual_information_shuffled": (
@@ -56,8 +56,8 @@ CHANNEL_RESCALED = {
     "kse": CHANGES,
 }
 
-# For one filter of the consumer times b, which its batch normalisation takes out again: what
-# becomes of the scores of the channels that it reads. A common shift leaves the ranking alone.
+# The change of the scores of the channels that one filter of the consumer reads, if this filter is
+# multiplied by b, which its batch normalisation cancels. A common shift keeps the ranking.
 FILTER_RESCALED = dict.fromkeys(CHANNEL_RESCALED, "unchanged") | {
     "output_l1": CHANGES,
     "weighted_mutual_information": "shifted",
@@ -89,7 +89,7 @@ def net(lived_in):
                 module.eps = 0.0
                 module.weight.abs_().add_(0.2)
             elif hasattr(module, "weight"):
-                # No weight near the floor of the logarithms, which moves with the median.
+                # Keep weights away from the floor of the logarithms, which depends on the median.
                 module.weight += 0.05 * module.weight.sign()
     return net
 
@@ -127,7 +127,7 @@ def before(net, coloured, scaling):
 
 @pytest.fixture(scope="module")
 def after(net, coloured, scaling):
-    """The scores after a gauge, which is checked to leave the logits as they were."""
+    """The scores after a gauge, with a check that it does not change the logits."""
     torch.set_num_threads(1)
 
     def build(gauge, layer, channel, factor=FACTOR):
@@ -179,7 +179,7 @@ def test_rescaling_a_channel_against_its_consumer(before, after, layer):
             expected[CHANNEL] = expect(expected[CHANNEL], layers[layer])
             close(found, expected, label)
         for other in range(4):
-            # The next layer's filters have changed; all its other properties have not.
+            # Only the filters of the next layer have changed, none of its other properties.
             if other != layer and not (label in ("input_l1", "fpgm") and other == layer + 1):
                 close(rescaled[label][other], values[other], f"{label}, layer {other}")
 
@@ -202,8 +202,9 @@ def test_rescaling_one_filter_of_the_consumer(before, after, layer):
             close(found, expected, label)
 
 
-def test_the_shift_of_a_rescaled_filter_is_that_of_its_weights(before, after):
-    # k^2 weights of each channel are multiplied by b: R1 gains k^2 ln b, and R2 ln b.
+def test_the_shift_of_a_rescaled_filter_follows_from_its_weights(before, after):
+    # k^2 weights of each channel are multiplied by b. R1, a sum over weights, increases by
+    # k^2 ln b; R2, a sum over kernels, increases by ln b (see docs/method.md).
     scores, _ = before
     rescaled = after(rescale_filter, 1, CHANNEL)
     for name, gain in [
@@ -213,7 +214,7 @@ def test_the_shift_of_a_rescaled_filter_is_that_of_its_weights(before, after):
         close(rescaled[name][0], scores[name][0] + gain, name)
 
 
-def test_a_rescaled_filter_may_turn_the_ranking_of_output_l1_round(before, after):
+def test_a_rescaled_filter_may_change_the_ranking_of_output_l1(before, after):
     scores, _ = before
     rescaled = after(rescale_filter, LAYER + 1, CHANNEL, 64.0)
     for name in ("output_l1", "weighted_mutual_information_product"):

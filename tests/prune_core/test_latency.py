@@ -1,4 +1,4 @@
-"""Latency is what was timed, of the network as it is evaluated, and measuring changes nothing."""
+"""Latency of the network as it is evaluated; measuring does not change the network."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from prune_core.network import SimpleNet
         # Quartiles between runs: 1.75 and 3.25.
         ([0.001, 0.002, 0.003, 0.004], 1, 2.5, 1.5),
         ([0.256, 0.512, 0.768], 256, 2, 1),
-        # One run that something held up changes neither.
+        # One slow run changes neither the median nor the range.
         ([0.001, 0.001, 0.001, 0.001, 9.0], 1, 1, 0),
     ],
 )
@@ -28,7 +28,7 @@ def test_median_and_quartiles_are_per_image_in_milliseconds(seconds, batch, medi
 
 @pytest.fixture
 def seen(small, lived_in):
-    """A network, and what each of its runs was like."""
+    """A network, and a record of each of its forward passes."""
     net, runs = lived_in(small), []
 
     def look(module, inputs, output):
@@ -72,7 +72,7 @@ def test_an_outer_autocast_changes_nothing(seen):
     assert not any(run["autocast"] for run in runs)
 
 
-def test_a_slow_network_runs_a_few_times_and_a_fast_one_not_for_ever(seen):
+def test_the_number_of_runs_has_a_minimum_and_a_maximum(seen):
     net, runs = seen
     measure(net, 1, seconds=0)
     assert len(runs) == 1 + FEWEST_RUNS
@@ -82,7 +82,7 @@ def test_a_slow_network_runs_a_few_times_and_a_fast_one_not_for_ever(seen):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_measuring_leaves_no_trace(small, lived_in, training):
+def test_measuring_changes_neither_network_nor_generator(small, lived_in, training):
     net = lived_in(small).train(training)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     generator = torch.get_rng_state()
@@ -94,7 +94,7 @@ def test_measuring_leaves_no_trace(small, lived_in, training):
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.004, 0.02, 0.05, 0.2, 3.0])
-def test_how_long_it_takes_is_known_before(seconds, small, monkeypatch):
+def test_the_time_of_a_measurement_is_known_before(seconds, small, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
 

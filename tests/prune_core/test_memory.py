@@ -1,4 +1,4 @@
-"""Memory that tensors free stays with the process, where the C library can be told so."""
+"""The process keeps memory that tensors freed, if the C library supports this."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
-@pytest.mark.skipif("[always]" in HUGE, reason="the system gives out pages of 2 MiB")
-def test_large_tensors_take_the_memory_of_those_before():
+@pytest.mark.skipif("[always]" in HUGE, reason="the system uses pages of 2 MiB")
+def test_large_tensors_reuse_freed_memory():
     assert faults(kept=False) > 10 * PAGES
     assert faults(kept=True) < PAGES
 
 
 def faults(kept: bool) -> int:
-    """Pages of 4 KiB that 20 tensors of 40 MiB, one after another, took from the system."""
+    """Pages of 4 KiB that a process requests for 20 tensors of 40 MiB, one after another."""
     code = CODE.format(kept=kept)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(found.stdout)

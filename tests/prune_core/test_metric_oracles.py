@@ -1,4 +1,4 @@
-"""Every closed-form value that the method names, and other libraries where they agree."""
+"""Every closed-form value in docs/method.md, and agreement with other libraries."""
 
 import math
 
@@ -33,8 +33,8 @@ def column(values):
     return values[:, None]
 
 
-# Metric, values of one channel [N], expected score, tolerance. Values are fp32 and a grid cuts
-# off the tails beyond 1/2N: both move a variance by less than 1e-4.
+# Metric, values of one channel [N], expected score, tolerance. Values are fp32, and a grid has no
+# tails beyond 1/2N: both change a variance by less than 1e-4.
 ENTROPIES = [
     ("entropy_gaussian", normal(100_000), 1.418939, 1e-4),
     ("entropy_gaussian", 3 * normal(100_000), 1.418939 + math.log(3), 1e-4),
@@ -93,8 +93,8 @@ def two_classes(distance, count=100_000):
 @pytest.mark.parametrize(("distance", "truth", "_gaussian"), TWO_CLASSES)
 def test_information_about_two_classes(scored, distance, truth, _gaussian):
     values, labels = two_classes(distance)
-    # 400 bins of a range of 9 to 14: binning loses a share of width^2 / 24, under 1e-4, and the
-    # correction takes (bins - 1) / 2N = 1e-3 from an estimate that a grid does not bias.
+    # 400 bins for a range of 9 to 14: binning loses a fraction width^2 / 24, less than 1e-4. The
+    # correction subtracts (bins - 1) / 2N = 1e-3, although the estimate from a grid has no bias.
     (score,) = scored("mutual_information(bins=400)", values, labels)
     assert score.item() == pytest.approx(truth, abs=1.2e-3)
     assert score.item() < truth
@@ -106,7 +106,7 @@ def test_information_about_two_classes(scored, distance, truth, _gaussian):
 
 @pytest.mark.parametrize(("distance", "truth", "gaussian"), TWO_CLASSES)
 @pytest.mark.parametrize("edges", ["equal", "quantile"])
-def test_twenty_bins_lose_little(scored, distance, truth, gaussian, edges):
+def test_twenty_bins_lose_little_information(scored, distance, truth, gaussian, edges):
     values, labels = two_classes(distance)
     (score,) = scored(f"mutual_information(edges={edges})", values, labels)
     assert truth * 0.96 < score.item() <= truth
@@ -124,19 +124,19 @@ def test_gaussian_information_about_two_classes(scored, distance, _truth, gaussi
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
-def test_a_label_that_is_a_function_of_the_channel(scored, classes):
+def test_information_if_the_channel_determines_the_label(scored, classes):
     labels = torch.arange(classes).repeat_interleave(1000)
     values = column(labels / classes + 0.3 / classes * grid(len(labels)))
     counts = histogram(values.T, labels, classes, bins=classes, zero_bin=True)
     assert information(counts, corrected=False).item() == pytest.approx(math.log(classes))
-    # The correction takes (classes - 1) / 2N too much where bin and class are one.
+    # If each class has its own bin, the correction leaves an excess of (classes - 1) / 2N.
     (score,) = scored(f"mutual_information(bins={classes})", values, labels)
     bias = (classes - 1) / (2 * len(labels))
     assert score.item() == pytest.approx(math.log(classes) + bias, abs=1e-9)
 
 
 @pytest.mark.parametrize(("classes", "limit"), [(10, 0.01242), (100, 0.1059)])
-def test_a_label_that_is_independent_of_the_channel(classes, limit):
+def test_information_if_the_label_is_independent_of_the_channel(classes, limit):
     # 300 channels of 10,000 images in 20 equally filled bins: 2 N I ~ chi2 with 19 (K - 1)
     # degrees of freedom, whose .9999 quantile is the limit.
     count, bins = 10_000, 20
@@ -147,20 +147,20 @@ def test_a_label_that_is_independent_of_the_channel(classes, limit):
     counts = histogram(values, labels, classes, bins, edges="quantile")
     plug_in, corrected = information(counts, corrected=False), information(counts)
     if classes == 10:
-        # One in 10,000 is above the limit; of 300, more than 1 is with probability 4e-4.
+        # A channel is above the limit with probability 1e-4; more than 1 of 300 with 4e-4.
         assert (plug_in > limit).sum() <= 1
         assert scipy.stats.kstest(2 * count * plug_in, "chi2", args=(freedom,)).pvalue > 1e-3
         assert corrected.max() <= 0.005
         assert corrected.mean() <= 0.001
     else:
-        # With 5 images a cell the chi2 law holds but roughly: its mean of .0941 is .0984, of
-        # which the correction over the pairs that occur takes .0933.
+        # With 5 images per cell the chi2 distribution is approximate: its mean is .0941, the real
+        # mean is .0984. The correction over the pairs that occur subtracts .0933.
         assert plug_in.mean() == pytest.approx(0.0984, abs=0.001)
         assert (plug_in > limit).double().mean() <= 0.02
         assert corrected.mean() == pytest.approx(0.0051, abs=0.001)
 
 
-def test_a_constant_channel_tells_nothing(scored):
+def test_a_constant_channel_has_no_information(scored):
     labels = torch.arange(60) % 3
     for value in (0.0, 0.3, 1e-30, 3e7):
         values = torch.full((60, 1, 4, 4), value)
@@ -171,7 +171,7 @@ def test_a_constant_channel_tells_nothing(scored):
         assert scored("wmi_snr", values, labels).item() == 0
 
 
-def test_rounding_around_a_constant_tells_nothing(scored):
+def test_rounding_errors_of_a_constant_have_no_information(scored):
     labels = torch.arange(60) % 3
     values = column(torch.where(labels == 1, 1.0000001, 1.0))
     for name in ("mutual_information", "mutual_information_gaussian", "wmi_snr"):
@@ -179,9 +179,9 @@ def test_rounding_around_a_constant_tells_nothing(scored):
     assert scored("entropy_histogram", values, labels).item() == 0
 
 
-def test_silence_is_a_value_of_its_own(scored):
-    # Half the images do not fire, and just those are of class 1. Without a bin of their own
-    # they would share one with the weakest of the others.
+def test_zero_activations_have_a_bin_of_their_own(scored):
+    # The channel is zero for half of the images, exactly those of class 1. Without a bin of their
+    # own, the zeros would share a bin with the smallest other values.
     labels = torch.arange(1000) % 2
     values = column(torch.where(labels == 1, 0, 1e-3 + 10 * grid(1000) ** 4))
     assert scored("mutual_information(bins=2)", values, labels).item() == pytest.approx(
@@ -189,7 +189,7 @@ def test_silence_is_a_value_of_its_own(scored):
     )
 
 
-def test_information_is_scikit_learns():
+def test_information_agrees_with_scikit_learn():
     generator = torch.Generator().manual_seed(3)
     for classes, bins in [(2, 3), (10, 20), (100, 5)]:
         labels = torch.randint(0, classes, (700,), generator=generator)
@@ -215,15 +215,15 @@ def test_miller_madow_is_the_sum_of_corrected_entropies():
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_entropy_is_scipys():
+def test_entropy_agrees_with_scipy():
     counts = torch.randint(0, 50, (5, 12))
     counts[:, 3] = 0
     expected = scipy.stats.entropy(counts.numpy(), axis=1)
     np.testing.assert_allclose(entropy(counts), expected, rtol=1e-12)
 
 
-def test_pixels_are_observations_of_their_own(scored):
-    # The average tells the classes apart where single values do not, and the other way round.
+def test_pixels_are_separate_observations(scored):
+    # In `flat` the average has no information about the class, but single pixels have.
     labels = torch.tensor([0, 1]).repeat(500)
     values = torch.rand(1000, 2, 2, 2)
     values[labels == 1, 0, 0, 0] = values[labels == 1, 0, 0, 0] + 0.001
@@ -267,11 +267,11 @@ PRODUCER = torch.tensor([[0.0, 0], [3, 4], [0, 0]])[:, :, None, None]
         ),
     ],
 )
-def test_weights(scored, choice, weights, expected):
+def test_metrics_of_weights(scored, choice, weights, expected):
     assert scored(choice, **weights).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_reading_one_of_weights_e_to_minus_two(scored):
+def test_weighted_mutual_information_with_equal_weights(scored):
     consumer = torch.full((5, 3, 3, 3), E**-2, dtype=torch.float64)
     logarithms = torch.full((3, 45), -2.0, dtype=torch.float64)
     assert summed(torch.ones(3), logarithms).tolist() == [-45] * 3
@@ -285,7 +285,7 @@ def test_weighted_metrics_by_hand(scored):
     """Every weighted metric as nested loops over Python floats."""
     generator = torch.Generator().manual_seed(5)
     consumer = torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64)
-    consumer[0, 1] = 0  # floored at 1e-3 of the median
+    consumer[0, 1] = 0  # replaced by the floor, 1e-3 of the median
     labels = torch.arange(300) % 3
     values = (
         torch.rand(300, 3, 2, 2, generator=generator) * torch.tensor([1.0, 2, 5])[:, None, None]
@@ -350,7 +350,7 @@ def test_weighted_metrics_by_hand(scored):
     assert sorted(dealt) == pytest.approx(sorted(known), rel=1e-9)
 
 
-def test_weights_are_floored_and_never_below(scored, answered):
+def test_small_weights_are_replaced_by_the_floor(scored, answered):
     consumer = torch.tensor([[1e-9, 0.0, 0.5, 2.0]])[:, :, None, None]
     expected = math.log(1e-3 * 1e-9)  # the lower median of four
     assert scored("log_output_weight", consumer_weight=consumer)[1] == pytest.approx(expected)
@@ -391,7 +391,7 @@ def explicit_kse(consumer, neighbours, alpha):
 
 @pytest.mark.parametrize("side", [1, 3])
 @pytest.mark.parametrize(("neighbours", "alpha"), [(5, 1.0), (1, 0.5), (50, 0.0)])
-def test_kse_is_its_definition(scored, side, neighbours, alpha):
+def test_kse_agrees_with_its_definition(scored, side, neighbours, alpha):
     consumer = torch.randn(9, 6, side, side, dtype=torch.float64)
     found = scored(f"kse(neighbours={neighbours}, alpha={alpha})", consumer_weight=consumer)
     np.testing.assert_allclose(found, explicit_kse(consumer, neighbours, alpha), rtol=1e-9)
@@ -421,7 +421,7 @@ def test_quantile_edges_fill_the_bins_equally_and_keep_ties_together():
     assert counts[0, :, 0].tolist() == [0] + [100] * 10
 
 
-def test_chunks_change_no_count(monkeypatch):
+def test_the_chunk_size_changes_no_count(monkeypatch):
     values, labels = torch.rand(7, 90, dtype=torch.float64), torch.arange(90) % 4
     values[3] = 0
     for edges in ("equal", "quantile"):
@@ -432,7 +432,7 @@ def test_chunks_change_no_count(monkeypatch):
         monkeypatch.undo()
 
 
-def test_the_histogram_behind_every_average_is_the_requests(answered):
+def test_histograms_of_averages_use_the_options_of_the_request(answered):
     values, labels = torch.rand(50, 2, 2, 2), torch.arange(50) % 2
     request = AverageHistogram(5, zero_bin=True, edges="quantile")
     found = answered(values, labels, 2, request)[request]["counts"]

@@ -35,7 +35,7 @@ OPTIONS = [
     "kse(neighbours=2, alpha=0.3)",
 ]
 CHOICES = [Choice.of(name) for name in EVERY_METRIC] + [Choice.parse(text) for text in OPTIONS]
-# Scores that belong to places, not to channels: noise, and information dealt out by chance.
+# Scores that depend on a channel's position: noise, and randomly permuted information.
 BY_PLACE = ("random", "weighted_mutual_information_shuffled")
 IDS = [choice.label for choice in CHOICES]
 
@@ -57,7 +57,7 @@ def found(net, coloured, scaling):
     return all_scores(net, coloured(90), scaling)
 
 
-def test_the_registry_is_the_methods_table():
+def test_the_registry_has_the_metrics_of_the_method():
     assert set(EVERY_METRIC) == {
         *("random", "input_l1", "output_l1", "bn_scale", "fpgm", "activation_l1", "apoz"),
         *("entropy_histogram", "entropy_gaussian", "mutual_information"),
@@ -69,7 +69,7 @@ def test_the_registry_is_the_methods_table():
 
 
 @pytest.mark.parametrize("name", EVERY_METRIC)
-def test_a_metric_explains_itself(name):
+def test_a_metric_is_documented(name):
     kind = METRICS[name]
     assert kind.summary.endswith(".")
     assert kind.source
@@ -78,7 +78,7 @@ def test_a_metric_explains_itself(name):
 
 
 @pytest.mark.parametrize("label", IDS)
-def test_scores_tell_channels_apart(found, label):
+def test_scores_differ_between_channels(found, label):
     scores, layers = found
     for values, layer in zip(scores[label], layers, strict=True):
         assert values.shape == (layer.channels,)
@@ -87,13 +87,13 @@ def test_scores_tell_channels_apart(found, label):
 
 
 @pytest.mark.parametrize("label", IDS)
-def test_what_is_registered_as_never_negative_is_not(found, label):
+def test_nonnegative_metrics_give_no_negative_score(found, label):
     scores, _ = found
     if Choice.parse(label).metric.nonnegative:
         assert min(values.min() for values in scores[label]) >= 0
 
 
-def test_the_seed_decides_the_scores(net, coloured, scaling, found):
+def test_only_random_scores_depend_on_the_seed(net, coloured, scaling, found):
     scores, _ = found
     again, _ = all_scores(net, coloured(90), scaling)
     other, _ = all_scores(net, coloured(90), scaling, seed=1)
@@ -111,7 +111,7 @@ def test_no_metric_draws_from_the_global_generator(net, coloured, scaling):
 
 
 def permuted(net, layer, order):
-    """The same function, with the channels of one layer in another order."""
+    """The same function, with the channels of one layer permuted."""
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     for name in [*(f"conv.{part}" for part in ("weight", "bias")), "bn.weight", "bn.bias"]:
         state[f"blocks.{layer}.{name}"] = state[f"blocks.{layer}.{name}"][order]
@@ -134,12 +134,12 @@ def test_permuting_channels_permutes_scores(net, coloured, scaling, found, layer
         if label == "random":
             assert torch.equal(after, before)
         elif Choice.parse(label).name not in BY_PLACE:
-            # Gradients come back through sums that the permutation reorders.
+            # The permutation changes the order of sums in the backward pass.
             loose = 1e-4 if label == "taylor" else 1e-9
             torch.testing.assert_close(after, before[order], rtol=loose, atol=loose, msg=label)
 
 
-def test_shuffling_deals_out_the_same_information(net, coloured, scaling):
+def test_shuffling_permutes_the_information(net, coloured, scaling):
     plain, shuffled, logs = (
         Choice.of("weighted_mutual_information"),
         Choice.of("weighted_mutual_information_shuffled"),
@@ -159,7 +159,7 @@ def test_shuffling_deals_out_the_same_information(net, coloured, scaling):
     assert len(orders) > 100
 
 
-# What may be wrong with a network or its images, and must not end in NaN.
+# Defects of a network that must not lead to NaN.
 def dead(block):
     block.bn.weight[0], block.bn.bias[0] = 0, -1
 
@@ -206,7 +206,7 @@ DAMAGES = [dead, constant, all_dead, all_constant, unread, weightless, saturated
     count=st.integers(1, 12),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_scores_are_finite_whatever_the_network(
+def test_scores_are_finite_for_every_network(
     lived_in, coloured, scaling, widths, damages, classes, count, seed
 ):
     net = lived_in(Architecture(widths, (3, 1, 3), (True, False, True), classes), seed)
@@ -236,7 +236,9 @@ def test_scores_are_finite_whatever_the_network(
         (10, [3], False),  # one image
     ],
 )
-def test_images_that_break_estimators(lived_in, small, coloured, scaling, classes, labels, alike):
+def test_difficult_images_give_finite_scores(
+    lived_in, small, coloured, scaling, classes, labels, alike
+):
     net = lived_in(Architecture(small.widths, small.kernels, small.pooled, classes))
     images = LabelledImages(coloured(15).images[: len(labels)], torch.tensor(labels))
     if alike:
@@ -246,7 +248,7 @@ def test_images_that_break_estimators(lived_in, small, coloured, scaling, classe
     for label, values in scores.items():
         assert all(bool(layer.isfinite().all()) for layer in values), label
     if alike:
-        # The pixels of an image differ among themselves, but tell nothing about its label.
+        # The pixels of an image differ from one another, but have no information about its label.
         assert not any(layer.any() for layer in scores["mutual_information"])
         assert not any(layer.any() for layer in scores["entropy_histogram"])
         for layer in scores["mutual_information_gaussian"]:
@@ -300,7 +302,7 @@ def test_normalisations_by_hand(found):
     assert by("layer_zscore", "apoz") == pytest.approx(((scores - 4) / deviation).tolist())
 
 
-def test_normalising_layers_that_are_flat(found):
+def test_normalising_layers_with_equal_scores(found):
     _, layers = found
     choice = Choice.of("output_l1")
     zeros, equal = torch.zeros(5, dtype=torch.float64), torch.full((5,), 0.1, dtype=torch.float64)
@@ -310,7 +312,7 @@ def test_normalising_layers_that_are_flat(found):
     assert normalise("layer_mean", choice, [equal], layers[:1])[0].tolist() == [1] * 5
 
 
-def test_normalisations_have_names():
+def test_unsuitable_normalisations_are_refused_by_name():
     with pytest.raises(
         MetricError, match="'mean' is unknown; allowed: none, per_weight, layer_mean"
     ):
@@ -319,7 +321,7 @@ def test_normalisations_have_names():
         check_normalisation("layer_mean", Choice.of("apoz"))
 
 
-def test_a_false_claim_of_never_being_negative_is_found(found, registry):
+def test_a_negative_score_of_a_nonnegative_metric_is_refused(found, registry):
     @metric(source="test", nonnegative=True)
     def liar(layer):
         return -torch.ones(layer.channels)
@@ -362,7 +364,7 @@ def test_a_plain_name_is_the_metric_with_its_defaults(name):
     assert hash(choice) == hash(Choice.of(name))
 
 
-def test_the_number_of_images_is_an_option_of_all_that_read_them():
+def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
     for name in EVERY_METRIC:
         if METRICS[name].reads_images:
             choice = Choice.parse(f"{name}(images=77)")
@@ -389,7 +391,7 @@ def test_the_number_of_images_is_an_option_of_all_that_read_them():
         ("mutual_information(bins=true)", "'bins' is True; it must be of type int"),
         ("mutual_information(bins=)", "'bins=' in .* must be option=value"),
         ("mutual_information(64)", "'64' in .* must be option=value"),
-        ("mutual_information(bins=3, bins=4)", "'bins=4' in .* each given once"),
+        ("mutual_information(bins=3, bins=4)", "'bins=4' in .* each option given once"),
         ("mutual_information(bins=3,)", "must be option=value"),
         ("mutual_information(estimator=median)", "'median'; allowed: average, pixel"),
         (
@@ -403,26 +405,26 @@ def test_the_number_of_images_is_an_option_of_all_that_read_them():
         ("kse(alpha=-1)", "'alpha' is -1.0; it must be 0 or more"),
         ("kse(alpha=nan)", "'alpha' is nan"),
         ("__import__('os').system('true')", "must be option=value"),
-        ("lambda: 3", "is no metric"),
-        ("", "'' is no metric; write a name such as output_l1"),
-        (None, "None is no metric"),
-        (3, "3 is no metric"),
-        (["output_l1"], "is no metric"),
-        ({"output_l1": {}, "apoz": {}}, "is no metric"),
-        ({"mutual_information": 20}, "is no metric"),
-        ({}, "is no metric"),
+        ("lambda: 3", "is not a metric"),
+        ("", "'' is not a metric; write a name such as output_l1"),
+        (None, "None is not a metric"),
+        (3, "3 is not a metric"),
+        (["output_l1"], "is not a metric"),
+        ({"output_l1": {}, "apoz": {}}, "is not a metric"),
+        ({"mutual_information": 20}, "is not a metric"),
+        ({}, "is not a metric"),
     ],
 )
-def test_impossible_choices_are_refused(value, message):
+def test_invalid_choices_are_refused(value, message):
     with pytest.raises(MetricError, match=message):
         Choice.parse(value)
 
 
-def test_a_whole_number_may_stand_for_a_fraction():
+def test_a_whole_number_is_accepted_for_a_float():
     assert Choice.parse("kse(alpha=2)") == Choice.parse("kse(alpha=2.0)")
 
 
-def test_statistics_that_were_not_collected_have_a_name(net):
+def test_statistics_that_were_not_collected_are_named(net):
     with pytest.raises(StatisticsError, match=r"layer 0 has no statistics for Moments\(\)"):
         Choice.of("entropy_gaussian")(views(net))
 
@@ -447,7 +449,7 @@ def test_the_registry_is_restored_after_a_test():
     assert "liar" not in METRICS
 
 
-def test_scores_that_are_no_scores_are_refused(net, registry):
+def test_invalid_scores_are_refused(net, registry):
     @metric(source="test")
     def infinite(layer):
         return torch.full((layer.channels,), torch.inf)
@@ -460,14 +462,14 @@ def test_scores_that_are_no_scores_are_refused(net, registry):
         Choice.of("infinite")(views(net))
     with pytest.raises(MetricError, match=r"'scalar' gave shape \(\) for layer 0; expected \(8,\)"):
         Choice.of("scalar")(views(net))
-    with pytest.raises(MetricError, match="option 'images' is every metric's already"):
+    with pytest.raises(MetricError, match="option name 'images' is reserved"):
 
         @metric(source="test")
         def greedy(layer, *, images: int = 3):
             return torch.ones(layer.channels)
 
 
-def test_what_metrics_share_is_asked_for_once():
+def test_shared_statistics_are_requested_once():
     needs = [Choice.of(name).needs() for name in EVERY_METRIC]
     assert AverageHistogram(20, zero_bin=True) in needs[EVERY_METRIC.index("mutual_information")]
     assert len({request for need in needs for request in need}) == 7

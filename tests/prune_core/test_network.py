@@ -35,7 +35,7 @@ def test_published_sizes(variant, classes, total, kernels_only, mmacs):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("side", [32, 48])
-def test_costs_agree_with_counting_what_the_network_does(variant, side):
+def test_costs_agree_with_counted_operations(variant, side):
     architecture = Architecture.named(variant, 7, width=0.23)
     narrow = tuple(max(1, width - 2 * index) for index, width in enumerate(architecture.widths))
     architecture = architecture.with_widths(narrow)
@@ -76,12 +76,12 @@ def test_width_multiplies_every_layer():
         (lambda: Architecture.named("simplenet_310k", 10, width=math.nan), "width nan"),
         (lambda: Architecture.named("simplenet_310k", 1), "classes 1"),
         (lambda: Architecture((4, 0), (3, 3), (False, False), 2), "at least 1 channel"),
-        (lambda: Architecture((4, 4), (3, 5), (False, False), 2), "kernel's side"),
+        (lambda: Architecture((4, 4), (3, 5), (False, False), 2), "kernel size"),
         (lambda: Architecture((4, 4), (3,), (False, False), 2), "equally long"),
         (lambda: Architecture((), (), (), 2), "at least 1"),
     ],
 )
-def test_impossible_architectures_are_refused(build, message):
+def test_invalid_architectures_are_refused(build, message):
     with pytest.raises(ArchitectureError, match=message):
         build()
 
@@ -148,7 +148,7 @@ def test_initial_weights():
     assert not net.classifier.bias.any()
 
 
-def test_the_seed_decides_the_weights(small):
+def test_the_seed_determines_the_weights(small):
     def weights(seed):
         torch.manual_seed(seed)
         return SimpleNet(small).state_dict()

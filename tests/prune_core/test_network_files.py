@@ -34,13 +34,13 @@ def test_a_stored_network_gives_the_same_logits(stored, scaling):
 
 
 @pytest.mark.parametrize("variant", ["simplenet_310k", "simplenet_460k"])
-def test_full_size_networks_too(tmp_path, lived_in, scaling, variant):
+def test_a_stored_full_size_network_gives_the_same_logits(tmp_path, lived_in, scaling, variant):
     net = lived_in(Architecture.named(variant, 10))
     save(net, scaling, tmp_path)
     assert same_logits(net, tmp_path)
 
 
-def test_a_trained_and_pruned_network_too(tmp_path, small, lived_in, coloured, scaling):
+def test_a_pruned_network_gives_the_same_logits(tmp_path, small, lived_in, coloured, scaling):
     net = lived_in(small)
     train(net, coloured(32), scaling, Recipe(1, 16), seed=0, flip_keeps_label=True)
     pruned = prune(net, [torch.tensor([1, 4]), torch.arange(3), torch.arange(5), torch.arange(2)])
@@ -64,7 +64,7 @@ def test_names_for_other_classes_are_refused(stored, scaling):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_same_network_is_the_same_files(stored, scaling, tmp_path_factory):
+def test_the_same_network_gives_the_same_files(stored, scaling, tmp_path_factory):
     _, folder = stored
     again = tmp_path_factory.mktemp("again")
     save(load(folder).net, scaling, again)
@@ -79,7 +79,7 @@ def test_loading_draws_no_random_numbers(stored):
 
 
 def rewritten(path, change):
-    """Changes the description; like those of the first version it then has no checksum."""
+    """Changes the description and removes its checksum, as in files of the first version."""
     description = json.loads(path.read_text())
     del description["sha256"]
     change(description)
@@ -101,14 +101,14 @@ def test_a_network_of_the_first_version_is_read(stored):
 
 
 def every_flip(path):
-    """The file with one bit of each of 200 bytes flipped in turn, all over the file."""
+    """The content with one bit flipped, in about 200 places over the whole file in turn."""
     whole = path.read_bytes()
     for at in range(0, len(whole), max(1, len(whole) // 200)):
         yield whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
 
 
 @pytest.mark.parametrize("name", ["network.json", "network.safetensors"])
-def test_a_flipped_bit_is_never_another_network(stored, name):
+def test_a_flipped_bit_never_changes_the_network(stored, name):
     net, folder = stored
     path = folder / name
     images = torch.randn(2, 3, 32, 32)
@@ -122,7 +122,7 @@ def test_a_flipped_bit_is_never_another_network(stored, name):
         except NetworkFileError:
             refused += 1
             continue
-        # In a space of the description a flip may say the same as before.
+        # A flip in white space of the description may keep its meaning.
         with torch.no_grad():
             assert torch.equal(found.net(images), expected)
     assert refused > 150
@@ -155,13 +155,13 @@ def test_a_flipped_bit_is_never_another_network(stored, name):
         lambda folder: rewritten(folder / "network.json", lambda d: d.update(class_names="abcd")),
     ],
 )
-def test_damage_has_a_name(stored, damage):
+def test_a_damaged_folder_is_refused_by_name(stored, damage):
     _, folder = stored
     damage(folder)
     with pytest.raises(NetworkFileError, match=str(folder)):
         load(folder)
 
 
-def test_an_absent_folder_has_a_name(tmp_path):
+def test_an_absent_folder_is_refused_by_name(tmp_path):
     with pytest.raises(NetworkFileError, match="nowhere"):
         load(tmp_path / "nowhere")

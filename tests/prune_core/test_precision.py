@@ -25,7 +25,7 @@ def _flags_restored():
 @pytest.mark.usefixtures("_flags_restored")
 @pytest.mark.parametrize("convolutions", [True, False])
 @pytest.mark.parametrize("products", [True, False])
-def test_full_precision_is_full_and_leaves_no_trace(convolutions, products):
+def test_full_precision_uses_fp32_and_restores_all_flags(convolutions, products):
     set_flags(convolutions, products)
     matrix = torch.randn(8, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -47,7 +47,7 @@ def test_auto_is_bf16_where_the_processor_computes_it():
 
 
 @pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
-def test_a_training_step_computes_in_what_was_asked_for(precision, kind):
+def test_a_training_step_uses_the_requested_precision(precision, kind):
     matrix = torch.randn(8, 8)
     with autocast(precision, CPU):
         assert (matrix @ matrix).dtype is kind

@@ -24,7 +24,7 @@ def test_mean_and_deviation_are_those_of_each_colour():
     np.testing.assert_allclose(scaled.numpy(), expected, atol=1e-5)
 
 
-def test_no_sum_overflows():
+def test_sums_do_not_overflow():
     # 255^2 * 1.6e6 pixels is above 2^36: sums in int32 or fp32 would be wrong.
     images = torch.full((1600, 3, 32, 32), 255, dtype=torch.uint8)
     images[:800] = 253

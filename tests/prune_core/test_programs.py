@@ -1,4 +1,4 @@
-"""Exported networks give the original's logits in programs that have never heard of us."""
+"""Exported networks give the original's logits in programs without prune-sweep."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def net(small, lived_in, scaling):
 
 @pytest.fixture(scope="module")
 def exported(net, tmp_path_factory):
-    """A folder with both files, images of several batches and the logits that belong to them."""
+    """A folder with both files, and batches of images with their logits."""
     folder = tmp_path_factory.mktemp("exported")
     differences = [
         export_program(net, folder / "model.pt2"),
@@ -70,7 +70,7 @@ def test_a_fresh_process_without_prune_sweep_gets_the_same_logits(exported, load
     assert all(float(line[1]) <= TOLERANCE for line in lines)
 
 
-def test_the_onnx_model_says_what_it_takes(exported):
+def test_the_onnx_model_describes_its_input_and_output(exported):
     model = onnx.load(exported / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     (images,), (logits,) = model.graph.input, model.graph.output

@@ -80,7 +80,7 @@ def answers(net, images, scaling):
     return collect(net, images, scaling, EVERYTHING)
 
 
-def test_moments_are_numpys(answers, maps, images):
+def test_moments_agree_with_numpy(answers, maps, images):
     labels = images.labels.numpy()
     for layer, values in enumerate(maps):
         found = answers[layer][Moments()]
@@ -108,7 +108,7 @@ def test_a_constant_channel_has_no_variance_at_all(answers):
     assert not answers[2][ClassMoments()]["variance"][3].any()
 
 
-def test_zero_fractions_are_numpys(answers, maps):
+def test_zero_fractions_agree_with_numpy(answers, maps):
     for layer, values in enumerate(maps):
         expected = (values == 0).mean(axis=(0, 2, 3))
         np.testing.assert_allclose(answers[layer][ZeroFraction()]["fraction"], expected, rtol=1e-14)
@@ -117,7 +117,7 @@ def test_zero_fractions_are_numpys(answers, maps):
 
 
 def plain_histogram(values, labels, bins):
-    """np.histogram over each channel's own values; zeros apart."""
+    """The histogram of one channel by NumPy, with a bin for zeros, by class."""
     counts = np.zeros((bins + 1, 4), dtype=np.int64)
     rest = values != 0
     np.add.at(counts, (0, labels[~rest]), 1)
@@ -131,7 +131,7 @@ def plain_histogram(values, labels, bins):
     return counts
 
 
-def test_histograms_of_averages_are_numpys(answers, maps, images):
+def test_histograms_of_averages_agree_with_numpy(answers, maps, images):
     labels = images.labels.numpy()
     for layer, values in enumerate(maps):
         averages = values.mean(axis=(2, 3))
@@ -147,7 +147,7 @@ def test_histograms_of_averages_are_numpys(answers, maps, images):
                 np.testing.assert_array_equal(plain[channel, 1:].sum(axis=1), expected)
 
 
-def test_histograms_of_pixels_are_numpys(answers, maps, images):
+def test_histograms_of_pixels_agree_with_numpy(answers, maps, images):
     for layer, values in enumerate(maps):
         counts = answers[layer][PixelHistogram(16, zero_bin=True)]["counts"].numpy()
         labels = np.repeat(images.labels.numpy(), values.shape[2] * values.shape[3])
@@ -156,7 +156,7 @@ def test_histograms_of_pixels_are_numpys(answers, maps, images):
             np.testing.assert_array_equal(counts[channel], plain_histogram(mine, labels, 16))
 
 
-def test_ranks_are_numpys(answers, maps):
+def test_ranks_agree_with_numpy(answers, maps):
     for layer, values in enumerate(maps):
         ranks = np.linalg.matrix_rank(values.astype(np.float32))
         expected = ranks.mean(axis=0)
@@ -168,7 +168,7 @@ def test_ranks_are_numpys(answers, maps):
 
 
 def test_gradient_products_are_derivatives_of_a_gate(answers, net, images, scaling):
-    """(sum of activation x gradient) is the slope of the loss in a factor on the channel."""
+    """The sum of activation x gradient is the derivative of the loss by a factor on the channel."""
     layer, step = 1, 1e-3
     few = LabelledImages(images.images[:12], images.labels[:12])
     (found,) = [collect(net, few, scaling, [GradientProduct()])[layer][GradientProduct()]["square"]]
@@ -195,11 +195,11 @@ def test_gradient_products_are_derivatives_of_a_gate(answers, net, images, scali
 
 
 @pytest.mark.parametrize("batch", [1, 7, 256])
-def test_nothing_depends_on_the_batch(answers, net, images, scaling, batch):
+def test_the_batch_size_changes_no_statistic(answers, net, images, scaling, batch):
     same(answers, collect(net, images, scaling, EVERYTHING, batch=batch))
 
 
-def test_full_size_feature_maps_do_not_depend_on_the_batch_either(lived_in, coloured, scaling):
+def test_the_batch_size_changes_no_statistic_of_a_full_size_network(lived_in, coloured, scaling):
     net = lived_in(Architecture.named("simplenet_310k", 10))
     images, requests = coloured(140, 10), EVERYTHING[:6]
     expected = collect(net, images, scaling, requests)
@@ -207,20 +207,20 @@ def test_full_size_feature_maps_do_not_depend_on_the_batch_either(lived_in, colo
         same(expected, collect(net, images, scaling, requests, batch=batch))
 
 
-def test_an_image_counts_the_same_in_any_company(net, images, scaling):
-    """Shuffled images fall into other blocks and other places, and lose no bit by it."""
+def test_the_order_of_images_changes_no_statistic(net, images, scaling):
+    """Shuffled images are in other blocks and positions, which changes rounding errors only."""
     order = torch.randperm(len(images))
     shuffled = LabelledImages(images.images[order], images.labels[order])
     requests = [Moments(), AverageHistogram(20, zero_bin=True), ZeroFraction(), Rank()]
     expected = collect(net, images, scaling, requests)
     same(expected, collect(net, shuffled, scaling, requests), relative=1e-10)
-    # Backwards, products are summed over images too, in the order of their places.
+    # The backward pass also sums products over images, in the order of their positions.
     expected = collect(net, images, scaling, [GradientProduct()])
     same(expected, collect(net, shuffled, scaling, [GradientProduct()]), relative=1e-6)
 
 
-def test_an_image_alone_counts_as_in_company(lived_in, coloured, scaling):
-    # On its own a convolution would sum in another order than in a batch.
+def test_a_single_image_has_the_same_statistics_as_in_a_batch(lived_in, coloured, scaling):
+    # A convolution of one image would sum in another order than that of a batch.
     net = lived_in(Architecture.named("simplenet_310k", 10))
     images = LabelledImages(coloured(40).images, torch.ones(40, dtype=torch.int64))
     images.labels[0] = 0
@@ -231,20 +231,20 @@ def test_an_image_alone_counts_as_in_company(lived_in, coloured, scaling):
         torch.testing.assert_close(one[Moments()]["mean"], expected, rtol=1e-12, atol=1e-14)
 
 
-def test_nothing_depends_on_what_else_is_asked_for(answers, net, images, scaling):
+def test_a_statistic_does_not_depend_on_other_requests(answers, net, images, scaling):
     for request in EVERYTHING:
         alone = collect(net, images, scaling, [request, request])
         assert all(list(layer) == [request] for layer in alone)
         same(answers, alone)
 
 
-def test_an_autocast_around_it_changes_nothing(answers, net, images, scaling):
+def test_an_outer_autocast_changes_nothing(answers, net, images, scaling):
     with torch.autocast("cpu", torch.bfloat16):
         same(answers, collect(net, images, scaling, EVERYTHING))
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_is_left_alone(net, images, scaling, training):
+def test_the_network_is_not_changed(net, images, scaling, training):
     mine = copy.deepcopy(net).train(training)
     for parameter in mine.parameters():
         parameter.requires_grad_(False)
@@ -260,7 +260,7 @@ def test_the_network_is_left_alone(net, images, scaling, training):
             assert all(t.is_contiguous() and not t.is_inference() for t in answer.values())
 
 
-def test_small_spreads_on_a_large_mean_keep_their_digits(answered):
+def test_a_small_variance_around_a_large_mean_is_precise(answered):
     # A plain sum of squares in float64 would leave 3 digits of this variance.
     noise = torch.randn(4096, 2, 4, 4)
     values = 4096 + noise * 0.25
@@ -279,14 +279,14 @@ def test_a_class_without_images_has_zeros(answered):
     assert not found[ClassMoments()]["variance"][:, [1, 3]].any()
 
 
-def test_no_images_is_an_error_with_a_name(net, images, scaling):
+def test_no_images_raise_an_error(net, images, scaling):
     with pytest.raises(StatisticsError, match="no images"):
         collect(net, LabelledImages(images.images[:0], images.labels[:0]), scaling, EVERYTHING)
 
 
 @pytest.mark.parametrize("request_", EVERYTHING[:-1], ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_diverged_network_is_an_error_and_not_a_number(net, images, scaling, request_, bad):
+def test_a_diverged_network_raises_an_error(net, images, scaling, request_, bad):
     broken, overflowing = copy.deepcopy(net), copy.deepcopy(net)
     with torch.no_grad():
         broken.blocks[0].bn.bias[1] = bad
@@ -300,5 +300,5 @@ def test_a_diverged_network_is_an_error_and_not_a_number(net, images, scaling, r
             collect(overflowing, images.first(20), scaling, [request_])
 
 
-def test_no_requests_cost_no_pass(net, images, scaling):
+def test_no_requests_give_no_statistics(net, images, scaling):
     assert collect(net, images, scaling, []) == [{}, {}, {}, {}]

@@ -22,7 +22,7 @@ def random_kept(widths, generator, share=None):
 
 
 def masked_logits(net, kept, images):
-    """What the full network says when the other channels are set to zero."""
+    """Logits of the full network with the other channels set to zero."""
 
     def zero_others(channels):
         def hook(_module, _inputs, output):
@@ -64,14 +64,14 @@ def test_pruned_and_masked_networks_agree(variant, share, lived_in):
             exact(images.double()), masked_logits(net, kept, images.double()), rtol=0, atol=1e-11
         )
     assert pruned.architecture.widths == tuple(len(channels) for channels in kept)
-    # The masks matter, and the outputs still depend on the image: the agreement is not of zeros.
+    # The masks change the logits, and the logits depend on the image: agreement is not trivial.
     assert not torch.allclose(full, expected, atol=1e-2)
     assert expected.std(dim=0).max() > 0.05
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1))
-def test_any_mask_of_a_small_network(small, lived_in, seed):
+def test_pruned_and_masked_small_networks_agree(small, lived_in, seed):
     generator = torch.Generator().manual_seed(seed)
     kept = random_kept(small.widths, generator)
     net = lived_in(small, seed, kept)
@@ -101,7 +101,7 @@ def test_pruning_twice_is_pruning_once(small, lived_in):
         assert torch.equal(tensor, twice.state_dict()[name]), name
 
 
-def test_the_network_and_the_generator_are_left_alone(small, lived_in):
+def test_the_network_and_the_generator_are_not_changed(small, lived_in):
     net = lived_in(small)
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     pruned = prune(net, [torch.arange(2)] * 4)
@@ -136,7 +136,7 @@ def test_mode_precision_and_counters_are_carried_over(small, lived_in, training)
         (3, torch.tensor([[0, 1]]), r"int64 .* shape \(1, 2\)"),
     ],
 )
-def test_impossible_channels_are_refused(small, lived_in, layer, channels, message):
+def test_invalid_channels_are_refused(small, lived_in, layer, channels, message):
     kept = [torch.arange(width) for width in small.widths]
     kept[layer] = channels
     with pytest.raises(SurgeryError, match=message):
@@ -149,7 +149,7 @@ def test_a_missing_layer_is_refused(small, lived_in):
 
 
 @pytest.mark.parametrize("variant", ["simplenet_310k", "simplenet_5m_extra_pool"])
-def test_torch_pruning_removes_the_same(variant, lived_in):
+def test_torch_pruning_gives_the_same_network(variant, lived_in):
     architecture = Architecture.named(variant, 10)
     generator = torch.Generator().manual_seed(3)
     kept = random_kept(architecture.widths, generator, share=0.6)
@@ -163,7 +163,7 @@ def test_torch_pruning_removes_the_same(variant, lived_in):
         graph.get_pruning_group(block.conv, torch_pruning.prune_conv_out_channels, gone).prune()
     for name, tensor in ours.state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[name]), name
-    # It forgets the memory layout, in which convolutions round differently.
+    # Torch-pruning loses the memory layout, which affects the rounding of convolutions.
     theirs.to(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)

@@ -30,15 +30,15 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_the_seed_decides_every_bit(small, lived_in, coloured, scaling, precision):
+def test_the_seed_determines_every_bit(small, lived_in, coloured, scaling, precision):
     images, recipe = coloured(70), Recipe(2, 16, 0.05, precision=precision)
     first = trained(lived_in(small), images, scaling, recipe, seed=5)
-    torch.manual_seed(99)  # what the process drew before must not matter
+    torch.manual_seed(99)  # earlier random numbers of the process must not matter
     assert equal(trained(lived_in(small), images, scaling, recipe, seed=5), first)
     assert not equal(trained(lived_in(small), images, scaling, recipe, seed=6), first)
 
 
-def test_the_seed_decides_the_order_and_the_dropout_each(small, lived_in, coloured, scaling):
+def test_the_seed_determines_the_order_and_the_dropout(small, lived_in, coloured, scaling):
     def weights(seed, dropout, batch):
         net = lived_in(small)
         for module in net.modules():
@@ -50,7 +50,7 @@ def test_the_seed_decides_the_order_and_the_dropout_each(small, lived_in, colour
     # Without dropout two seeds differ by the order of the batches.
     assert not equal(weights(0, 0.0, 16), weights(1, 0.0, 16))
     assert equal(weights(0, 0.0, 16), weights(0, 0.0, 16))
-    # All images in one batch have no order: only rounding is left, or the dropout.
+    # With all images in one batch, only rounding and dropout can make a difference.
     name = "blocks.0.conv.weight"
     one, other = weights(0, 0.0, 64)[name], weights(1, 0.0, 64)[name]
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -89,14 +89,14 @@ def test_a_simple_problem_is_learnt(small, coloured, scaling, precision):
     assert history[-1].loss < history[0].loss / 2
 
 
-def test_the_history_has_an_entry_an_epoch_and_is_reported(small, lived_in, coloured, scaling):
+def test_the_history_has_one_entry_per_epoch_and_is_reported(small, lived_in, coloured, scaling):
     seen = []
     recipe = Recipe(3, 16, 0.01)
     history = train(lived_in(small), coloured(40), scaling, recipe, 0, True, report=seen.append)
     assert history == seen
     assert [entry.epoch for entry in history] == [1, 2, 3]
     assert all(isinstance(entry, Epoch) and 0 <= entry.accuracy <= 1 for entry in history)
-    # 40 images are 2 batches of 16 an epoch, the rest waits: accuracy is a number of 32nds.
+    # 40 images give 2 batches of 16 per epoch; so the accuracy is a multiple of 1/32.
     assert all(entry.accuracy * 32 == round(entry.accuracy * 32) for entry in history)
 
 
@@ -114,7 +114,7 @@ def test_the_first_loss_is_that_of_the_untrained_network(small, lived_in, colour
     assert epoch.accuracy == float((logits.argmax(1) == images.labels).double().mean())
 
 
-def test_no_epoch_changes_nothing(small, lived_in, coloured, scaling):
+def test_zero_epochs_change_nothing(small, lived_in, coloured, scaling):
     net = lived_in(small)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     assert train(net, coloured(16), scaling, Recipe(0), 0, True) == []
@@ -130,14 +130,14 @@ def test_fewer_images_than_a_batch_are_one_batch(small, lived_in, coloured, scal
 
 
 @pytest.mark.parametrize("learning_rate", [1e30, 1e38])
-def test_divergence_has_a_name(small, lived_in, coloured, scaling, learning_rate):
+def test_divergence_raises_an_error(small, lived_in, coloured, scaling, learning_rate):
     recipe = Recipe(2, 16, learning_rate, warmup=0)
     with pytest.raises(Diverged, match="epoch"):
         trained(lived_in(small), coloured(32), scaling, recipe)
 
 
-def test_divergence_in_the_last_step_is_seen(small, lived_in, coloured, scaling):
-    # One step: its loss is that of the weights before it and says nothing of those after it.
+def test_divergence_in_the_last_step_is_detected(small, lived_in, coloured, scaling):
+    # The loss of the only step is computed before the update, so it does not show the divergence.
     recipe = Recipe(1, 16, 1e38, warmup=0, weight_decay=100)
     net = lived_in(small)
     with pytest.raises(Diverged, match="weight"):
@@ -145,7 +145,7 @@ def test_divergence_in_the_last_step_is_seen(small, lived_in, coloured, scaling)
     assert not all(tensor.isfinite().all() for tensor in net.state_dict().values())
 
 
-def test_flips_need_the_recipe_and_the_data_to_agree(small, lived_in, coloured, scaling):
+def test_flips_need_the_recipe_and_the_data_set_to_allow_them(small, lived_in, coloured, scaling):
     def weights(recipe_flips, data_flips):
         net = lived_in(small)
         recipe = Recipe(1, 16, 0.05, crop_padding=0, flip=recipe_flips)
@@ -159,7 +159,7 @@ def test_flips_need_the_recipe_and_the_data_to_agree(small, lived_in, coloured, 
 
 
 def test_weight_decay_spares_biases_and_batch_normalisation(small, lived_in, coloured, scaling):
-    # Without a gradient's help: the difference that decay alone makes in one step.
+    # Both trainings have the same gradients in their only step, so decay makes the difference.
     def weights(decay):
         net = lived_in(small)
         recipe = Recipe(
@@ -187,7 +187,7 @@ def test_recalibration_finds_the_statistics_of_the_images(small, lived_in, colou
     net, images = lived_in(small), coloured(512)
     weights = {name: parameter.clone() for name, parameter in net.named_parameters()}
     recalibrate(net, images, scaling, batch=512)
-    # One batch: every normalised map then has mean beta and standard deviation gamma.
+    # With one batch, the running statistics are the mean and variance of this batch.
     with torch.no_grad():
         maps = scaling(images.images)
         for block in net.blocks:
@@ -200,7 +200,7 @@ def test_recalibration_finds_the_statistics_of_the_images(small, lived_in, colou
     assert all(block.bn.momentum == 0.05 for block in net.blocks)
 
 
-def test_recalibration_forgets_the_old_statistics_and_averages_full_batches(
+def test_recalibration_discards_the_old_statistics_and_averages_full_batches(
     small, lived_in, coloured, scaling
 ):
     images, net, other = coloured(70), lived_in(small), lived_in(small)
@@ -243,7 +243,7 @@ def test_recalibration_reads_a_bounded_number_of_images(small, lived_in, coloure
     assert equal(net.state_dict(), bounded.state_dict())
 
 
-def test_recalibration_uses_what_there_is(small, lived_in, coloured, scaling):
+def test_recalibration_accepts_fewer_images_than_a_batch(small, lived_in, coloured, scaling):
     net, images = lived_in(small), coloured(6)
     state = torch.get_rng_state()
     recalibrate(net, images, scaling, batch=32)

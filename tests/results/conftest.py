@@ -23,7 +23,7 @@ def _value(kind: pa.DataType, seed: int) -> Any:
         return datetime(2024, 2, 29, 23, 59, 59, 1 + seed, tzinfo=UTC)
     return {
         pa.string(): f"text {seed} äß 数",
-        # Past 2^31 and past what a float holds exactly, where a wrong type would show.
+        # Above 2^31 and above what a float represents exactly, so that a wrong type is detected.
         pa.int64(): 2**53 + 1 + seed,
         pa.int32(): 7 + seed,
         pa.float64(): 0.1 + seed,
@@ -33,7 +33,7 @@ def _value(kind: pa.DataType, seed: int) -> Any:
 
 @pytest.fixture(scope="session")
 def full_row() -> Callable[..., Row]:
-    """A row with every column filled in, no two columns alike; `changes` replace columns."""
+    """A row with a value in every column, different for each; `changes` replace columns."""
 
     def build(key: str = "0123456789abcdef", **changes: Any) -> Row:
         row = {field.name: _value(field.type, at) for at, field in enumerate(CELLS)}

@@ -1,4 +1,4 @@
-"""Agreement of metrics is that of their ranks, layer by layer."""
+"""Agreement of two metrics is the rank correlation of their scores in each layer."""
 
 import math
 
@@ -29,7 +29,7 @@ def scores(**metrics: list[float]) -> pd.DataFrame:
     ("method", "expected"), [("kendall", stats.kendalltau), ("spearman", stats.spearmanr)]
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_what_scipy_says_of_ties_and_infinities(method, expected, seed):
+def test_ties_and_infinities_agree_with_scipy(method, expected, seed):
     chance = np.random.default_rng(seed)
     columns = {"tied": chance.integers(0, 4, 40) / 2.0, "free": chance.standard_normal(40)}
     columns["infinite"] = np.where(columns["free"] > 1, -math.inf, chance.integers(0, 9, 40))
@@ -47,7 +47,7 @@ def test_hand_computed():
     assert made["correlation"].tolist() == [pytest.approx(1 / math.sqrt(6 * 5))]
 
 
-def test_a_constant_metric_agrees_with_none():
+def test_a_constant_metric_has_no_correlation():
     made = rank_agreement(scores(a=FIRST, b=SECOND, c=[1.0] * 7))
     found = made.set_index(["metric", "other_metric"])["correlation"]
     assert found[("a", "b")] == pytest.approx(stats.kendalltau(FIRST, SECOND).statistic)

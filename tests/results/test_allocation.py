@@ -1,4 +1,4 @@
-"""Selection and allocation: known answers, and that the two add up."""
+"""Effects of selection and allocation: known answers, and both add up."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ def study():
     rows = cells({"output_l1": [0.50, 0.60], "taylor": [0.80, 0.85]}, scope="global")
     rows += cells({"taylor": [0.55, 0.62], "random": [0.20, 0.40]}, **LENT)
     rows += cells({"scratch": [0.70, 0.90]}, finetune_epochs=4, recipe={"epochs": 4}, **LENT)
-    # Local cells are no part of it.
+    # Local cells must be ignored.
     return rows + cells({"output_l1": [0.1, 0.1], "taylor": [0.2, 0.3], "scratch": [0.0, 0.1]})
 
 
@@ -57,7 +57,7 @@ def test_selection_and_allocation_add_up_to_both():
     assert points[("both", "taylor")] == pytest.approx(parts)
 
 
-def test_a_lender_with_options_is_read_from_the_budget():
+def test_widths_of_a_metric_with_options_are_read_from_the_budget():
     name = "mutual_information(bins=64)"
     rows = cells({name: [0.5, 0.6], "taylor": [0.8, 0.9]}, scope="global")
     rows += cells({"taylor": [0.7, 0.9]}, scope="widths_of", budget=f"widths_of({name})")
@@ -67,7 +67,7 @@ def test_a_lender_with_options_is_read_from_the_budget():
     assert found == {"selection": 25, "allocation": 5, "both": 30}
 
 
-def test_two_lenders_normalisations_and_ratios_are_kept_apart():
+def test_each_widths_of_normalisation_and_ratio_has_its_own_rows():
     rows = []
     for at, (normalisation, ratio) in enumerate(
         [("none", 0.3), ("none", 0.5), ("layer_mean", 0.3)]
@@ -85,7 +85,7 @@ def test_two_lenders_normalisations_and_ratios_are_kept_apart():
     assert sorted(found["difference_points"].round(6)) == [0, 5, 10]
 
 
-def test_a_lender_without_its_global_cell_is_told():
+def test_a_missing_global_cell_is_noted():
     rows = cells({"taylor": [0.5, 0.6], "random": [0.2, 0.3]}, **LENT)
     table = effects(rows)
     row = table.loc[("selection", "taylor")]
@@ -94,7 +94,7 @@ def test_a_lender_without_its_global_cell_is_told():
     assert table.loc[("selection over random", "taylor"), "difference_points"] == pytest.approx(30)
 
 
-def test_random_as_the_lender_is_its_own_control():
+def test_random_may_be_the_metric_whose_widths_are_used():
     rows = cells({"random": [0.2, 0.3], "taylor": [0.9, 0.8]}, scope="global")
     rows += cells({"taylor": [0.5, 0.7]}, scope="widths_of", budget="widths_of(random)")
     table = results.selection_against_allocation(frame(rows)).set_index("effect")
@@ -102,7 +102,7 @@ def test_random_as_the_lender_is_its_own_control():
     assert table.loc["selection", "difference_points"] == pytest.approx(35)
 
 
-def test_one_seed_has_no_interval_and_failed_cells_no_partner():
+def test_one_seed_has_no_interval_and_failed_cells_are_not_paired():
     rows = [*cells({"output_l1": [0.5], "taylor": [0.6]}, scope="global")]
     rows += [cell("taylor", 0, 0.7, **LENT), failed("random", 0, **LENT)]
     table = effects(rows)

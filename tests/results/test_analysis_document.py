@@ -1,4 +1,4 @@
-"""Every snippet of docs/analysis.md, in order, on a small version of the study that it names."""
+"""Runs every snippet of docs/analysis.md in order, on a small version of its study."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs" / "analysis.md"
 
-# What makes the study train in seconds; all that the snippets look at stays as it is.
+# Changes that let the study train in seconds; everything that the snippets read stays the same.
 SMALLER = {
     "datasets": [{"source": "digits", "train_images": 200}],
     "network": {"variant": "simplenet_310k", "width": 0.1},
@@ -30,8 +30,8 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/study`, as the document's spec makes it."""
-    pytest.importorskip("torch", reason="torch is absent, and with it what runs the study")
+    """A folder with `runs/study`, made by running the document's spec."""
+    pytest.importorskip("torch", reason="torch is not installed; the study needs it")
     place = tmp_path_factory.mktemp("analysis")
     (spec,) = (yaml.safe_load(block) for block in blocks("yaml"))
     assert set(SMALLER) < set(spec)
@@ -44,12 +44,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_snippet_runs_and_its_assertions_hold(study: Path):
     snippets = blocks("python")
     assert len(snippets) > 10
-    # One script, as a reader would paste them; a failure names the line of the script.
+    # One script, as if a reader pasted all snippets; a failure names the line of the script.
     script = study / "analysis.py"
     script.write_text("\n".join(snippets))
     done = subprocess.run(
         [sys.executable, script], cwd=study, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{script}\n{done.stderr}"
-    # pandas and the others may warn of what readers would copy.
+    # Readers copy the snippets, so these must not cause warnings.
     assert "Warning" not in done.stderr

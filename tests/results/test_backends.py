@@ -1,4 +1,4 @@
-"""A results folder behaves alike on a disk, in an object store and on any other file system."""
+"""A results folder works the same on a disk, in an object store and on other file systems."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ Where = tuple[str, fs.FileSystem | None]
 
 @pytest.fixture(params=["disk", "s3", "another file system"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
-    """A name for a results folder, and the file system if it needs one."""
+    """The name of a results folder, and its file system if the name does not say it."""
     if request.param == "disk":
         return str(tmp_path / "runs"), None
     if request.param == "s3":
@@ -69,7 +69,7 @@ def fill(store: Store) -> None:
     store.write_importances("f" * 16, of, [[0.1, 0.2], [0.3, 0.4, 0.5]])
 
 
-def test_what_is_written_is_read(store: Store) -> None:
+def test_written_rows_are_read(store: Store) -> None:
     fill(store)
     assert store.read(["key", "seed"]).to_pylist() == [
         {"key": key, "seed": at} for at, key in enumerate(KEYS)
@@ -124,7 +124,7 @@ def test_a_newer_folder_is_refused_and_left_alone(store: Store) -> None:
     assert len(store.cells.entries()) == 4
 
 
-def test_an_older_folder_is_taken_and_marked(store: Store) -> None:
+def test_an_older_folder_is_accepted_and_marked(store: Store) -> None:
     fill(store)
     older = table([row(KEYS[0])]).drop_columns("latency_1_ms")
     older = older.replace_schema_metadata({VERSION_KEY: b"1"})
@@ -160,7 +160,7 @@ def test_one_run_at_a_time_holds_a_folder(store: Store) -> None:
     assert (store.folder / "lease").entries() == []
 
 
-def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_learns_of_it(
+def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_notices(
     store: Store,
 ) -> None:
     with Lease(store.folder) as first:
@@ -172,7 +172,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_learns_of_it(
             assert second._protocol.renew()
 
 
-def test_many_who_want_an_object_store_get_it_one_at_a_time(object_store: ObjectStore) -> None:
+def test_many_runs_hold_an_object_store_one_at_a_time(object_store: ObjectStore) -> None:
     store = Store(object_store.new_prefix())
     store.create()
     killed = subprocess.Popen(["true"])
@@ -200,7 +200,7 @@ def test_many_who_want_an_object_store_get_it_one_at_a_time(object_store: Object
     assert (store.folder / "lease").entries() == []
 
 
-def test_a_cell_is_one_put(object_store: ObjectStore) -> None:
+def test_a_cell_is_written_by_one_put(object_store: ObjectStore) -> None:
     store = Store(object_store.new_prefix())
     store.create()
     object_store.requests.clear()
@@ -222,7 +222,7 @@ def test_many_cells_are_listed_at_once(object_store: ObjectStore) -> None:
     assert len(object_store.sent("GET")) == len(KEYS) + 1
 
 
-def test_cells_that_cannot_be_reached_are_not_taken_for_damaged(object_store: ObjectStore) -> None:
+def test_unreachable_cells_are_not_reported_as_damaged(object_store: ObjectStore) -> None:
     store = Store(object_store.new_prefix())
     store.create()
     fill(store)
@@ -236,7 +236,7 @@ def test_cells_that_cannot_be_reached_are_not_taken_for_damaged(object_store: Ob
 
 
 @pytest.mark.parametrize("refused", ["GET", "HEAD"])
-def test_a_large_file_that_cannot_be_reached_is_not_taken_for_damaged(
+def test_an_unreachable_large_file_is_not_reported_as_damaged(
     object_store: ObjectStore, refused: str
 ) -> None:
     store = Store(object_store.new_prefix())

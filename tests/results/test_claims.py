@@ -1,4 +1,4 @@
-"""The abstracts' figures, the rows that are held against them, and the verdicts."""
+"""The abstracts' claims, the rows that are compared with them, and the verdicts."""
 
 import math
 
@@ -22,7 +22,7 @@ def finetuned(rows, **where):
     return row
 
 
-def test_the_figures_are_those_of_the_abstracts():
+def test_the_claims_are_those_of_the_abstracts():
     assert [(c.dataset, c.scope, c.ratio, c.metrics[0], c.points, c.about) for c in CLAIMS] == [
         ("svhn", "local", 0.3, WMI, 1.52, False),
         ("cifar10", "local", 0.3, WMI, 13.24, False),
@@ -56,7 +56,7 @@ def test_an_empty_frame_has_a_row_for_every_claim_and_stage():
         ([0.10, 0.101, 0.102], ONE, "confirmed", False),
         ([-0.01, -0.015, -0.02], ONE, "contradicted", False),
         ([-0.01, 0.015, 0.02], ONE, "undecided", True),
-        # The claim that points downwards.
+        # A claim of a negative difference.
         ([-0.05, -0.04, -0.06], FIVE_BELOW, "confirmed", True),
         ([0.05, 0.04, 0.06], FIVE_BELOW, "contradicted", False),
         ([0.05, -0.04, -0.06], FIVE_BELOW, "undecided", True),
@@ -81,18 +81,18 @@ def test_verdicts_follow_the_interval(differences, where, verdict, agrees):
         ([0.9, None], [None, 0.5], "no seed in which both cells are ok"),
     ],
 )
-def test_without_an_interval_of_three_seeds_nothing_is_decided(ours, reference, note):
+def test_without_an_interval_over_three_seeds_a_claim_is_undecided(ours, reference, note):
     found = finetuned(cells({WMI: ours, "output_l1": reference}, **ONE))
     assert (found["verdict"], found["note"]) == ("undecided", note)
 
 
-def test_two_seeds_have_their_interval_beside_no_verdict():
+def test_two_seeds_give_an_interval_but_no_verdict():
     found = finetuned(cells({WMI: [0.9, 0.901], "output_l1": [0.5, 0.5]}, **ONE))
     assert found["low_points"] < 40.05 < found["high_points"]
     assert found["size_agrees"] is False
 
 
-def test_a_reference_that_was_not_run_is_no_claim_that_was():
+def test_a_claim_whose_reference_was_not_run_is_not_run():
     table = results.claims(frame(cells({WMI: [0.5, 0.6, 0.7]}, **ONE)))
     assert set(table["verdict"]) == {"not run"}
     (row,) = table[table["unpaired"] > 0].query("stage == 'finetuned'").to_dict("records")
@@ -121,7 +121,7 @@ def test_cells_that_failed_leave_a_claim_undecided():
         ("digits", "digits", None),
     ],
 )
-def test_data_sets_are_known_by_source_or_name(name, source, claimed):
+def test_data_sets_are_recognised_by_source_or_name(name, source, claimed):
     rows = cells({WMI: [0.5], "output_l1": [0.5]}, dataset=name, source=source, ratio=0.3)
     table = results.claims(frame(rows))
     assert set(table[table["dataset"].notna()]["claimed_dataset"]) == {claimed} - {None}
@@ -149,14 +149,14 @@ def test_every_variant_that_was_run_has_its_row_for_each_stage():
     assert set(table["metric"]) == set(names) - {"output_l1"}
 
 
-def test_other_metrics_scopes_and_borrowed_widths_are_no_part_of_a_claim():
+def test_other_metrics_scopes_and_cells_with_widths_of_are_ignored():
     rows = cells({"weighted_entropy": [0.5], "output_l1": [0.4], "random": [0.1]}, **ONE)
     rows += cells({WMI: [0.5]}, scope="widths_of", budget="widths_of(output_l1)", **ONE)
     rows += cells({WMI: [0.5], "output_l1": [0.1]}, dataset="svhn", scope="global", ratio=0.3)
     assert set(results.claims(frame(rows))["verdict"]) == {"not run"}
 
 
-def test_each_stage_has_its_own_figures_and_collapses_are_counted():
+def test_each_stage_has_its_own_difference_and_collapsed_cells_are_counted():
     changes = {"pruned_test_top1": 0.2, "recalibrated_test_top1": 0.3}
     rows = [cell(WMI, seed, 0.9, **ONE, **changes) for seed in range(3)]
     rows += [
@@ -170,7 +170,7 @@ def test_each_stage_has_its_own_figures_and_collapses_are_counted():
     assert table["collapsed_reference"].tolist() == [2, 2, 2]
 
 
-def test_figures_are_those_of_paired_difference():
+def test_differences_agree_with_paired_difference():
     chance = np.random.default_rng(0)
     rows = cells({WMI: chance.random(4), "output_l1": chance.random(4)}, **ONE)
     found = finetuned(rows)
@@ -196,7 +196,7 @@ def test_permuted_rows_and_other_cells_change_nothing():
     pd.testing.assert_frame_equal(results.claims(frame(other + rows[::-1])), expected)
 
 
-def test_a_missing_interval_is_never_a_size_that_agrees():
+def test_without_an_interval_size_agrees_is_missing():
     found = finetuned(cells({WMI: [0.5152], "output_l1": [0.5]}, **ONE))
     assert found["difference_points"] == pytest.approx(1.52)
     assert pd.isna(found["size_agrees"])

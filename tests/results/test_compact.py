@@ -65,7 +65,7 @@ def test_readers_see_the_same_rows(tmp_path: Path) -> None:
     same(before, seen(tmp_path))
 
 
-def test_a_cell_that_is_run_again_counts_with_its_later_row(tmp_path: Path) -> None:
+def test_the_later_row_of_a_cell_that_is_run_again_counts(tmp_path: Path) -> None:
     store = fill(tmp_path, status="failed")
     store.compact()
     fill(tmp_path, cells=2, minutes=5)
@@ -75,7 +75,7 @@ def test_a_cell_that_is_run_again_counts_with_its_later_row(tmp_path: Path) -> N
     assert store.statuses() == wanted
 
 
-def test_a_crash_before_the_small_files_go_leaves_no_row_twice(tmp_path: Path) -> None:
+def test_a_crash_before_the_small_files_are_deleted_duplicates_no_row(tmp_path: Path) -> None:
     store = fill(tmp_path)
     before = seen(tmp_path)
     small = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
@@ -85,7 +85,7 @@ def test_a_crash_before_the_small_files_go_leaves_no_row_twice(tmp_path: Path) -
     same(before, seen(tmp_path))
 
 
-def test_a_damaged_file_stays_and_hinders_nothing(tmp_path: Path) -> None:
+def test_a_damaged_file_is_kept_and_does_not_stop_compaction(tmp_path: Path) -> None:
     store = fill(tmp_path)
     damaged = store.cells.path / f"{0:016x}.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-20])
@@ -95,7 +95,7 @@ def test_a_damaged_file_stays_and_hinders_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [0, 3, 10, 30, 60, 100, 200])
-def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, milliseconds: int) -> None:
+def test_a_kill_at_any_moment_loses_no_row(tmp_path: Path, milliseconds: int) -> None:
     fill(tmp_path, cells=40)
     before = seen(tmp_path)
     code = (
@@ -107,7 +107,7 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, milliseconds: int
     )
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(milliseconds / 1000)  # the moment of the kill, not a wait for something
+    time.sleep(milliseconds / 1000)  # sets the moment of the kill; waits for nothing
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     same(before, seen(tmp_path))
@@ -127,7 +127,7 @@ def test_single_cells_are_merged_and_others_left_alone(tmp_path: Path) -> None:
     same(before, seen(tmp_path))
 
 
-def test_what_is_not_there_cannot_be_merged(tmp_path: Path) -> None:
+def test_missing_keys_are_ignored_in_a_merge(tmp_path: Path) -> None:
     store = fill(tmp_path, cells=1)
     store.merge([f"{n:016x}" for n in range(3)])
     assert store.single() == {f"{0:016x}"}

@@ -1,4 +1,4 @@
-"""Paired differences: known answers, scipy's and statsmodels', and what may not change them."""
+"""Paired differences: known answers, agreement with scipy and statsmodels, and invariances."""
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def test_every_row_agrees_with_scipy_and_statsmodels():
     np.testing.assert_allclose(found["p_holm"], multipletests(found["p"], method="holm")[1])
 
 
-def test_cells_without_a_partner_do_not_count_and_are_told():
+def test_unpaired_cells_do_not_count_and_are_reported():
     values = {"output_l1": [0.5, 0.6, None, 0.9], "random": [0.4, 0.7, 0.1, None]}
     rows = [*cells(values), failed("random", 4), cell("output_l1", 4, 0.2)]
     found = only(results.paired_difference(frame(rows), "random", "output_l1"))
@@ -67,7 +67,7 @@ def test_cells_without_a_partner_do_not_count_and_are_told():
     assert (found["seeds"], found["unpaired"]) == (2, 3)
 
 
-def test_the_same_seed_of_another_baseline_is_no_partner():
+def test_the_same_seed_of_another_baseline_is_not_paired():
     rows = [cell(baseline_key="one"), cell("random", baseline_key="other")]
     found = only(results.paired_difference(frame(rows), "random", "output_l1"))
     assert (found["seeds"], found["unpaired"]) == (0, 2)
@@ -92,14 +92,14 @@ def test_without_a_spread_there_is_neither_interval_nor_p(values, reference, poi
     assert np.isnan([found["low_points"], found["high_points"], found["p"], found["p_holm"]]).all()
 
 
-def test_rows_without_p_are_no_part_of_holms_family():
+def test_rows_without_p_are_not_in_holms_family():
     rows = cells({"output_l1": [0.5, 0.6], "random": [0.4, 0.55], "apoz": [0.4, 0.5]})
     found = results.paired_difference(frame(rows), None, "output_l1").set_index("metric")
     assert np.isnan(found.loc["apoz", "p_holm"])
     assert found.loc["random", "p_holm"] == found.loc["random", "p"]
 
 
-def test_a_reference_that_is_not_there_is_told():
+def test_a_missing_reference_is_noted():
     rows = cells({"random": [0.5, 0.6]}, scope="global") + cells({"output_l1": [0.5, 0.6]})
     found = only(results.paired_difference(frame(rows), None, "output_l1"))
     assert (found["scope"], found["seeds"], found["unpaired"]) == ("global", 0, 2)
@@ -127,8 +127,8 @@ def test_stage_and_split_choose_the_column():
     assert found["difference_points"] == pytest.approx(-25)
 
 
-def test_networks_from_scratch_meet_every_fine_tuning_of_their_study():
-    # Their training is the baseline's, so their epochs are never those of fine-tuning.
+def test_networks_from_scratch_are_compared_with_every_length_of_fine_tuning():
+    # They are trained for the baseline's epochs, which differ from those of fine-tuning.
     rows = cells({"scratch": [0.8, 0.7]}, finetune_epochs=4, recipe={"epochs": 4})
     rows += cells({"output_l1": [0.5, 0.6]}) + cells({"output_l1": [0.9, 0.9]}, finetune_epochs=3)
     found = results.paired_difference(frame(rows), "scratch", "output_l1")
@@ -146,7 +146,7 @@ def test_networks_from_scratch_meet_every_fine_tuning_of_their_study():
         (["random", "output_l1"], "output_l1", "both metric and reference"),
     ],
 )
-def test_names_that_compare_nothing_are_refused(metric, reference, why):
+def test_metrics_that_cannot_be_compared_are_refused(metric, reference, why):
     table = frame(cells({"output_l1": [0.5], "random": [0.4]}))
     with pytest.raises(ValueError, match=why):
         results.paired_difference(table, metric, reference)
@@ -172,7 +172,7 @@ def test_neither_order_nor_other_rows_change_a_difference(one, other, third, cha
     pd.testing.assert_frame_equal(difference(more + rows), expected)
 
 
-def test_swapping_the_two_turns_the_sign():
+def test_swapping_metric_and_reference_changes_the_sign():
     table = frame(cells({"output_l1": [0.5, 0.6, 0.1], "random": [0.4, 0.55, 0.3]}))
     there = only(results.paired_difference(table, "random", "output_l1"))
     back = only(results.paired_difference(table, "output_l1", "random"))

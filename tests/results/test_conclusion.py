@@ -1,4 +1,4 @@
-"""Three sentences that claim no more than the intervals say."""
+"""Three sentences that the confidence intervals support."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ BASELINES = 4
 
 
 def study(**changes):
-    """Four seeds in which taylor is far ahead of output_l1, and output_l1 hardly of random."""
+    """Four seeds: taylor is far ahead of output_l1, which is hardly ahead of random."""
     rows = []
     for ratio, gain in ((0.3, 0.0), (0.6, 0.1)):
         values = {
@@ -25,7 +25,7 @@ def study(**changes):
     return rows
 
 
-def test_the_best_metric_is_told_with_its_lead_and_interval():
+def test_the_best_metric_is_reported_with_its_lead_and_interval():
     (lead,) = leads(frame(study()))
     assert (lead.metric, lead.second, lead.metrics, lead.ratios) == ("taylor", "output_l1", 3, 2)
     assert lead.points == pytest.approx(20)
@@ -42,8 +42,8 @@ def test_the_best_metric_is_told_with_its_lead_and_interval():
     )
 
 
-def test_being_ahead_takes_holms_correction():
-    # Each of the two is behind with a p of about 0.03, which is not enough for both.
+def test_being_ahead_is_decided_after_holms_correction():
+    # Each of the two others has p of about 0.03, which Holm's correction makes insignificant.
     ahead = [0.5, 0.6, 0.7]
     rows = cells({"a": ahead, "b": [0.478, 0.567, 0.658], "c": [0.480, 0.570, 0.660]})
     (lead,) = leads(frame(rows))
@@ -51,7 +51,7 @@ def test_being_ahead_takes_holms_correction():
     assert (lead.metric, lead.second, lead.behind) == ("a", "c", 0)
 
 
-def test_validation_images_choose_and_test_images_judge():
+def test_metrics_are_chosen_on_validation_images_and_compared_on_test_images():
     rows = [
         cell(name, seed, test, finetuned_validation_top1=validation)
         for name, validation, test in (("taylor", 0.9, 0.4), ("random", 0.8, 0.5))
@@ -92,13 +92,13 @@ def test_metrics_that_lack_a_cell_are_not_compared():
     assert (lead.metric, lead.metrics, lead.seeds) == ("taylor", 3, BASELINES)
 
 
-def test_networks_from_scratch_and_borrowed_widths_are_no_metrics_to_choose():
+def test_networks_from_scratch_and_cells_with_widths_of_are_not_compared():
     rows = study() + cells({"scratch": [0.99] * 4})
     rows += cells({"random": [0.99] * 4, "a": [0.1] * 4}, scope="widths_of", budget="widths_of(a)")
     assert [lead.metric for lead in leads(frame(rows))] == ["taylor"]
 
 
-def test_places_are_named_by_what_tells_them_apart():
+def test_settings_are_named_by_the_columns_that_differ():
     rows = study() + study(scope="global", normalisation="layer_mean", width=0.5)
     assert sorted(lead.place for lead in leads(frame(rows))) == [
         "digits (global, layer_mean, width 0.5)",
@@ -107,7 +107,7 @@ def test_places_are_named_by_what_tells_them_apart():
     assert results.conclusion(frame(rows))[0].count("highest validation accuracy") == 2
 
 
-def test_many_places_are_counted():
+def test_many_settings_are_counted():
     rows = study(dataset="a") + study(dataset="b") + study(dataset="c")
     rows += cells({"random": [0.9], "taylor": [0.5]}, dataset="d")
     assert results.conclusion(frame(rows))[0] == (
@@ -137,7 +137,7 @@ def test_what_is_missing_is_listed():
     )
 
 
-def test_a_whole_study_misses_nothing():
+def test_nothing_is_missing_from_a_complete_study():
     names = ["random", "input_l1", "output_l1", "entropy_gaussian", "weighted_mutual_information"]
     rows = []
     for dataset in ("svhn", "cifar10", "cifar100"):
@@ -145,14 +145,14 @@ def test_a_whole_study_misses_nothing():
             for ratio in (0.3, 0.4, 0.45, 0.53, 0.9):
                 changes = {"dataset": dataset, "scope": scope, "ratio": ratio, "latency_1_ms": 1.0}
                 rows += cells({name: [0.5, 0.6, 0.7] for name in names}, **changes)
-        # They have the baseline's recipe, and two ratios are enough for a control.
+        # These have the baseline's recipe, and two ratios are enough for a control.
         for ratio in (0.3, 0.4):
             changes = {"dataset": dataset, "ratio": ratio, "finetune_epochs": 15}
             rows += cells({"scratch": [0.5, 0.6, 0.7]}, **changes)
     assert results.conclusion(frame(rows))[2] == "Nothing that the method asks for is missing."
 
 
-def test_no_cells_and_nothing_but_failures_have_three_sentences_too():
+def test_no_cells_or_only_failed_cells_also_give_three_sentences():
     nothing = "No setting has two metrics with all their cells, so there is nothing to compare."
     assert results.conclusion(frame([]))[:2] == [
         nothing,

@@ -1,4 +1,4 @@
-"""The frames that pandas gets have the same columns and types, whatever became of the cells."""
+"""Data frames have the same columns and types, whether the cells are ok or failed."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_integers_stay_integers_beside_missing_ones(frames, full_row):
     assert mixed[mixed["status"] != "ok"]["parameters"].isna().all()
 
 
-def test_times_have_their_zone(frames):
+def test_times_have_a_time_zone(frames):
     for frame in frames.values():
         assert str(frame["started_at"].dtype) == "datetime64[us, UTC]"
 
@@ -60,7 +60,7 @@ def test_a_string_can_be_given_instead_of_a_path(store):
     assert results.load(str(store.folder.path)).empty
 
 
-def test_rows_are_ordered_by_what_they_are(store, full_row):
+def test_rows_are_ordered_by_dataset_seed_metric_and_ratio(store, full_row):
     points = [("a", 1, "m", 0.5), ("a", 1, "m", 0.25), ("a", 0, "z", 0.5), ("B", 9, "m", 0.5)]
     for at, (dataset, seed, metric, ratio) in enumerate(points):
         row = full_row(f"{at:016x}", dataset=dataset, seed=seed, metric=metric, ratio=ratio)

@@ -1,4 +1,4 @@
-"""One run at a time works on a results folder, and a dead one does not block it for ever."""
+"""One run at a time works on a results folder, and a dead run does not block it forever."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_a_second_run_waits_for_the_first_and_says_for_whom(tmp_path: Path) -> N
     thread.join()
 
 
-def test_a_killed_holder_on_this_machine_loses_it_at_once(tmp_path: Path) -> None:
+def test_a_killed_holder_on_this_machine_loses_the_lease_at_once(tmp_path: Path) -> None:
     first = holder(tmp_path)
     first.kill()
     first.wait()
@@ -86,7 +86,7 @@ def test_a_lease_that_does_not_change_is_dead(tmp_path: Path, content: bytes) ->
 
 def test_a_stopped_holder_learns_that_it_lost_the_folder(tmp_path: Path) -> None:
     with Lease(tmp_path) as first:
-        # What a run finds that was suspended while another one took over.
+        # As if another run had taken over while this one was suspended.
         (tmp_path / LEASE).write_text('{"token": "another", "host": "elsewhere", "pid": 1}')
         first.check()
         first._thread.join(30)
@@ -95,7 +95,7 @@ def test_a_stopped_holder_learns_that_it_lost_the_folder(tmp_path: Path) -> None
     assert "another" in (tmp_path / LEASE).read_text()
 
 
-def test_a_run_that_was_stopped_for_too_long_is_overtaken(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_for_too_long_loses_its_lease(tmp_path: Path) -> None:
     first = holder(tmp_path)
     os.kill(first.pid, signal.SIGSTOP)
     try:
@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_for_too_long_is_overtaken(tmp_path: Path) -> Non
         first.communicate("\n")
 
 
-def test_many_who_want_a_dead_lease_get_it_one_at_a_time(tmp_path: Path) -> None:
+def test_many_runs_take_over_a_dead_lease_one_at_a_time(tmp_path: Path) -> None:
     (tmp_path / LEASE).write_text('{"token": "dead", "host": "elsewhere", "pid": 1}')
     inside, most = 0, 0
     guard = threading.Lock()

@@ -1,4 +1,4 @@
-"""What `load` and its siblings take: folders, files, lists of both, columns and filters."""
+"""Inputs of `load` and the other loaders: folders, files, lists, columns and filters."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -89,7 +89,7 @@ def test_filters_choose_the_cells_of_every_table(stored: Path, filters: Any) -> 
     assert sorted(channels["key"].unique()) == [KEYS[3], KEYS[5]]
 
 
-def test_scores_have_filters_of_their_own(stored: Path) -> None:
+def test_scores_are_filtered_by_their_own_columns(stored: Path) -> None:
     found = results.load_scores(stored, filters=[("layer", "==", 1), ("dataset", "==", "svhn")])
     assert found["score"].tolist() == [0.3, 0.4, 0.5]
 
@@ -102,7 +102,7 @@ def test_a_filter_that_nothing_fulfils_gives_empty_tables_of_the_same_types(stor
     assert results.load_channels(stored, filters=[("seed", "==", 9)]).columns.tolist() == CHANNELS
 
 
-def test_a_filter_finds_no_row_that_a_later_one_replaced(stored: Path) -> None:
+def test_a_filter_ignores_rows_that_a_later_one_replaced(stored: Path) -> None:
     later = [row(1, minutes=5, status="failed"), row(2, minutes=5, ratio=0.9)]
     fill(stored, later)
     assert results.load(stored, filters=[("status", "==", "failed")])["key"].tolist() == [KEYS[1]]
@@ -124,7 +124,7 @@ def test_nested_columns_are_read_when_named(stored: Path) -> None:
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_what_is_no_column_is_refused(load: Callable[..., pd.DataFrame], folder: Path) -> None:
+def test_an_unknown_column_is_refused(load: Callable[..., pd.DataFrame], folder: Path) -> None:
     with pytest.raises(ValueError, match="no column acuracy; allowed are"):
         load(folder, columns=["acuracy"])
     for filters in (
@@ -137,7 +137,7 @@ def test_what_is_no_column_is_refused(load: Callable[..., pd.DataFrame], folder:
             load(folder, filters=filters)
 
 
-def test_history_has_an_epoch_a_row_and_each_baseline_once(folder: Path) -> None:
+def test_history_has_one_row_per_epoch_and_each_baseline_once(folder: Path) -> None:
     frame = results.load_history(folder)
     assert frame.columns.tolist() == HISTORY
     baseline = frame[frame["stage"] == "baseline"]
@@ -156,7 +156,7 @@ def test_history_has_an_epoch_a_row_and_each_baseline_once(folder: Path) -> None
     assert len(frame) == 4 + 6
 
 
-def test_of_two_trainings_of_a_baseline_that_of_the_last_cell_is_told(tmp_path: Path) -> None:
+def test_a_baseline_trained_twice_has_the_history_of_the_last_cell(tmp_path: Path) -> None:
     again = [{"epoch": 1, "loss": 9.0, "accuracy": 0.0}]
     rows = [row(0), row(2, minutes=9, baseline_history=again), row(4, minutes=5)]
     rows.append(row(1, minutes=20, baseline_history=None))
@@ -164,7 +164,7 @@ def test_of_two_trainings_of_a_baseline_that_of_the_last_cell_is_told(tmp_path: 
     assert frame[frame["stage"] == "baseline"]["loss"].tolist() == [9.0]
 
 
-def test_several_folders_are_one_and_the_later_row_counts(tmp_path: Path) -> None:
+def test_several_folders_are_combined_and_the_later_row_counts(tmp_path: Path) -> None:
     one = fill(tmp_path / "one", [row(0), row(1, minutes=5), row(2)])
     other = fill(tmp_path / "other", [row(1, ratio=0.9), row(2, minutes=5, ratio=0.9), row(3)])
     for both in ([one, other], [other, str(one)]):
@@ -179,14 +179,14 @@ def test_several_folders_are_one_and_the_later_row_counts(tmp_path: Path) -> Non
         assert len(results.load_channels(both)) == 4 * 5
 
 
-def test_of_rows_that_finished_together_that_of_the_later_source_counts(tmp_path: Path) -> None:
+def test_of_rows_with_equal_times_the_later_source_counts(tmp_path: Path) -> None:
     one = fill(tmp_path / "one", [row(1)])
     other = fill(tmp_path / "other", [row(1, ratio=0.9)])
     assert results.load([one, other])["ratio"].tolist() == [0.9]
     assert results.load([other, one])["ratio"].tolist() == [0.1]
 
 
-def test_a_file_is_enough_and_brings_the_scores_of_its_folder(stored: Path) -> None:
+def test_a_single_file_is_loaded_with_the_scores_of_its_folder(stored: Path) -> None:
     files = sorted((stored / "cells").iterdir())
     found = results.load(files[0])
     whole = results.load(stored)
@@ -199,7 +199,7 @@ def test_a_file_is_enough_and_brings_the_scores_of_its_folder(stored: Path) -> N
     pd.testing.assert_frame_equal(results.load_scores(scores), results.load_scores(stored))
 
 
-def test_a_file_may_have_any_name_if_it_is_named(stored: Path, tmp_path: Path) -> None:
+def test_a_file_given_by_path_may_have_any_name(stored: Path, tmp_path: Path) -> None:
     Store(stored).compact()
     (file,) = (stored / "cells").iterdir()
     moved = file.rename(tmp_path / "thesis.parquet")
@@ -207,7 +207,7 @@ def test_a_file_may_have_any_name_if_it_is_named(stored: Path, tmp_path: Path) -
     assert len(results.load_channels([moved, *(stored / "scores").iterdir()])) == 6 * 5
 
 
-def test_a_file_that_was_named_must_be_whole(folder: Path, tmp_path: Path) -> None:
+def test_a_file_given_by_path_must_be_intact(folder: Path, tmp_path: Path) -> None:
     first, second, *_ = sorted((folder / "cells").iterdir())
     second.write_bytes(first.read_bytes())
     with pytest.raises(StoreError, match=f"{second.name} cannot be read: its key is not its name"):
@@ -228,7 +228,7 @@ def test_a_newer_folder_is_refused(folder: Path) -> None:
             load(folder)
 
 
-def test_very_many_files_are_told_with_what_to_do(
+def test_very_many_files_cause_a_warning_that_says_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     results.load(folder)
@@ -242,7 +242,7 @@ def test_very_many_files_are_told_with_what_to_do(
     assert len(recwarn) == 0
 
 
-def test_files_that_are_merged_while_they_are_read_are_read_from_what_they_became(
+def test_files_merged_while_they_are_read_are_read_from_the_merged_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, read_table = results.load(folder), reading.read_table

@@ -1,4 +1,4 @@
-"""A folder behaves alike on a disk, in an object store and on any other file system."""
+"""A folder works the same on a disk, in an object store and on other file systems."""
 
 import pickle
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def filled(folder: Path) -> None:
         (folder / name).write_text(name)
 
 
-def test_what_is_written_is_read_listed_and_deleted(folder: Folder) -> None:
+def test_written_files_are_read_listed_and_deleted(folder: Folder) -> None:
     folder.write("b.bin", b"four")
     folder.write("a.bin", b"")
     folder.write("b.bin", b"fives")
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_listed_and_deleted(folder: Folder) -> None:
     assert folder.exists()
 
 
-def test_what_is_absent_is_absent(folder: Folder) -> None:
+def test_a_missing_folder_is_empty_and_missing_files_raise_an_error(folder: Folder) -> None:
     inside = folder / "none"
     assert not inside.exists()
     assert inside.entries() == []
@@ -69,7 +69,7 @@ def test_a_folder_in_a_folder_has_its_own_files(folder: Folder) -> None:
     assert str(inside).partition("?")[0] == str(folder).partition("?")[0] + "/cells"
 
 
-def test_a_folder_of_files_comes_back(folder: Folder) -> None:
+def test_a_stored_folder_is_read_back_and_removed(folder: Folder) -> None:
     assert not folder.holds("key", "a.json")
     folder.put("key", filled, "a.json")
     assert folder.holds("key", "a.json")
@@ -83,7 +83,7 @@ def test_a_folder_of_files_comes_back(folder: Folder) -> None:
     assert (folder / "key").entries() == []
 
 
-def test_the_folders_in_a_folder_are_listed(folder: Folder) -> None:
+def test_subfolders_are_listed(folder: Folder) -> None:
     assert folder.folders() == []
     folder.write("file", b"x")
     for name in ("two", "one"):
@@ -112,12 +112,12 @@ def test_a_folder_that_could_not_be_filled_is_absent(folder: Folder) -> None:
     assert folder.entries() == []
 
 
-def test_it_can_be_sent_to_another_process(folder: Folder) -> None:
+def test_a_folder_can_be_pickled(folder: Folder) -> None:
     folder.write("file", b"x")
     assert pickle.loads(pickle.dumps(folder)).read("file") == b"x"
 
 
-def test_a_small_file_is_one_put(object_store: ObjectStore) -> None:
+def test_a_small_file_is_written_by_one_put(object_store: ObjectStore) -> None:
     folder = folder_of(object_store.new_prefix())
     folder.make()
     folder.write("cell", b"x" * 100_000)
@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_the_old_file(object_store: ObjectStore, size:
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Slow Down"])
-def test_every_second_request_may_fail(object_store: ObjectStore, status: str) -> None:
+def test_failed_requests_are_retried(object_store: ObjectStore, status: str) -> None:
     folder = folder_of(object_store.new_prefix())
     with object_store.refusing(lambda _: status if len(object_store.requests) % 2 else None):
         folder.write("file", b"x")
@@ -209,13 +209,13 @@ def test_google_cloud_storage_has_its_client() -> None:
         (Path("s3://bucket/x"), ["as text"]),
     ],
 )
-def test_what_names_no_folder_is_refused(where: str | Path, words: list[str]) -> None:
+def test_an_invalid_folder_name_is_refused(where: str | Path, words: list[str]) -> None:
     with pytest.raises(StoreError) as caught:
         folder_of(where)
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_keys_in_a_uri_are_not_printed(object_store: ObjectStore) -> None:
+def test_credentials_in_a_uri_are_not_printed(object_store: ObjectStore) -> None:
     where = object_store.new_prefix().replace("s3://", "s3://tests:geheim@")
     folder = folder_of(where) / "cells"
     folder.write("file", b"x")

@@ -1,4 +1,4 @@
-"""Fronts of accuracy against cost, against a definition written out."""
+"""Pareto fronts of accuracy and cost, compared with the definition."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ points = some.lists(some.tuples(some.integers(1, 6), some.integers(0, 6)), min_s
 
 @settings(max_examples=25, deadline=None)
 @given(points)
-@example([(1, 0)] * 3)  # the mean of three 0.35 is a little less
+@example([(1, 0)] * 3)  # with rounding, the mean of three 0.35 is slightly less
 def test_a_point_is_on_the_front_if_no_other_dominates_it(values):
     rows = [
         cell(f"m{at:02}", 0, accuracy / 10, parameters=100 * cost, baseline_test_top1=0.35)
@@ -45,7 +45,7 @@ def test_means_over_the_seeds_with_their_interval():
     assert table.loc["unpruned", "accuracy"] == pytest.approx(0.6)
 
 
-def test_one_lucky_seed_competes_with_none():
+def test_a_metric_that_lacks_a_seed_is_not_compared():
     rows = cells({"a": [0.5, 0.6], "b": [0.99, None]}, parameters=100)
     table = results.pareto(frame(rows)).set_index("metric")
     assert table["on_front"].to_dict() == {"a": True, "b": False, "unpruned": True}
@@ -53,14 +53,14 @@ def test_one_lucky_seed_competes_with_none():
     assert table.loc["a", "note"] == ""
 
 
-def test_where_a_seed_failed_everywhere_the_others_compete():
+def test_a_seed_that_failed_for_all_metrics_is_ignored():
     rows = cells({"a": [0.5, 0.6], "b": [0.3, 0.4]}, parameters=100, baseline_test_top1=0.9)
     rows += [failed("a", 2), failed("b", 2), cell("c", 2, 0.1, status="timeout")]
     table = results.pareto(frame(rows)).set_index("metric")
     assert table["on_front"].to_dict() == {"a": True, "b": False, "unpruned": True}
 
 
-def test_data_sets_networks_and_trainings_have_fronts_of_their_own_but_floors_do_not():
+def test_data_sets_networks_and_trainings_have_separate_fronts_but_floors_do_not():
     rows = cells({"good": [0.9]})
     apart = [{"dataset": "svhn"}, {"variant": "simplenet_460k"}, {"width": 0.5}, {"epochs": 9}]
     apart += [{"train_images": 90}, {"test_images": 90}, {"finetune_epochs": 9}]
@@ -73,7 +73,7 @@ def test_data_sets_networks_and_trainings_have_fronts_of_their_own_but_floors_do
 
 
 @pytest.mark.parametrize("cost", ["macs", "latency_1_ms", "latency_256_ms"])
-def test_other_costs_order_in_their_own_way(cost):
+def test_each_cost_has_its_own_front(cost):
     full = cost.replace("latency", "latency_full") if cost != "macs" else "macs_full"
     rows = [
         cell("a", 0, 0.5, parameters=1, **{cost: 9, full: 10}),
@@ -98,13 +98,13 @@ def test_latencies_of_machines_are_never_mixed():
     assert len(table) == 6
 
 
-def test_cells_whose_cost_was_not_measured_are_no_points():
+def test_cells_without_a_measured_cost_are_left_out():
     table = results.pareto(frame(cells({"a": [0.5]})), "latency_1_ms")
     assert table.empty
     assert "latency_1_ms" in table.columns
 
 
-def test_networks_from_scratch_stand_beside_those_they_are_controls_of():
+def test_networks_from_scratch_join_the_front_of_the_study_they_control():
     trained = {"finetune_epochs": 4, "recipe": {"epochs": 4}}
     rows = [cell("a", 0, 0.5), cell("scratch", 0, 0.6, **trained)]
     table = results.pareto(frame([row | {"baseline_test_top1": 0.4} for row in rows]))
@@ -116,7 +116,7 @@ def test_networks_from_scratch_stand_beside_those_they_are_controls_of():
 @pytest.mark.parametrize(
     ("words", "why"), [({"cost": "seconds"}, "allowed: parameters"), ({"at": "baseline"}, "pruned")]
 )
-def test_what_is_no_cost_or_stage_is_refused(words, why):
+def test_an_unknown_cost_or_stage_is_refused(words, why):
     with pytest.raises(ValueError, match=why):
         results.pareto(frame(cells({"a": [0.5]})), **words)
 

@@ -1,4 +1,4 @@
-"""Mean ranks, Friedman's test and Nemenyi's distance, against Demsar 2006 and scipy."""
+"""Mean ranks, Friedman's test and Nemenyi's critical difference, against Demsar 2006 and scipy."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ RANKS = [
 
 
 @pytest.mark.parametrize(("metrics", "q"), Q.items())
-def test_distances_are_those_of_the_published_table(metrics, q):
+def test_critical_differences_agree_with_the_published_table(metrics, q):
     for blocks in (5, 14):
         expected = q * np.sqrt(metrics * (metrics + 1) / (6 * blocks))
         assert nemenyi_distance(metrics, blocks) == pytest.approx(expected, rel=4e-4)
@@ -55,7 +55,7 @@ def test_the_published_example_has_its_ranks_and_distance(blocks):
     assert list(table.index) == ["d", "b", "c", "a"]
     assert table["critical_difference"].round(2).unique() == [1.25]
     assert (table["blocks"].unique(), table["datasets"].unique()) == ([14], [14])
-    # Published: 9.28, which leaves out the correction for ties.
+    # The published value, 9.28, is without the correction for ties.
     of_ranks = 12 * 14 / (4 * 5) * (sum(table["mean_rank"] ** 2) - 4 * 5**2 / 4)
     assert of_ranks == pytest.approx(9.28, abs=0.01)
     ties = sum(
@@ -66,7 +66,7 @@ def test_the_published_example_has_its_ranks_and_distance(blocks):
     assert table["p"].unique() == pytest.approx([stats.chi2.sf(corrected, 3)])
 
 
-def test_friedman_is_that_of_scipy():
+def test_friedman_agrees_with_scipy():
     values = np.random.default_rng(0).random((5, 6))
     rows = cells({f"m{at}": row for at, row in enumerate(values)})
     table = results.rank_metrics(frame(rows))
@@ -76,8 +76,8 @@ def test_friedman_is_that_of_scipy():
     assert table["blocks"].unique() == [6]
 
 
-def test_ratios_are_averaged_before_the_ranks_and_are_no_blocks():
-    # a wins at two ratios of three, b on average.
+def test_ratios_are_averaged_before_ranking_and_do_not_count_as_blocks():
+    # a is better at two of three ratios, but b is better on average.
     rows = []
     for ratio, one, other in ((0.1, 0.51, 0.5), (0.2, 0.61, 0.6), (0.3, 0.1, 0.9)):
         rows += cells({"a": [one] * 2, "b": [other] * 2, "c": [0, 0.1]}, ratio=ratio)
@@ -100,7 +100,7 @@ def test_baselines_that_lack_a_cell_are_dropped_and_counted(gone):
     assert table.loc[table["metric"] == "a", "accuracy"].item() == pytest.approx(0.8)
 
 
-def test_data_sets_may_have_ratios_of_their_own():
+def test_data_sets_may_have_different_ratios():
     rows = cells({"a": [0.9] * 2, "b": [0.5] * 2, "c": [0.1] * 2}, dataset="svhn", ratio=0.45)
     rows += cells({"a": [0.9] * 2, "b": [0.5] * 2, "c": [0.1] * 2}, ratio=0.53)
     table = results.rank_metrics(frame(rows))
@@ -109,7 +109,7 @@ def test_data_sets_may_have_ratios_of_their_own():
     assert by_dataset["blocks"].unique() == [2]
 
 
-def test_scopes_budgets_normalisations_and_fine_tunings_are_ranked_apart():
+def test_scopes_budgets_normalisations_and_fine_tunings_are_ranked_separately():
     values = {"a": [0.9, 0.8], "b": [0.5, 0.4], "c": [0.1, 0.2]}
     upside_down = {"a": [0.1, 0.2], "b": [0.5, 0.4], "c": [0.9, 0.8]}
     rows = cells(values)
@@ -129,7 +129,7 @@ def test_scopes_budgets_normalisations_and_fine_tunings_are_ranked_apart():
 
 
 def test_equal_accuracies_share_a_rank_in_spite_of_rounding():
-    # Both average 0.465, but for the last digit.
+    # Both have the mean 0.465, up to a rounding error.
     rows = []
     for ratio, one, other in ((0.1, 0.28, 0.18), (0.2, 0.65, 0.75)):
         rows += cells({"a": [one] * 2, "b": [other] * 2, "c": [0, 0]}, ratio=ratio)
@@ -140,20 +140,20 @@ def test_equal_accuracies_share_a_rank_in_spite_of_rounding():
 @pytest.mark.parametrize(
     ("values", "note"),
     [
-        ({"a": [0.5, 0.6], "b": [0.4, 0.5]}, "2 metrics: a ranking takes 3"),
+        ({"a": [0.5, 0.6], "b": [0.4, 0.5]}, "2 metrics: a ranking needs 3"),
         ({"a": [0.5], "b": [0.4], "c": [0.3]}, "one block: .*"),
         ({"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.5, 0.5]}, "all metrics are equal .*"),
         ({"a": [0.5, None], "b": [None, 0.5], "c": [0.5, 0.5]}, "no baseline has all 3 .*"),
     ],
 )
-def test_too_little_gives_a_note_instead_of_figures(values, note):
+def test_too_little_data_gives_a_note_instead_of_a_test(values, note):
     table = results.rank_metrics(frame(cells(values)))
     assert table["note"].str.fullmatch(note).all()
     assert table[["friedman", "p", "critical_difference"]].isna().all(axis=None)
     assert sorted(table["metric"]) == sorted(values)
 
 
-def test_a_metric_that_failed_everywhere_is_not_forgotten():
+def test_a_metric_whose_cells_all_failed_is_still_listed():
     rows = cells({"a": [0.5, 0.6], "b": [0.4, 0.5], "c": [0.3, 0.2]})
     table = results.rank_metrics(frame([*rows, failed("d", 0), failed("d", 1)]))
     assert set(table["metric"]) == {"a", "b", "c", "d"}
@@ -170,7 +170,7 @@ def test_chosen_metrics_are_ranked_alone():
         results.rank_metrics(frame(rows), blocks="seed")
 
 
-def test_networks_from_scratch_are_no_metric():
+def test_networks_from_scratch_are_not_ranked():
     rows = cells({"a": [0.9, 0.8], "b": [0.5, 0.4], "c": [0.1, 0.2], "scratch": [1.0, 1.0]})
     assert "scratch" not in set(results.rank_metrics(frame(rows))["metric"])
 

@@ -1,4 +1,4 @@
-"""The report in a browser: quiet, on its own, sorted and filtered, on a phone and on paper."""
+"""The report in a browser: no errors, no requests, sorting, filters, a phone screen and print."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ import results
 from results import report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = pytest.mark.browser
 
 ATTACK = "<script>alert(1)</script>"
 MEGABYTES_AT_MOST = 8
@@ -45,13 +47,13 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def said() -> list[str]:
-    """What the console, errors and dialogs said that no test has taken out."""
+    """Messages of the console, errors and dialogs that no test has removed."""
     return []
 
 
 @pytest.fixture
 def visit(browser, path, said):
-    """Opens the report with these options of a browser's context; every visit must be quiet."""
+    """Opens the report with options of a browser context; there may be no message or request."""
     asked: list[str] = []
     contexts = []
 
@@ -84,7 +86,7 @@ def visit(browser, path, said):
 
 
 def column(page, name: str) -> list[str]:
-    """What the table shows in a column."""
+    """The texts in a column of the table."""
     heads = [text.strip() for text in page.locator("#table thead th").all_inner_texts()]
     at = heads.index(name) + 1
     return page.locator(f"#table tbody td:nth-child({at})").all_inner_texts()
@@ -107,7 +109,7 @@ def test_the_cells_can_be_sorted(visit, folder):
     button.press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
     assert column(page, name)[0] == f"{accuracies.max():.2f}"
-    # A cell without an accuracy is the last one either way.
+    # A cell without an accuracy is last in both directions.
     page.get_by_role("combobox", name="status").select_option(label="diverged")
     assert column(page, name) == [""]
     page.get_by_role("button", name="metric", exact=True).click()
@@ -115,7 +117,7 @@ def test_the_cells_can_be_sorted(visit, folder):
     assert head.get_attribute("aria-sort") is None
 
 
-def test_missing_accuracies_come_last_either_way(visit):
+def test_missing_accuracies_come_last_in_both_directions(visit):
     page = visit()
     page.get_by_role("combobox", name="metric").select_option(label="random")
     page.get_by_role("combobox", name="data set").select_option(label="svhn")
@@ -128,9 +130,9 @@ def test_missing_accuracies_come_last_either_way(visit):
         assert "" not in shown[:-1]
 
 
-def test_the_cells_can_be_filtered_and_turned_over(visit):
+def test_the_cells_can_be_filtered_and_paged(visit):
     page = visit()
-    # The page filters a moment after a key, so what it shows is waited for.
+    # The page filters a moment after a key press, so wait for the result.
     found = playwright.expect(page.locator("#found"))
     at = playwright.expect(page.locator("#page"))
     found.to_have_text(f"{ROWS} cells")
@@ -153,12 +155,12 @@ def test_the_cells_can_be_filtered_and_turned_over(visit):
     found.to_have_text(f"{ROWS} cells")
 
 
-def test_what_the_data_say_is_text(visit, said):
+def test_markup_in_the_data_is_shown_as_text(visit, said):
     page = visit()
     shown = page.locator(".failure pre").all_inner_texts()
     assert f"{ATTACK}</script>\n<img src=x onerror=alert(2)>" in shown
     assert page.locator("img").count() == 0
-    # The policy of the page stops a script that got into it after all.
+    # The page's Content Security Policy blocks even an injected script.
     page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'),"
         "{textContent: 'window.ran = true'}))"
@@ -167,7 +169,7 @@ def test_what_the_data_say_is_text(visit, said):
     assert "Content Security Policy" in said.pop()
 
 
-def test_a_phone_needs_no_sideways_scrolling(visit):
+def test_a_phone_needs_no_horizontal_scrolling(visit):
     page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     for part in page.locator("details").all():
         part.evaluate("part => { part.open = true; }")
@@ -179,7 +181,7 @@ def test_a_phone_needs_no_sideways_scrolling(visit):
     assert too_wide == []
 
 
-def test_paper_shows_what_is_folded_and_no_controls(visit):
+def test_print_shows_folded_parts_and_no_controls(visit):
     page = visit(viewport={"width": 680, "height": 1000})
     folded = page.locator("details:not([open])")
     before = folded.count()
@@ -194,7 +196,7 @@ def test_paper_shows_what_is_folded_and_no_controls(visit):
     assert folded.count() == before
 
 
-def test_dark_and_light_differ_in_figures_too(visit):
+def test_figures_follow_the_dark_and_light_colour_schemes(visit):
     colours = []
     for scheme in ("light", "dark"):
         page = visit(color_scheme=scheme)
@@ -210,7 +212,7 @@ def test_dark_and_light_differ_in_figures_too(visit):
     assert set(dark).isdisjoint(light)
 
 
-def test_one_metric_can_be_put_forward(visit):
+def test_one_metric_can_be_highlighted(visit):
     page = visit()
     names = page.locator("#highlight option").all_inner_texts()
     page.locator("#highlight").select_option(label="taylor")

@@ -1,4 +1,4 @@
-"""The schema keeps what is put in, refuses what does not fit, and does not change unnoticed."""
+"""The schema stores rows without loss, refuses invalid rows and does not change unnoticed."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ PINNED = Path(__file__).with_name(f"schema_{SCHEMA_VERSION}.txt")
 EARLIER = range(1, SCHEMA_VERSION)
 
 
-def test_columns_and_types_are_those_of_the_version():
+def test_columns_and_types_agree_with_the_pinned_list():
     written = [
         f"{name}.{field.name} {field.type}"
         for name, schema in (("cells", CELLS), ("scores", IMPORTANCES))
@@ -30,13 +30,13 @@ def test_columns_and_types_are_those_of_the_version():
     ]
     pinned = PINNED.read_text().splitlines() if PINNED.exists() else []
     assert written == pinned, (
-        "a column or its type has changed: files that exist would be misread. Raise "
+        "a column or its type has changed: existing files would be misread. Increase "
         f"SCHEMA_VERSION and store the new columns beside {PINNED.name}"
     )
 
 
 def pinned_columns(version: int, of: str = "cells") -> list[str]:
-    """The columns that a version's own list names."""
+    """The columns in the pinned list of a version."""
     lines = PINNED.with_name(f"schema_{version}.txt").read_text().splitlines()
     names = [line.split()[0].partition(".") for line in lines]
     return [name for of_table, _, name in names if of_table == of]
@@ -77,7 +77,7 @@ def test_a_row_of_an_earlier_version_is_read_with_the_new_columns_null(version, 
         (None, None, None),
     ],
 )
-def test_an_earlier_row_tells_what_its_ratio_counts_by_its_budget(
+def test_ratio_of_and_widths_of_are_derived_from_the_budget_of_earlier_rows(
     version, budget, ratio_of, widths_of, store, full_row
 ):
     write_earlier(store, version, full_row(budget=budget))
@@ -96,7 +96,7 @@ def test_an_earlier_file_without_a_column_of_its_version_is_damaged(version, sto
         assert store.read().num_rows == 0
 
 
-def test_every_column_says_what_it_holds():
+def test_every_column_has_a_description():
     assert [field.name for field in CELLS if not field.metadata[b"description"]] == []
 
 
@@ -125,7 +125,7 @@ def test_the_nested_columns_are_columns():
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_known_statuses_are_taken(status, full_row):
+def test_known_statuses_are_accepted(status, full_row):
     assert table([full_row(status=status)])["status"].to_pylist() == [status]
 
 
@@ -153,7 +153,7 @@ def test_known_statuses_are_taken(status, full_row):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(changes, words, full_row):
+def test_an_invalid_row_is_refused(changes, words, full_row):
     with pytest.raises(SchemaError) as caught:
         table([full_row(**changes)])
     assert [word for word in words if word not in str(caught.value)] == []

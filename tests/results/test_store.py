@@ -1,4 +1,4 @@
-"""A results folder survives crashes and strangers: written whole, read with care."""
+"""A results folder survives crashes and foreign files: writes are atomic, reads are checked."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ def test_columns_come_in_the_order_asked_for_and_without_nested_ones_by_default(
 
 
 @pytest.mark.parametrize("key", ["", "0" * 15, "0" * 17, "../../0123456789", "A" * 16, None])
-def test_a_key_that_is_no_key_is_refused(key, store, full_row):
+def test_an_invalid_key_is_refused(key, store, full_row):
     with pytest.raises(SchemaError, match="16 hexadecimal digits"):
         store.write(full_row() | {"key": key})
     assert names(store.cells.path) == []
@@ -94,7 +94,7 @@ def test_a_process_killed_before_the_rename_leaves_the_old_row(store, full_row):
 
 
 def test_a_write_that_the_disk_refuses_leaves_nothing_behind(store, full_row):
-    # A folder where the file belongs makes the rename fail, whoever runs the test.
+    # A folder in the file's place makes the rename fail, even for root.
     (store.cells.path / f"{KEY}.parquet" / "full").mkdir(parents=True)
     with pytest.raises(StoreError, match=KEY):
         store.write(full_row(KEY))
@@ -196,7 +196,7 @@ def test_a_folder_of_another_version_is_refused_and_left_alone(content, store, f
     assert listing(store.folder.path) == before
 
 
-def test_a_format_that_is_no_json_is_refused(store):
+def test_a_format_file_that_is_not_json_is_refused(store):
     (store.folder.path / "format.json").write_bytes(b"\xff{")
     with pytest.raises(SchemaError, match=r"format\.json"):
         store.create()
@@ -243,13 +243,13 @@ def test_a_folder_whose_cells_are_a_file_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
-def test_a_place_that_takes_no_files_is_refused():
-    # The kernel's own folders refuse root too.
+def test_a_folder_that_accepts_no_files_is_refused():
+    # The kernel's own folders refuse even root.
     with pytest.raises(StoreError, match=r"/proc/runs cannot be written to .*--out"):
         Store("/proc/runs").create()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root ignores permissions")
 def test_a_read_only_folder_is_refused(store):
     store.cells.path.chmod(0o500)
     try:
@@ -260,7 +260,7 @@ def test_a_read_only_folder_is_refused(store):
 
 
 @pytest.mark.parametrize("name", ["cells", "scores", "artifacts", "timeouts"])
-def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+def test_a_link_in_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / name).symlink_to(tmp_path / "elsewhere")
@@ -269,7 +269,7 @@ def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> No
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_no_flipped_bit_makes_another_row(tmp_path: Path) -> None:
+def test_a_flipped_bit_never_changes_a_row(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
     row = {"key": "a" * 16, "status": "ok", "seed": 3, "ratio": 0.5, "finetuned_test_top1": 0.75}
@@ -279,7 +279,7 @@ def test_no_flipped_bit_makes_another_row(tmp_path: Path) -> None:
     columns = ["key", *row, "widths", "kept", "scores_key"]
     expected = store.read(columns)
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    # There the columns' types are told, in these bits: a float64 read as a float32 is a number.
+    # These bits of the footer hold column types; a float64 read as float32 is a valid number.
     for at in range(footer, footer + 1_500):
         for bit in (1, 3):
             content = bytearray(whole)

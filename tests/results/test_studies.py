@@ -1,4 +1,4 @@
-"""The committed studies: their page is what their tables say, and a row can be made again."""
+"""The committed studies: the page agrees with the tables, and a row can be reproduced."""
 
 import importlib.util
 import json

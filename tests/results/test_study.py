@@ -1,4 +1,4 @@
-"""What differs in more than the seed is kept apart or refused, never averaged."""
+"""Cells that differ in more than the seed are separated or refused, never averaged."""
 
 import pandas as pd
 import pytest
@@ -31,12 +31,12 @@ OTHER = {
 }
 
 
-def test_every_column_of_a_study_is_tried():
+def test_every_column_of_a_study_is_tested():
     assert set(OTHER) == set(STUDY)
 
 
 @pytest.mark.parametrize("column", STUDY)
-def test_studies_are_kept_apart(column):
+def test_studies_have_separate_rows(column):
     def study(accuracy, **changes):
         return cells({"random": [accuracy] * 2, "output_l1": [0.5, 0.6]}, **changes)
 
@@ -53,7 +53,7 @@ def test_studies_are_kept_apart(column):
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
-        # The claims' table looks at its own claims alone.
+        # The test turns these into cells of a claim, since `claims` reads no others.
         ([cell(recipe={"lr": 1}), cell("random", recipe={"lr": 2})], "fine-tuning.*lr"),
         ([cell(version={"training": 1}), cell("random", version={"training": 2})], "versions"),
         ([cell(), cell("random", 1, dataset_fingerprint="others")], "fingerprint"),
@@ -63,7 +63,7 @@ def test_studies_are_kept_apart(column):
     ],
     ids=["recipe", "version", "images", "options", "baseline", "key"],
 )
-def test_what_no_column_tells_apart_is_refused(call, rows, named):
+def test_cells_that_no_column_separates_are_refused(call, rows, named):
     claimed = [row | {"dataset": "svhn", "source": "svhn"} for row in rows]
     claimed = [
         row | {"metric": row["metric"].replace("random", "weighted_mutual_information")}
@@ -81,7 +81,7 @@ def test_the_same_cell_twice_is_refused(call):
         call(pd.concat([table, table]))
 
 
-def test_a_metric_may_have_other_options_than_another():
+def test_metrics_may_have_different_options():
     rows = [cell(metric_options='{"bins": 9}'), cell("random", metric_options="{}")]
     assert len(results.accuracy_table(frame(rows))) == 2
 
@@ -116,7 +116,7 @@ def test_unknown_stages_and_splits_are_refused(at, split):
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_failed_cells_alone_give_a_table_without_figures(call):
+def test_failed_cells_alone_give_a_table_without_numbers(call):
     made = call(frame([failed(), failed("random", 1)]))
     if isinstance(made, pd.DataFrame):
         numbers = made.filter(regex="points$|^mean|^p$|accuracy").drop(

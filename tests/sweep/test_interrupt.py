@@ -23,6 +23,7 @@ def terminate(pid: int) -> None:
     os.kill(pid, signal.SIGTERM)
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("interrupt", [ctrl_c, terminate])
 def test_an_interrupted_sweep_keeps_its_cells_and_goes_on(
     interrupt, start, leftovers, write_spec, invoke, tmp_path, listing
@@ -45,7 +46,7 @@ def test_an_interrupted_sweep_keeps_its_cells_and_goes_on(
     assert invoke("status", folder).exit_code == 1
     cells = listing(folder / "cells")
     # The costliest cells began first, so what was finished is among the largest ratios.
-    few = write_spec({**MANY, "ratios": MANY["ratios"][-2:]})
+    few = write_spec({**MANY, "ratios": MANY["ratios"][-1:]})
     done = invoke("run", few, "--out", folder, "--executor", "serial")
     assert done.exit_code == 0, done.output
     assert ", 0 done before" not in done.stdout

@@ -13,6 +13,8 @@ import results
 
 pytest.importorskip("mlflow", reason="needs prune-sweep[mlflow]")
 
+pytestmark = pytest.mark.ray
+
 CHANGES = {
     "recipe.epochs": 3,
     "finetune.epochs": 2,
