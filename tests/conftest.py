@@ -30,6 +30,8 @@ def object_store() -> Iterator[ObjectStore]:
             yield store
 
 
+# First, since pytest-xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts all tests that start a Ray into one process, where they come first.
 

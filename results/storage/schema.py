@@ -50,7 +50,7 @@ _IDENTITY = [
     ("min_channels", pa.int32(), "fewest channels a layer may keep"),
     ("min_channels_fraction", pa.float64(), "the same as a fraction of the layer's width"),
     ("round_to", pa.int32(), "widths are multiples of this"),
-    ("ratio", pa.float64(), "target: fraction to keep of the parameters or channels"),
+    ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
     ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
     ("epochs", pa.int32(), "epochs of the baseline"),
     ("finetune_epochs", pa.int32(), "epochs after pruning"),

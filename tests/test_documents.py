@@ -1,0 +1,92 @@
+"""The commands and snippets of README.md and docs/ work as they are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import made_up_sweep
+import pytest
+import typer
+from made_up_sweep import Grid
+
+from cluster.cli import app
+from sweep.spec.packaged import text_of
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Shorter trainings, so that the snippet of a minute takes seconds.
+QUICK = {"epochs=12": "epochs=1", "Recipe(2, ": "Recipe(1, "}
+
+
+def snippets(text: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every line of a code block that calls prune-sweep, with its page."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```[a-z]*\n(.*?)```", page.read_text(), re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            words = (re.search(r"(?:^|\$ |&& )prune-sweep (.*)", line) for line in lines)
+            found += [(page.name, word[1].partition("#")[0].strip()) for word in words if word]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands())
+def test_a_documented_command_has_these_options(page: str, words: str) -> None:
+    command: Any = typer.main.get_command(app)
+    name, *rest = words.replace("'", "").split()
+    found = command.commands.get(name)
+    assert found is not None, f"{page}: there is no command {name}"
+    known = {option for each in found.params for option in each.opts + each.secondary_opts}
+    asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    assert asked <= known
+
+
+def test_the_readme_shows_the_packaged_spec() -> None:
+    (shown,) = snippets(README, "yaml")
+    assert shown == text_of("digits")
+
+
+def test_the_readmes_rows_in_pandas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = Grid(["digits"], ["output_l1", "random"], [0.3], [0])
+    made_up_sweep.write(tmp_path / "runs" / "digits", list(made_up_sweep.rows(grid)))
+    monkeypatch.chdir(tmp_path)
+    first, _ = snippets(README)
+    exec(first, {})
+    lines = capsys.readouterr().out.splitlines()
+    shown = README.partition(first)[2].partition("```\n")[2].partition("```")[2]
+    assert lines[0].split() == shown.splitlines()[1].split()
+    assert [line.split()[0] for line in lines[1:]] == ["output_l1", "random"]
+
+
+def test_the_readmes_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, notebook = snippets(README)
+    assert len(re.findall(r"^(?:import|from) ", notebook, re.MULTILINE)) == 2
+    for slow, quick in QUICK.items():
+        assert slow in notebook
+        notebook = notebook.replace(slow, quick)
+    exec(notebook, {})
+    full, small = capsys.readouterr().out.splitlines()
+    assert full.startswith("Evaluation(top1=")
+    macs = [int(line.rpartition(" ")[2]) for line in (full, small)]
+    assert macs[1] < 0.4 * macs[0]
+
+
+def test_the_metric_of_the_method_can_be_registered() -> None:
+    from prune_core import METRICS
+
+    (snippet,) = snippets((ROOT / "docs/method.md").read_text())
+    try:
+        exec(snippet, {})
+        assert METRICS["widest"].summary
+    finally:
+        METRICS.pop("widest", None)
