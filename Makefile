@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/prune-sweep run digits
 
 # One thread for each process: threads of several processes on the same cores wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup \
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope \
 	--no-loadscope-reorder
 
 test: .venv/installed

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from object_store import CREDENTIALS, ObjectStore, serving
@@ -30,20 +31,36 @@ def object_store() -> Iterator[ObjectStore]:
             yield store
 
 
-# First, since pytest-xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
+# Tests that start a Ray, and those that share fixtures with them.
+RAY = (
+    "tests/faults/",
+    "tests/cluster/test_machines.py",
+    "tests/cluster/test_submit.py",
+    "tests/sweep/test_interrupt.py",
+    "tests/sweep/test_live.py",
+    "tests/sweep/test_preflight.py::test_nodes_of_a_cluster",
+    "tests/sweep/test_run.py::test_ray_gives",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts all tests that start a Ray into one process, where they come first.
-
-    Two Rays on one machine can find each other. Other tests of one file share a process, and with
-    it the fixtures of their module.
-    """
+    """Marks the tests that start a Ray, and puts them first, since they take longest."""
     for item in items:
-        group = "ray" if _in_ray_group(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not _in_ray_group(item))
+        if item.nodeid.startswith(RAY):
+            item.add_marker(pytest.mark.ray)
+    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
 
 
-def _in_ray_group(item: pytest.Item) -> bool:
-    # Tests of full disks share the undisturbed sweep of their folder.
-    return item.get_closest_marker("ray") is not None or "tests/faults" in item.nodeid
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives all tests that start a Ray to one process: two Rays on one machine can find each other.
+
+    Other tests of one file share a process, and with it the fixtures of their module.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)

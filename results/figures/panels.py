@@ -161,7 +161,11 @@ def _vary(column: pd.Series) -> bool:
 
 
 def _title(row: pd.Series, everything: pd.DataFrame) -> str:
-    return ", ".join([*study_words(row, everything), *point_words(row, everything)])
+    words = [*study_words(row, everything), *point_words(row, everything)]
+    # Ratios of channels stand beside ratios of parameters in one report.
+    if row.get("ratio_of") == "channels":
+        words.append("ratio of channels")
+    return ", ".join(words)
 
 
 def _order(row: pd.Series) -> tuple[str, ...]:

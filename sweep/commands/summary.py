@@ -64,7 +64,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     means = results.accuracy_table(rows).to_dict("records")
     short = "; (n): mean of n seeds only" if any(mean["seeds"] < seeds for mean in means) else ""
     console.print(
-        f"{dataset}: test accuracy in % after fine-tuning, by parameter ratio, mean of {seeds} "
+        f"{dataset}: test accuracy in % after fine-tuning, {_ratio_words(rows)}, mean of {seeds} "
         f"seed{'s' if seeds > 1 else ''}; unpruned {control:.2f}; * a layer is at its floor{short}",
         markup=False,
         highlight=False,
@@ -74,15 +74,28 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     table = Table("budget", "normalisation", "metric", box=None, pad_edge=False)
     for ratio in ratios:
         table.add_column(f"{ratio:g}", justify="right")
+    channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
     lines: dict[tuple[str, str, str], dict[float, str]] = {}
     for mean in means:
+        budget = f"{mean['budget']} (channels)" if mean["budget"] in channels else mean["budget"]
         mark = "*" if mean["collapsed"] else " "
-        line = lines.setdefault((mean["budget"], mean["normalisation"], mean["metric"]), {})
+        line = lines.setdefault((budget, mean["normalisation"], mean["metric"]), {})
         fewer = f" ({mean['seeds']})" if mean["seeds"] < seeds else ""
         line[mean["ratio"]] = f"{100 * mean['mean']:.2f}{mark}{fewer}"
     for names, line in lines.items():
         table.add_row(*map(Text, names), *(line.get(ratio, "-") for ratio in ratios))
     _print_whole(console, table)
+
+
+def _ratio_words(rows: pd.DataFrame) -> str:
+    """What the columns of the table are."""
+    match sorted(rows["ratio_of"].unique()):
+        case ["channels"]:
+            return "by channel ratio"
+        case ["channels", "parameters"]:
+            return "by parameter ratio, or channel ratio where the budget says so"
+        case _:
+            return "by parameter ratio"
 
 
 def _print_whole(console: Console, table: Table) -> None:

@@ -17,8 +17,6 @@ from faults.machines import Machine, Network, Unavailable
 
 import results
 
-pytestmark = pytest.mark.ray
-
 # With these settings Ray gives up a node that does not answer after about ten seconds, not after
 # a minute.
 HEALTH_CHECKS = {

@@ -20,8 +20,6 @@ from faults.disturbance import pause, table
 
 import results
 
-pytestmark = pytest.mark.ray
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHANGED = "{done} done before"
 Ended = Callable[..., tuple[int, str, str]]

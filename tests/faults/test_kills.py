@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 from faults.disturbance import Sweep, pause, run, table
 
-pytestmark = pytest.mark.ray
-
 Start = Callable[..., Sweep]
 # Ray's processes wait so long for a driver that is gone; a minute if nothing is set.
 SOON = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}

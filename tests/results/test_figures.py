@@ -131,6 +131,14 @@ def test_two_studies_have_panels_of_their_own(frame):
     assert len(titles) == 12
 
 
+def test_a_panel_of_channel_ratios_says_so(frame):
+    channels = frame.assign(budget="uniform_channels", ratio_of="channels")
+    channels = channels[channels["scope"] == "local"]
+    titles = [place.get_title("left") for place in figures.accuracy(channels).axes]
+    assert titles
+    assert all(title.endswith("local, ratio of channels") for title in titles)
+
+
 def test_differences_are_those_of_the_table(frame):
     figure = figures.differences(frame, "output_l1", ratios=[0.2])
     axes = panel(figure, "cifar10, local")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from results import Store
-from sweep.commands.run import conclude
+from sweep.commands.summary import conclude
 from sweep.plan.grid import Plan, plan
 from sweep.stages.rows import Row, identity_row
 
@@ -53,6 +53,29 @@ def test_every_figure_is_shown_whole_however_narrow_the_console(concluded, store
     last = [f"{50 + at / 10:.2f}" for at in range(27, 36)]
     assert rows["global", "none", "weighted_mutual_information"] == last
     assert text.endswith(f"\n36 of 36 cells ok; pandas: results.load({str(store.folder)!r})\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "by parameter ratio, mean"),
+        ({"local_budgets": ["uniform_channels"], "scopes": ["local"]}, "by channel ratio, mean"),
+        (
+            {"local_budgets": ["uniform_channels"]},
+            "by parameter ratio, or channel ratio where the budget says so, mean",
+        ),
+    ],
+    ids=str,
+)
+def test_ratios_of_channels_and_of_parameters_are_named_apart(changes, words, spec, store):
+    planned = plan(spec({"ratios": [0.3], "metrics": ["random"], **changes}))
+    for at, cell in enumerate(planned.cells):
+        store.write(identity_row(cell, "small") | ok(at))
+    on = Console(file=io.StringIO(), width=80)
+    conclude(on, planned, store)
+    text = on.file.getvalue()
+    assert words in text
+    assert ("uniform_channels (channels)" in text) == ("local_budgets" in changes)
 
 
 def test_cells_that_failed_are_told_with_an_example(concluded):

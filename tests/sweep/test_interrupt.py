@@ -23,7 +23,6 @@ def terminate(pid: int) -> None:
     os.kill(pid, signal.SIGTERM)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("interrupt", [ctrl_c, terminate])
 def test_an_interrupted_sweep_keeps_its_cells_and_goes_on(
     interrupt, start, leftovers, write_spec, invoke, tmp_path, listing

@@ -13,8 +13,6 @@ import results
 
 pytest.importorskip("mlflow", reason="needs prune-sweep[mlflow]")
 
-pytestmark = pytest.mark.ray
-
 CHANGES = {
     "recipe.epochs": 3,
     "finetune.epochs": 2,

@@ -168,6 +168,27 @@ def test_data_that_cannot_be_used_are_told(changes, words, spec, tmp_path: Path)
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "0.3, 0.6 of the parameters"),
+        (
+            {"local_budgets": ["uniform_channels"], "scopes": ["local"]},
+            "0.3, 0.6 of the channels",
+        ),
+        (
+            {"local_budgets": ["uniform_channels"]},
+            "0.3, 0.6 of the parameters, but of the channels for uniform_channels",
+        ),
+    ],
+    ids=str,
+)
+def test_the_plan_says_what_a_ratio_counts(changes, words, invoke, write_spec, tmp_path):
+    done = invoke("plan", write_spec(changes), "--out", tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert f" ratios {words} budgets " in " ".join(done.stdout.split())
+
+
 def test_labels_are_distinct(spec):
     controls = {"widths_of": ["output_l1"], "scratch": True}
     more = {**AXES, "controls": controls, "normalisations": ["none", "layer_zscore"]}

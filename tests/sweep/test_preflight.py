@@ -74,7 +74,6 @@ def astray(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterat
         cluster.shutdown()
 
 
-@pytest.mark.ray
 def test_nodes_of_a_cluster_are_asked_and_named(
     astray: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:

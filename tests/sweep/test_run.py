@@ -88,7 +88,6 @@ def test_latencies_were_measured(finished):
     assert frame[medians].nunique().tolist() == [len(frame), len(frame), 1, 1]
 
 
-@pytest.mark.ray
 def test_ray_gives_the_same_rows_and_says_nothing_of_its_own(
     finished, svhn_spec, svhn_data, start, leftovers, listing, tmp_path
 ):
