@@ -83,6 +83,17 @@ def test_import_rules_cover_each_package(source, never, project):
     walls = [
         set(contract["forbidden_modules"])
         for contract in project["tool"]["importlinter"]["contracts"]
-        if source in contract["source_modules"] and contract["type"] == "forbidden"
+        if contract["type"] == "forbidden" and source in contract["source_modules"]
     ]
     assert never <= set().union(*walls)
+
+
+@pytest.mark.parametrize("package", ["sweep", "results"])
+def test_import_rules_order_the_rooms_of_a_package(package, project):
+    (layers,) = (
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers" and contract["layers"][0].startswith(f"{package}.")
+    )
+    rooms = {path.parent.name for path in (REPOSITORY / package).glob("*/__init__.py")}
+    assert {layer.partition(".")[2] for layer in layers} == rooms

@@ -28,9 +28,9 @@ HEALTH_CHECKS = {
 CUT_SECONDS = 30
 METRICS = "output_l1, input_l1, bn_scale, random"
 # These ratios run first, so their cells are running when the nodes are lost.
-FIRST = "0.9, 0.85, 0.8"
-RATIOS = f"{FIRST}, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5"
-CELLS = 72
+FIRST = "0.9, 0.85"
+RATIOS = f"{FIRST}, 0.8, 0.75, 0.7, 0.65"
+CELLS = 48
 Ended = Callable[..., tuple[int, str, str]]
 
 

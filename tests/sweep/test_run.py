@@ -157,7 +157,7 @@ def test_a_cell_alone_gives_its_row_again(finished, run_svhn, tmp_path):
 def test_a_cell_that_is_none_of_the_specs_is_told(key, run_svhn, tmp_path):
     done = run_svhn(tmp_path / "none", None, "--cell", key)
     assert done.exit_code == 2, done.output
-    assert f"--cell {key} names none of the 8 cells" in done.stderr
+    assert f"--cell {key} matches none of the 8 cells" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
