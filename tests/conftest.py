@@ -42,12 +42,64 @@ RAY = (
     "tests/sweep/test_run.py::test_ray_gives",
 )
 
+# Other tests that take more than about two seconds, each or for their fixtures.
+SLOW = (
+    "tests/benchmarks/test_gpu.py",
+    "tests/prune_core/test_budgets.py::test_global_is_the_nearest_state_of_one_order",
+    "tests/prune_core/test_budgets.py::test_global_misses_by_at_most_half_of_the_largest_channel",
+    "tests/prune_core/test_budgets.py::test_local_fits_the_budget_and_nothing_more_would",
+    "tests/prune_core/test_images.py::test_import_needs_neither_pyarrow_nor_scikit_learn",
+    "tests/prune_core/test_images.py::test_real_photographs_from_parquet",
+    "tests/prune_core/test_images_cache.py::test_two_processes_at_once",
+    "tests/prune_core/test_images_shared_cache.py::test_processes_of_a_machine_copy_once_and_outlive_one_that_is_killed",
+    "tests/prune_core/test_memory.py::test_large_tensors_reuse_freed_memory",
+    "tests/prune_core/test_metric_plugins.py",
+    "tests/prune_core/test_metrics.py::test_scores_are_finite_for_every_network",
+    "tests/prune_core/test_programs.py",
+    "tests/prune_core/test_statistics.py::test_the_batch_size_changes_no_statistic_of_a_full_size_network",
+    "tests/prune_core/test_surgery.py::test_pruned_and_masked_networks_agree",
+    "tests/prune_core/test_training.py::test_a_simple_problem_is_learnt",
+    "tests/results/test_analysis_document.py",
+    "tests/results/test_backends.py::test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_notices",
+    "tests/results/test_backends.py::test_every_table_is_the_same_after_compaction",
+    "tests/results/test_backends.py::test_many_runs_hold_an_object_store_one_at_a_time",
+    "tests/results/test_compact.py::test_a_kill_at_any_moment_loses_no_row",
+    "tests/results/test_comparison.py::test_neither_order_nor_other_rows_change_a_difference",
+    "tests/results/test_figures.py::test_kept_widths_are_fractions_of_the_layers",
+    "tests/results/test_figures.py::test_no_pyplot_is_loaded",
+    "tests/results/test_figures.py::test_the_users_own_settings_change_nothing_and_stay",
+    "tests/results/test_lease.py::test_a_run_that_was_stopped_for_too_long_loses_its_lease",
+    "tests/results/test_lease.py::test_a_second_run_waits_for_the_first_and_says_for_whom",
+    "tests/results/test_lease.py::test_a_stopped_holder_learns_that_it_lost_the_folder",
+    "tests/results/test_pareto.py::test_a_point_is_on_the_front_if_no_other_dominates_it",
+    "tests/results/test_report.py",
+    "tests/results/test_store.py::test_a_flipped_bit_never_changes_a_row",
+    "tests/results/test_studies.py",
+    "tests/results/test_study.py::test_a_failed_cell_beside_one_that_is_ok_changes_nothing",
+    "tests/sweep/test_adding.py",
+    "tests/sweep/test_bad_input.py::test_the_command_itself_ends_with_one_message_and_code_2",
+    "tests/sweep/test_export.py",
+    "tests/sweep/test_images_seen.py",
+    "tests/sweep/test_keep.py",
+    "tests/sweep/test_merging.py",
+    "tests/sweep/test_object_store.py",
+    "tests/sweep/test_plan.py::test_the_plan_says_what_a_ratio_counts",
+    "tests/sweep/test_report_command.py",
+    "tests/sweep/test_run.py",
+    "tests/sweep/test_spec_parsing.py::test_text_that_is_no_spec_is_told",
+    "tests/sweep/test_watchdog.py::test_a_worker_that_hangs_is_killed_and_the_reason_is_left",
+    "tests/sweep/test_watchdog.py::test_a_worker_that_is_done_in_time_lives_on",
+    "tests/test_documents.py::test_the_readmes_notebook",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that start a Ray, and puts them first, since they take longest."""
     for item in items:
         if item.nodeid.startswith(RAY):
             item.add_marker(pytest.mark.ray)
+        elif item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not item.nodeid.startswith(RAY))
 
 
