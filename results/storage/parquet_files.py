@@ -6,14 +6,13 @@ import re
 import zlib
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.storage.filters import Filter
-from results.storage.locations import DiskFolder, Entry, Folder, StoreError
+from results.storage.locations import Entry, Folder, StoreError
 from results.storage.schema import (
     DERIVED,
     DERIVED_FROM,
@@ -74,11 +73,6 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.file} is damaged and counts as absent ({self.reason})"
-
-
-def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Replaces a file atomically: readers see the old or the new content, even after a crash."""
-    DiskFolder(path.parent).write(path.name, content)
 
 
 def content_of(rows: pa.Table) -> bytes:
