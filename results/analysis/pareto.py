@@ -9,6 +9,7 @@ import pandas as pd
 
 from results.analysis.intervals import over_seeds
 from results.analysis.study import BASELINE, POINT, STUDY, TRAINED_STUDY, beside_scratch, figures
+from results.storage.schema import UNPRUNED
 
 Cost = Literal["parameters", "macs", "latency_1_ms", "latency_256_ms"]
 
@@ -19,8 +20,6 @@ _FULL: dict[str, str] = {
     "latency_256_ms": "latency_full_256_ms",
 }
 _MACHINE = ("device", "threads")
-UNPRUNED = "unpruned"
-"""Stands in place of a metric for the baselines themselves."""
 
 # Floors compete with one another.
 _FRONT = TRAINED_STUDY

@@ -13,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from results.storage.schema import SCRATCH, SPLITS, STAGES
+from results.storage.schema import SCRATCH, SPLITS, STAGES, UNPRUNED
 
-UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images", "epochs")
+UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images")
+UNPRUNED_STUDY += ("epochs", "baseline_images")
 """Columns that identify the unpruned network of a seed: images, network, length of training."""
 
-TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs")
+TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs", "finetune_images")
 """The same, and the training after pruning."""
 
 STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
@@ -30,7 +31,8 @@ POINT = ("scope", "budget", "normalisation", "ratio")
 BASELINE = ("seed", "baseline_key")
 """Columns that identify a baseline: all cells that prune it have the same values."""
 
-_CARRIED = ("collapsed", "parameter_ratio")
+_CARRIED = ("collapsed", "parameter_ratio", "macs_ratio")
+_COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity")
 _PARTS = ("version", "finetune", "rest")
 # The keys of baselines and statistics are hashes that include the seed.
@@ -53,8 +55,9 @@ def figures(
     Returns
     -------
     DataFrame, one row for each study, point, metric and baseline: those columns, `accuracy` in
-    [0, 1], `collapsed`, `parameter_ratio` and the extra ones. The accuracy is NaN if no cell of
-    the seed is ok, or if the cell never reached the stage.
+    [0, 1], `collapsed`, `parameter_ratio`, `macs_ratio` (multiply-accumulates over those of the
+    unpruned network) and the extra ones. The accuracy is NaN if no cell of the seed is ok, or if
+    the cell never reached the stage. The control that fine-tunes the unpruned network is left out.
 
     Raises
     ------
@@ -64,9 +67,12 @@ def figures(
     """
     column = accuracy_column(at, split)
     names = [*STUDY, *POINT, "metric", *BASELINE]
-    kept = [*names, *_CARRIED, *extra, *_HIDDEN]
-    need_columns(frame, [*kept, column])
-    cells = frame[kept].assign(accuracy=frame[column].astype(float))
+    needed = [*names, *_CARRIED[:-1], *_COUNTS, *extra, *_HIDDEN]
+    need_columns(frame, [*needed, column])
+    macs_ratio = frame["macs"].astype(float) / frame["macs_full"].astype(float)
+    kept = list(dict.fromkeys([*names, *_CARRIED, *extra, *_HIDDEN]))
+    cells = frame.assign(macs_ratio=macs_ratio, accuracy=frame[column].astype(float))
+    cells = cells.loc[cells["metric"] != UNPRUNED, [*kept, "accuracy"]].copy()
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
     _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
@@ -122,17 +128,19 @@ def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
 def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells, with networks trained from scratch added to the studies that they control.
 
-    Such a network is trained for as many epochs as a baseline and is not fine-tuned. So it belongs
-    to all studies that agree with it in everything but the number of fine-tuning epochs.
+    Such a network is trained as a baseline is and is not fine-tuned. So it belongs to all studies
+    that agree with it in everything but the length of fine-tuning.
     """
     is_scratch = cells["metric"] == SCRATCH
     if not is_scratch.any():
         return cells
     others = cells[~is_scratch]
-    shared = [name for name in STUDY if name != "finetune_epochs"]
-    own = cells[is_scratch].rename(columns={"finetune_epochs": "_own"})
+    own_names = ["finetune_epochs", "finetune_images"]
+    shared = [name for name in STUDY if name not in own_names]
+    own = cells[is_scratch].rename(columns={name: f"_{name}" for name in own_names})
     lent = own.merge(others[list(STUDY)].drop_duplicates(), on=shared, how="left")
-    lent["finetune_epochs"] = lent["finetune_epochs"].fillna(lent["_own"])
+    for name in own_names:
+        lent[name] = lent[name].fillna(lent[f"_{name}"])
     return pd.concat([others, lent[cells.columns]], ignore_index=True)
 
 

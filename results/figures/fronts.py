@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.pareto import UNPRUNED, Cost, pareto
+from results.analysis.pareto import Cost, pareto
 from results.analysis.study import TRAINED_STUDY
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
 from results.figures.panels import comparable, even_columns, grid, outer, study_words
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
+from results.storage.schema import UNPRUNED
 
 # The cost, its unit, and how many of what is stored make one.
 _COSTS: dict[Cost, tuple[str, float]] = {

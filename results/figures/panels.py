@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from results.analysis.study import STUDY, beside_scratch
+from results.storage.schema import UNPRUNED
 
 PANEL = [*STUDY, "scope", "budget", "normalisation"]
 """Columns in which all cells of a panel agree."""
@@ -21,7 +22,9 @@ _WORDS = {
     "train_images": "{:,} images",
     "test_images": "{:,} test images",
     "epochs": "{:,} epochs",
+    "baseline_images": "of {:,} images",
     "finetune_epochs": "{:,} epochs of fine-tuning",
+    "finetune_images": "on {:,} images",
     "min_channels": "at least {} channels",
     "min_channels_fraction": "at least {:g} of the channels",
     "round_to": "multiples of {}",
@@ -50,8 +53,8 @@ class Panel:
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cells that are ok, with controls trained from scratch beside what they control."""
-    return beside_scratch(frame[frame["status"] == "ok"])
+    """The pruned cells that are ok, with networks trained from scratch beside what they control."""
+    return beside_scratch(frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)])
 
 
 def panels(cells: pd.DataFrame) -> list[Panel]:

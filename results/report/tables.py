@@ -12,11 +12,12 @@ from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.intervals import LEVEL
-from results.analysis.pareto import UNPRUNED, pareto
+from results.analysis.pareto import pareto
 from results.analysis.ranking import SETTING, rank_metrics
 from results.analysis.study import TRAINED_STUDY
 from results.figures.panels import comparable, panels, point_words, study_words
 from results.formatting import DASH, between, number, percent, probability, several, signed
+from results.storage.schema import UNPRUNED
 
 _STAGES = {
     "finetuned": "After fine-tuning",

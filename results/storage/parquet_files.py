@@ -15,7 +15,6 @@ from results.storage.filters import Filter
 from results.storage.locations import Entry, Folder, StoreError
 from results.storage.schema import (
     DERIVED,
-    DERIVED_FROM,
     VERSION_KEY,
     SchemaError,
     check_version,
@@ -199,9 +198,9 @@ def _check(file: File, written: pa.Schema, schema: pa.Schema) -> None:
 def _needed(schema: pa.Schema, there: set[str]) -> list[str]:
     """The columns of `there` to read for a schema, with those from which others are derived."""
     present = [name for name in schema.names if name in there]
-    if any(name in DERIVED for name in set(schema.names) - there) and DERIVED_FROM in there:
-        present = list(dict.fromkeys([*present, DERIVED_FROM]))
-    return present
+    absent = [name for name in schema.names if name not in there and name in DERIVED]
+    sources = [DERIVED[name].source for name in absent if DERIVED[name].source in there]
+    return list(dict.fromkeys([*present, *sources]))
 
 
 def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -213,8 +212,8 @@ def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name in present:
             column = found.column(field.name)
-        elif field.name in DERIVED and DERIVED_FROM in present:
-            column = DERIVED[field.name](found.column(DERIVED_FROM))
+        elif (derived := DERIVED.get(field.name)) is not None and derived.source in present:
+            column = derived.of(found.column(derived.source))
         else:
             column = pa.nulls(len(found), field.type)
         columns.append(column if column.type == field.type else column.cast(field.type))

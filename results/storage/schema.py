@@ -10,11 +10,12 @@ the same scores, such as cells of different ratios, share these rows through `sc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 VERSION_KEY = b"prune_sweep.schema"
 
 STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
@@ -24,18 +25,24 @@ LATENCY_BATCHES = (1, 256)
 STATUSES = ("ok", "diverged", "out_of_memory", "timeout", "failed")
 SCRATCH = "scratch"
 """The `metric` of networks that were trained from new weights."""
+UNPRUNED = "unpruned"
+"""The `metric` of the control that fine-tunes the unpruned network."""
+CONTROLS = (SCRATCH, UNPRUNED)
+"""Values of `metric` that are not metrics: in these cells nothing ranked the channels."""
 
 _IDENTITY = [
     ("key", pa.string(), "hash of everything that changes the cell's numbers"),
     ("baseline_key", pa.string(), "hash of what changes its baseline's numbers"),
+    ("baseline_checksum", pa.string(), "checksum of its baseline's weights"),
     ("sweep", pa.string(), "name of the sweep that ran the cell"),
     ("status", pa.string(), "ok, diverged, out_of_memory, timeout or failed"),
     ("error", pa.string(), "why the cell is not ok"),
+    ("traceback", pa.string(), "for an error: the frames of prune-sweep and the innermost frame"),
     ("dataset", pa.string(), "name of the data set in the spec"),
     ("source", pa.string(), "where its images come from"),
     ("dataset_fingerprint", pa.string(), "hash of all its decoded images and labels"),
     ("classes", pa.int32(), "classes of the data set"),
-    ("train_images", pa.int32(), "images trained on"),
+    ("train_images", pa.int32(), "images of the training part"),
     ("validation_images", pa.int32(), "training images held out for validation"),
     ("test_images", pa.int32(), "test images, for the final accuracy"),
     ("variant", pa.string(), "variant of SimpleNet"),
@@ -53,7 +60,9 @@ _IDENTITY = [
     ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
     ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
     ("epochs", pa.int32(), "epochs of the baseline"),
+    ("baseline_images", pa.int32(), "training images in an epoch of the baseline"),
     ("finetune_epochs", pa.int32(), "epochs after pruning"),
+    ("finetune_images", pa.int32(), "training images in an epoch after pruning"),
     ("scores_key", pa.string(), "key of the rows in the scores table that ranked the channels"),
     ("identity", pa.string(), "JSON text whose hash is the key"),
 ]
@@ -82,6 +91,9 @@ _LATENCY = [
 ]
 _PROVENANCE = [
     ("seconds_baseline", pa.float64(), "training of the baseline, which cells share"),
+    ("seconds_statistics", pa.float64(), "passes over the images that this metric's scores needed"),
+    ("statistics_shared", pa.int32(), "number of statistics that these passes collected"),
+    ("seconds_scoring", pa.float64(), "computing the scores from weights and statistics"),
     ("seconds_prune", pa.float64(), "choosing and removing channels"),
     ("seconds_recalibrate", pa.float64(), "re-estimating batch normalisation"),
     ("seconds_finetune", pa.float64(), "training after pruning"),
@@ -130,6 +142,17 @@ CELLS = pa.schema(
 _SINCE = {
     2: frozenset([*(name for name, _, _ in _LATENCY), "baseline_history"]),
     3: frozenset(["ratio_of", "widths_of"]),
+    4: frozenset(
+        [
+            "baseline_checksum",
+            "traceback",
+            "baseline_images",
+            "finetune_images",
+            "seconds_statistics",
+            "statistics_shared",
+            "seconds_scoring",
+        ]
+    ),
 }
 _INTEGERS = tuple(field.name for field in CELLS if pa.types.is_integer(field.type))
 
@@ -188,12 +211,26 @@ def _widths_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.struct_field(found, "metric")
 
 
-DERIVED_FROM = "budget"
-DERIVED: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
-    "ratio_of": _ratio_of,
-    "widths_of": _widths_of,
+def _same(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column
+
+
+@dataclass(frozen=True)
+class Derived:
+    """How to fill a column that files of earlier versions lack, from another column `source`."""
+
+    source: str
+    of: Callable[[pa.ChunkedArray], pa.ChunkedArray]
+
+
+DERIVED = {
+    "ratio_of": Derived("budget", _ratio_of),
+    "widths_of": Derived("budget", _widths_of),
+    # Before version 4 every epoch read the whole training part.
+    "baseline_images": Derived("train_images", _same),
+    "finetune_images": Derived("train_images", _same),
 }
-"""Columns that files before version 3 lack, with functions that derive them from `budget`."""
+"""Columns that files of earlier versions lack and that are derived when these are read."""
 
 
 def table(rows: list[dict[str, object]]) -> pa.Table:
