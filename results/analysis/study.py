@@ -15,8 +15,15 @@ import pandas as pd
 
 from results.storage.schema import SCRATCH, SPLITS, STAGES, UNPRUNED
 
-UNPRUNED_STUDY = ("dataset", "variant", "width", "train_images", "test_images")
-UNPRUNED_STUDY += ("epochs", "baseline_images")
+UNPRUNED_STUDY = (
+    "dataset",
+    "variant",
+    "width",
+    "train_images",
+    "test_images",
+    "epochs",
+    "baseline_images",
+)
 """Columns that identify the unpruned network of a seed: images, network, length of training."""
 
 TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs", "finetune_images")
