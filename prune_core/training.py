@@ -16,7 +16,7 @@ from prune_core.precision import Precision, autocast, full_precision, resolve
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 # The standard error of a mean over this many images is about 2 % of the standard deviation; more
 # images would cost time in every cell. A small batch keeps the feature maps in the CPU cache.
 RECALIBRATION_IMAGES = 2_048
@@ -46,6 +46,9 @@ class Recipe:
         follow the weights slowly (momentum 0.05). After a short training they still belong to
         earlier weights, and this would lower the accuracy.
     precision : `auto` is bf16 if the device computes it in hardware, otherwise fp32.
+    images : training images in an epoch, drawn at random for each epoch; None, or more than there
+        are, for all. A network that was trained on all images can so be fine-tuned for less than
+        an epoch.
     """
 
     epochs: int
@@ -59,6 +62,11 @@ class Recipe:
     flip: bool = True
     recalibrate: bool = True
     precision: Precision = "auto"
+    images: int | None = None
+
+    def images_of(self, available: int) -> int:
+        """The number of images in an epoch, of so many training images."""
+        return available if self.images is None else min(self.images, available)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def train(
     Parameters
     ----------
     images : training images, uint8 [N, 3, H, W]; copied to the network's device once.
-    seed : seed of the batch order, the augmentation and the dropout.
+    seed : seed of the images of each epoch, their order, the augmentation and the dropout.
     flip_keeps_label : whether mirrored images of the data set keep their label.
     report : called after every epoch.
 
@@ -109,8 +117,9 @@ def train(
     images = images.to(device)
     flip = recipe.flip and flip_keeps_label
     generator = torch.Generator().manual_seed(derive(seed, "batches"))
-    batch = min(recipe.batch_size, len(images))
-    steps = len(images) // batch
+    count = recipe.images_of(len(images))
+    batch = min(recipe.batch_size, count)
+    steps = count // batch
     optimiser = _optimiser(net, recipe)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     net.train()
@@ -121,7 +130,7 @@ def train(
             # Sum on the device and read once per epoch, because a read makes the CPU wait.
             loss_sum = torch.zeros((), dtype=torch.float64, device=device)
             right = torch.zeros((), dtype=torch.int64, device=device)
-            order = torch.randperm(len(images), generator=generator).to(device)
+            order = torch.randperm(len(images), generator=generator)[:count].to(device)
             crops = Crops.draw(steps * batch, generator, recipe.crop_padding, flip, device)
             for step in range(steps):
                 rate = one_cycle(recipe, (epoch * steps + step + 0.5) / (recipe.epochs * steps))
@@ -145,7 +154,7 @@ def train(
             history.append(Epoch(epoch + 1, mean_loss, int(right) / (steps * batch)))
             report(history[-1])
     if recipe.recalibrate and recipe.epochs > 0:
-        recalibrate(net, images, preprocessing)
+        recalibrate(net, images, preprocessing, recipe, derive(seed, "end"), flip_keeps_label)
     # The last step may overflow, and no later loss would show it.
     if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
         raise Diverged(f"a weight is NaN or infinite after epoch {recipe.epochs}, the last")
@@ -164,15 +173,31 @@ def recalibrate(
     net: SimpleNet,
     images: LabelledImages,
     preprocessing: Preprocessing,
+    recipe: Recipe,
+    seed: int,
+    flip_keeps_label: bool,
     batch: int = RECALIBRATION_BATCH,
 ) -> None:
     """Re-estimates the running statistics of batch normalisation in place; weights do not change.
 
-    Each running mean and variance becomes the average over the batches of the first 2,048 images,
-    without augmentation and dropout, in fp32.
+    Each running mean and variance becomes the average over the batches of 2,048 training images,
+    without dropout, in fp32. The images are shifted and mirrored as in training: weights that were
+    trained on shifted images, with their black borders, fit the statistics of such images, and
+    those of unshifted images lower the accuracy.
+
+    Parameters
+    ----------
+    images : training images, uint8 [N, 3, H, W], on any device.
+    recipe : how the network was trained; only its augmentation counts.
+    seed : seed of the choice of images and of the augmentation.
+    flip_keeps_label : whether mirrored images of the data set keep their label.
     """
-    images = images.first(RECALIBRATION_IMAGES)
     device = net.classifier.weight.device
+    generator = torch.Generator().manual_seed(derive(seed, "recalibration"))
+    count = min(len(images), RECALIBRATION_IMAGES)
+    chosen = torch.randperm(len(images), generator=generator)[:count]
+    flip = recipe.flip and flip_keeps_label
+    crops = Crops.draw(count, generator, recipe.crop_padding, flip, device)
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     training = net.training
     net.eval()
@@ -181,10 +206,12 @@ def recalibrate(
         norm.momentum = None  # a plain average over batches
         norm.train()
     with torch.no_grad(), full_precision():
-        for start in range(0, len(images), batch):
-            if len(images) - start < batch <= len(images):
+        for start in range(0, count, batch):
+            if count - start < batch <= count:
                 break  # an incomplete last batch would have the weight of a full one
-            net(preprocessing(images.images[start : start + batch].to(device)))
+            part = slice(start, start + batch)
+            pixels = images.images[chosen[part].to(images.images.device)].to(device)
+            net(preprocessing(crops[part].of(pixels)))
     for norm in norms:
         norm.momentum = BATCH_NORM_MOMENTUM
     net.train(training)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from results.storage.frames import _NULLABLE
-from results.storage.schema import NESTED, table
+from results.storage.schema import NESTED, UNPRUNED, table
 
 Row = dict[str, Any]
 
@@ -21,12 +21,15 @@ def cell(
 ) -> Row:
     """A row of `cells` that is ok, with the same accuracy in every stage and split.
 
-    `changes` replace columns; `recipe` is the fine-tuning recipe, `version` that of the code.
+    `changes` replace columns; `recipe` is the fine-tuning recipe, `trained` replaces fields of the
+    baseline's recipe, `version` is that of the code.
     """
     dataset = changes.get("dataset", "digits")
     recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
+    trained = changes.pop("trained", {})
     row: Row = {
         "baseline_key": f"{dataset}-{changes.get('width', 1.0)}-{seed}",
+        "baseline_checksum": f"weights of seed {seed}",
         "sweep": "known",
         "status": "ok",
         "dataset": dataset,
@@ -71,14 +74,30 @@ def cell(
     if row["scope"] == "widths_of":
         row["widths_of"] = row["budget"].removeprefix("widths_of(").removesuffix(")")
     identity = {
-        "baseline": row["baseline_key"],
-        "budget": {"rule": row["budget"], "reference": {"baseline": row["baseline_key"]}},
+        "baseline": {
+            "dataset": {"fingerprint": row["dataset_fingerprint"]},
+            "recipe": {"epochs": row["epochs"], "learning_rate": 0.1} | trained,
+            "seed": seed,
+            "stage": "baseline",
+            "version": {"preprocessing": 1},
+        },
+        "budget": {"rule": row["budget"]},
         "finetune": recipe,
         "ratio": row["ratio"],
-        "scores": {"baseline": row["baseline_key"], "metric": metric, "statistics": [str(seed)]},
+        "scores": {"metric": metric},
         "version": version,
     }
     return {"identity": json.dumps(identity), **row}
+
+
+def unpruned(seed: int = 0, before: float = 0.9, after: float = 0.8, **changes: Any) -> Row:
+    """A row of the control that fine-tunes the unpruned network, as the pruned ones are."""
+    row = cell(UNPRUNED, seed, after, scope=UNPRUNED, budget=UNPRUNED, ratio=1.0, **changes)
+    for split in ("validation", "test"):
+        row |= {f"pruned_{split}_top1": None, f"recalibrated_{split}_top1": None}
+        row[f"baseline_{split}_top1"] = before
+    whole = {"parameters": row["parameters_full"], "parameter_ratio": 1.0}
+    return row | whole | {"macs": row["macs_full"], "collapsed": None}
 
 
 def failed(metric: str = "output_l1", seed: int = 0, **changes: Any) -> Row:

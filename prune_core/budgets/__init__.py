@@ -2,7 +2,7 @@
 
 >>> from prune_core.budgets import BUDGETS
 >>> sorted(BUDGETS)
-['global', 'uniform_channels', 'uniform_parameters', 'widths_of']
+['global', 'uniform_channels', 'uniform_parameters', 'unpruned', 'widths_of']
 """
 
 from prune_core.budgets.channels import top
@@ -25,6 +25,7 @@ from prune_core.budgets.registry import (
     ranking,
     rules_of,
 )
+from prune_core.budgets.unpruned import Unpruned
 
 __all__ = [
     "BUDGETS",
@@ -33,6 +34,7 @@ __all__ = [
     "BudgetRule",
     "Floor",
     "Importances",
+    "Unpruned",
     "check_ratio",
     "collapsed",
     "global_",

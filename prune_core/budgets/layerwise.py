@@ -14,15 +14,15 @@ from prune_core.cost import SCALARS_PER_CHANNEL, parameters
 from prune_core.network import INPUT_CHANNELS, Architecture
 
 
-@layerwise()
+@layerwise(version=2)
 def uniform_parameters(
     architecture: Architecture, ratio: float, floor: Floor | None = None
 ) -> tuple[int, ...]:
     """One keep fraction for all layers, such that the parameters just fit the ratio.
 
     The fraction rho solves P(rho n) = ratio P(n) for real widths. Each layer gets the whole
-    part; then layers get one channel (or step) more, the largest rest first, while the budget
-    allows.
+    part; then `_filled` gives layers more channels (or steps) until no layer can get another
+    within the budget.
     """
     floor = floor or Floor()
     check_ratio(architecture, ratio, floor)
@@ -39,17 +39,11 @@ def uniform_parameters(
             high = rho
     ideal = _shrunk(full, floors, low)
     step = floor.round_to
-    widths = [
+    whole = [
         max(low, math.floor(width / step) * step) if width < most else most
         for width, low, most in zip(ideal, floors, full, strict=True)
     ]
-    rests = sorted(range(len(full)), key=lambda layer: widths[layer] - ideal[layer])
-    for layer in rests:
-        smaller = widths[layer]
-        widths[layer] = min(full[layer], smaller + step)
-        if parameters(architecture, widths) > budget:
-            widths[layer] = smaller
-    return tuple(widths)
+    return _filled(architecture, whole, ideal, step, budget)
 
 
 @layerwise(ratio_of="channels")
@@ -88,6 +82,36 @@ def local(
     """
     check_scores(scores, architecture)
     return top(scores, uniform_parameters(architecture, ratio, floor))
+
+
+def _filled(
+    architecture: Architecture,
+    widths: Sequence[int],
+    ideal: Sequence[float],
+    step: int,
+    budget: float,
+) -> tuple[int, ...]:
+    """Widths with steps added, one at a time, until no layer can take another one.
+
+    Each step goes to the layer with the largest deficit, its ideal width minus its width, among
+    those that can take it: narrower than the full layer, and within the budget afterwards. Of
+    equal deficits the first layer's counts. A step makes the deficit negative, so no layer gets a
+    second step while another can take its first.
+    """
+    found = list(widths)
+    # A layer that does not fit never will: as other layers grow, its step costs more.
+    able = {layer for layer, most in enumerate(architecture.widths) if found[layer] < most}
+    while able:
+        # Rounded, so that the rounding error of rho decides no tie.
+        layer = max(able, key=lambda one: (round(ideal[one] - found[one], 9), -one))
+        smaller = found[layer]
+        found[layer] = min(architecture.widths[layer], smaller + step)
+        if parameters(architecture, found) > budget:
+            found[layer] = smaller
+            able.remove(layer)
+        elif found[layer] == architecture.widths[layer]:
+            able.remove(layer)
+    return tuple(found)
 
 
 def _shrunk(full: Sequence[int], floors: Sequence[int], rho: float) -> list[float]:

@@ -16,13 +16,13 @@ from typing import Literal
 from torch import Tensor
 
 from prune_core.budgets.channels import check_scores, top
-from prune_core.budgets.floor import BudgetError, Floor
+from prune_core.budgets.floor import BudgetError, Floor, check_range, check_ratio
 from prune_core.network import Architecture
 
 BUDGET_VERSION = 1
 """Of the rules of this package together: raised when their widths or channels change."""
 
-Scope = Literal["local", "global", "widths_of"]
+Scope = Literal["local", "global", "widths_of", "unpruned"]
 RatioOf = Literal["parameters", "channels"]
 Widths = tuple[int, ...]
 Scores = Sequence[Tensor]
@@ -53,7 +53,8 @@ class BudgetRule(ABC):
     ----------
     name : what a spec calls it.
     scope : `local`, widths from the architecture alone; `global`, widths from one ranking of all
-        channels; `widths_of`, widths from the global ranking of another metric.
+        channels; `widths_of`, widths from the global ranking of another metric; `unpruned`, all
+        channels, for a control.
     summary : one sentence on what it does.
     ratio_of : what the ratio counts.
     version : raised when the numbers of this rule change; part of a cell's key.
@@ -75,6 +76,20 @@ class BudgetRule(ABC):
         self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
     ) -> Widths:
         """The number of channels that each layer keeps."""
+
+    def check(self, architecture: Architecture, ratio: float, floor: Floor) -> None:
+        """Refuses a ratio that no widths of this rule can have.
+
+        Raises
+        ------
+        BudgetError
+            For a ratio outside (0, 1], or a ratio of parameters below what the floor allows; see
+            `check_ratio`. A ratio of channels has no such limit: layers stay at the floor.
+        """
+        if self.ratio_of == "channels":
+            check_range(ratio)
+        else:
+            check_ratio(architecture, ratio, floor)
 
     def kept(
         self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances

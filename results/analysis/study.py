@@ -2,17 +2,24 @@
 
 Cells of one metric are averaged only if they differ in nothing but the seed. Cells that differ in
 a column below get separate rows, and every table has these columns. Cells that differ only in
-their `identity`, such as in a learning rate, are refused.
+their `identity`, such as in a learning rate, are refused by `results.analysis.identities`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from results.analysis.identities import (
+    BASELINE_PART,
+    FINETUNE,
+    REST,
+    VERSION,
+    difference,
+    identity_parts,
+)
 from results.storage.schema import SCRATCH, SPLITS, STAGES, UNPRUNED
 
 UNPRUNED_STUDY = (
@@ -35,15 +42,12 @@ STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
 POINT = ("scope", "budget", "normalisation", "ratio")
 """Columns of a point of the grid, beside the metric and the seed."""
 
-BASELINE = ("seed", "baseline_key")
-"""Columns that identify a baseline: all cells that prune it have the same values."""
+BASELINE = ("seed", "baseline_key", "baseline_checksum")
+"""Columns that identify a baseline: all cells that prune the same weights have the same values."""
 
 _CARRIED = ("collapsed", "parameter_ratio", "macs_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity")
-_PARTS = ("version", "finetune", "rest")
-# The keys of baselines and statistics are hashes that include the seed.
-_OF_THE_SEED = r'"(baseline|statistics)":\s*(?:"[^"]*"|\[[^\]]*\])'
 _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
 
 
@@ -82,6 +86,7 @@ def figures(
     cells = cells.loc[cells["metric"] != UNPRUNED, [*kept, "accuracy"]].copy()
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
+    cells["baseline_checksum"] = _known_checksums(cells)
     _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
     _check_alike(cells[good])
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
@@ -167,47 +172,46 @@ def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
     )
 
 
+def _known_checksums(cells: pd.DataFrame) -> pd.Series[str]:
+    """The checksums of the baselines; empty in rows of versions that did not store them.
+
+    A cell that failed before its baseline was there has none. It gets that of the other cells of
+    its baseline, if they agree.
+    """
+    of_baseline = cells.groupby("baseline_key", dropna=False)["baseline_checksum"]
+    single = of_baseline.transform("nunique") == 1
+    found = cells["baseline_checksum"].fillna(of_baseline.transform("first").where(single))
+    return found.fillna("").astype("str")
+
+
 def _check_alike(cells: pd.DataFrame) -> None:
     """Refuses cells that differ in something for which a study has no column."""
     point = [*STUDY, *POINT, "metric"]
-    _check_single(cells, list(STUDY), "dataset_fingerprint", "different images")
-    _check_single(cells, point, "metric_options", "different options")
-    # Without the hashes that include the seed, many cells have the same text: parse it once.
-    texts = cells["identity"].astype("str").str.replace(_OF_THE_SEED, r'"\1":""', regex=True)
-    numbers, distinct = pd.factorize(texts)
-    parsed = pd.DataFrame([*map(_parsed, distinct), _parsed(None)], columns=list(_PARTS))
-    cells = cells.assign(**{name: parsed[name].array[numbers] for name in _PARTS})
-    _check_single(cells, list(STUDY), "version", "different versions")
+    _check_single(cells, list(STUDY), "dataset_fingerprint")
+    _check_single(cells, point, "metric_options")
+    parts = identity_parts(cells["identity"])
+    cells = cells.assign(**parts)
+    _check_single(cells, list(STUDY), VERSION)
+    # Studies that differ only in what follows the baseline share it.
+    _check_single(cells, list(UNPRUNED_STUDY), BASELINE_PART)
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = cells[cells["metric"] != SCRATCH]
-    _check_single(pruned, list(STUDY), "finetune", "different fine-tuning")
-    _check_single(cells, point, "rest", "different metrics or budgets")
+    _check_single(pruned, list(TRAINED_STUDY), FINETUNE)
+    _check_single(cells, point, REST)
 
 
-def _check_single(cells: pd.DataFrame, names: list[str], column: str, what: str) -> None:
+def _check_single(cells: pd.DataFrame, names: list[str], column: str) -> None:
     values = cells[[*names, column]].drop_duplicates()
     if not (twice := values.duplicated(names, keep=False)).any():
         return
     first = values[twice].iloc[0]
     same = values[twice & (values[names].eq(first[names]) | values[names].isna()).all(axis=1)]
-    shown = " and ".join(str(value) for value in same[column].iloc[:2])
+    one, other = same[column].iloc[:2]
     raise ValueError(
-        f"cells of {_words(first)} come from {what}: {column} {shown}; no column of the study "
-        "separates them, so select rows, by sweep or identity, so that they agree"
+        f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "
+        f"{difference(column, one, other)}; select rows so that they agree, for example by "
+        "`sweep`, or with the help of results.identities"
     )
-
-
-def _parsed(identity: str | None) -> tuple[str, ...]:
-    """The `_PARTS` of a cell's identity, which must agree if cells are compared."""
-    try:
-        content = json.loads(identity or "")
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        # Tables of older versions have null here.
-        return ("",) * len(_PARTS)
-    parts = [content.pop(name, "") for name in _PARTS[:-1]]
-    return tuple(json.dumps(part, sort_keys=True) for part in [*parts, content])
 
 
 def _words(row: pd.Series[Any]) -> str:

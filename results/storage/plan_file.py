@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from results.storage.folder import Folder, StoreError
 
@@ -16,16 +16,38 @@ class PlanError(ValueError):
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Two metrics that the spec names, before the run, as one of its main comparisons.
+
+    Attributes
+    ----------
+    metric, reference : as in the column `metric`.
+    budget : the rule; None for the default rule of the scope.
+    dataset : as in the column `dataset`; None for every data set.
+    """
+
+    metric: str
+    ratio: float
+    reference: str = "output_l1"
+    scope: str = "local"
+    budget: str | None = None
+    normalisation: str = "none"
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
 class PlannedCells:
-    """The name of a sweep, and the labels of its cells by key."""
+    """The name of a sweep, the labels of its cells by key, and its main comparisons."""
 
     name: str
     cells: Mapping[str, str]
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def write_plan(folder: Folder, planned: PlannedCells) -> None:
     """Stores the plan in a results folder."""
-    content = {"name": planned.name, "cells": dict(planned.cells)}
+    comparisons = [asdict(one) for one in planned.comparisons]
+    content = {"name": planned.name, "cells": dict(planned.cells), "comparisons": comparisons}
     folder.write(PLAN, json.dumps(content).encode())
 
 
@@ -41,7 +63,9 @@ def read_plan(folder: Folder) -> PlannedCells:
     """
     try:
         content = json.loads(folder.read(PLAN))
-        return PlannedCells(str(content["name"]), dict(content["cells"]))
+        # Versions before comparisons could be planned did not write them.
+        comparisons = tuple(Comparison(**one) for one in content.get("comparisons", ()))
+        return PlannedCells(str(content["name"]), dict(content["cells"]), comparisons)
     except FileNotFoundError:
         raise PlanError(f"no sweep was run in {folder}: it has no {PLAN}") from None
     except StoreError:

@@ -54,9 +54,17 @@ def _time(spec: Spec, tasks: list[Task]) -> str:
         return f"no time estimate: this machine cannot run the sweep, because {why}"
     at_once = slots(trial, here)
     seconds = Estimate(trial).seconds(tasks, at_once)
+    total = seconds.total
+    parts = {
+        "training baselines": seconds.baselines,
+        "statistics": seconds.statistics,
+        "fine-tuning and controls": seconds.training,
+        "evaluation": seconds.evaluation,
+    }
+    shares = ", ".join(f"{name} {100 * part / total:.0f} %" for name, part in parts.items() if part)
     return (
-        f"about {rough_duration(seconds)} on this machine, {at_once['cell']} at a time, estimated "
-        "from a few measured steps; starting Ray takes additional time"
+        f"about {rough_duration(total)} on this machine, {at_once['cell']} at a time, estimated "
+        f"from a few measured steps: {shares}; starting Ray takes additional time"
     )
 
 

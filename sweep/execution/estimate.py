@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import cache
 
 import torch
@@ -26,6 +27,36 @@ STEPS = 3
 INFERENCE_IMAGES = 256
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """Estimated seconds of a sweep by what they are spent on.
+
+    Attributes
+    ----------
+    baselines : training and evaluating the unpruned networks.
+    statistics : collecting channel statistics.
+    training : fine-tuning, and training the controls.
+    evaluation : recalibration, evaluation and latency of the pruned networks.
+    """
+
+    baselines: float = 0.0
+    statistics: float = 0.0
+    training: float = 0.0
+    evaluation: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of them together."""
+        return sum(vars(self).values())
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+    def divided(self, by: int) -> Seconds:
+        """Each of them divided by a number of tasks that run at once."""
+        return Seconds(*(one / by for one in astuple(self)))
+
+
 class Estimate:
     """Estimates the seconds of tasks on this machine from a few measured steps of each network.
 
@@ -39,7 +70,7 @@ class Estimate:
         self._training = cache(self._measure_training)
         self._inference = cache(self._measure_inference)
 
-    def seconds(self, tasks: Sequence[Task], slots: Mapping[str, int]) -> float:
+    def seconds(self, tasks: Sequence[Task], slots: Mapping[str, int]) -> Seconds:
         """Seconds until all tasks are done, if each kind starts after the previous kind ends.
 
         Parameters
@@ -48,12 +79,13 @@ class Estimate:
         """
         keep_freed_memory()  # as trials do
         threads = torch.get_num_threads()
-        total = 0.0
+        total = Seconds()
         try:
             for kind in KINDS:
                 self._use(self.resources[kind].threads)
                 spent = [self._of(task.work) for task in tasks if task.kind == kind]
-                total += sum(spent) / max(1, min(slots[kind], len(spent)))
+                of_kind = sum(spent, start=Seconds())
+                total += of_kind.divided(max(1, min(slots[kind], len(spent))))
         finally:
             torch.set_num_threads(threads)
         return total
@@ -64,9 +96,9 @@ class Estimate:
             self._training.cache_clear()
             self._inference.cache_clear()
 
-    def _of(self, work: Baseline | Statistics | Cell) -> float:
+    def _of(self, work: Baseline | Statistics | Cell) -> Seconds:
         if isinstance(work, Statistics):
-            return work.images * self._inference(work.baseline.architecture)
+            return Seconds(statistics=work.images * self._inference(work.baseline.architecture))
         if isinstance(work, Baseline):
             architecture, recipe = work.architecture, work.recipe
         else:
@@ -75,12 +107,13 @@ class Estimate:
             architecture = full.with_widths(widths)
         image = self._inference(architecture)
         trained, inferred = images_seen(work)
-        seconds = inferred * image
-        if isinstance(work, Cell):
-            seconds += sum(seconds_to_measure(batch * image) for batch in LATENCY_BATCHES)
+        training = 0.0
         if trained:
-            seconds += trained * self._training(architecture, recipe.batch_size, recipe.precision)
-        return seconds
+            training = trained * self._training(architecture, recipe.batch_size, recipe.precision)
+        if isinstance(work, Baseline):
+            return Seconds(baselines=training + inferred * image)
+        measured = sum(seconds_to_measure(batch * image) for batch in LATENCY_BATCHES)
+        return Seconds(training=training, evaluation=inferred * image + measured)
 
     def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:
         """Seconds per image of training."""

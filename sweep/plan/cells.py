@@ -21,7 +21,7 @@ from prune_core.preprocessing import PREPROCESSING_VERSION
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
-from results.storage.schema import SCRATCH
+from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.plan.keys import canonical, key_of
 
 
@@ -64,21 +64,25 @@ class Baseline:
     seed: int
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes its weights and accuracies."""
+        return {
+            "stage": "baseline",
+            "version": {
+                "evaluation": EVALUATION_VERSION,
+                "preprocessing": PREPROCESSING_VERSION,
+                "training": TRAINING_VERSION,
+            },
+            "dataset": self.dataset.identity(),
+            "architecture": asdict(self.architecture),
+            "recipe": _recipe_identity(self.recipe, self.dataset),
+            "seed": self.seed,
+        }
+
+    @cached_property
     def key(self) -> str:
         """See `sweep.plan.keys`."""
-        return key_of(
-            {
-                "stage": "baseline",
-                "version": {
-                    "preprocessing": PREPROCESSING_VERSION,
-                    "training": TRAINING_VERSION,
-                },
-                "dataset": self.dataset.identity(),
-                "architecture": asdict(self.architecture),
-                "recipe": _recipe_identity(self.recipe, self.dataset),
-                "seed": self.seed,
-            }
-        )
+        return key_of(self.identity)
 
 
 @dataclass(frozen=True)
@@ -118,20 +122,23 @@ class Importance:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that changes the scores."""
+        """Everything that changes the scores, beside the baseline."""
         found = self.statistics
-        keys = sorted(found.key(request) for request in found.requests) if found else []
         return {
-            "stage": "scores",
-            "baseline": self.baseline.key,
             "metric": self.choice.identity(),
-            "statistics": keys,
+            "statistics": {
+                "version": STATISTICS_VERSION,
+                "images": found.images,
+                "requests": sorted(repr(request) for request in found.requests),
+            }
+            if found
+            else None,
         }
 
     @cached_property
     def key(self) -> str:
         """See `sweep.plan.keys`."""
-        return key_of(self.identity)
+        return key_of({"stage": "scores", "baseline": self.baseline.key, **self.identity})
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class Budget:
 
     @property
     def scope(self) -> str:
-        """`local`, `global` or `widths_of`."""
+        """`local`, `global`, `widths_of` or, for the control without pruning, `unpruned`."""
         return BUDGETS[self.rule].scope
 
     @property
@@ -182,7 +189,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid. Without a metric, it is the control trained from scratch."""
+    """One point of the grid, or a control, in which no metric ranks the channels.
+
+    The controls are networks trained from scratch, and the unpruned network, fine-tuned.
+    """
 
     baseline: Baseline
     importance: Importance | None
@@ -192,8 +202,15 @@ class Cell:
 
     @property
     def metric(self) -> str:
-        """The metric's label, or `scratch`."""
-        return self.importance.choice.label if self.importance else SCRATCH
+        """The metric's label, or the control's name."""
+        if self.importance:
+            return self.importance.choice.label
+        return UNPRUNED if self.unpruned else SCRATCH
+
+    @property
+    def unpruned(self) -> bool:
+        """Whether it fine-tunes the unpruned network."""
+        return self.budget.rule == UNPRUNED
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
@@ -226,8 +243,8 @@ class Cell:
                     "surgery": SURGERY_VERSION,
                     "training": TRAINING_VERSION,
                 },
-                "baseline": self.baseline.key,
-                "scores": self.importance.identity if self.importance else SCRATCH,
+                "baseline": self.baseline.identity,
+                "scores": self.importance.identity if self.importance else self.metric,
                 "budget": self.budget.identity,
                 "ratio": self.ratio,
                 "finetune": _recipe_identity(self.finetune, self.baseline.dataset),
@@ -243,6 +260,8 @@ class Cell:
     def label(self) -> str:
         """A readable name of the cell."""
         words = [self.baseline.dataset.name, "seed", str(self.baseline.seed), self.metric]
+        if self.unpruned:
+            return " ".join([*words, "network, fine-tuned"])
         words.append(self.budget.scope if self.budget.rule == "uniform_parameters" else "")
         words.append(self.budget.label if self.budget.rule != "uniform_parameters" else "")
         words.append(self.budget.normalisation if self.budget.normalisation != "none" else "")
@@ -251,5 +270,8 @@ class Cell:
 
 @lru_cache(maxsize=64)
 def _recipe_identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    # Images are mirrored only if both recipe and data set allow it; the key depends on that.
-    return asdict(replace(recipe, flip=recipe.flip and dataset.flip_keeps_label))
+    # Images are mirrored only if both recipe and data set allow it, and an epoch has no more
+    # images than there are; the key depends on that.
+    some = None if recipe.images_of(dataset.train_images) == dataset.train_images else recipe.images
+    flip = recipe.flip and dataset.flip_keeps_label
+    return asdict(replace(recipe, flip=flip, images=some))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prune_core.budgets import BudgetError, check_ratio, rules_of
+from prune_core.budgets import BUDGETS, BudgetError, Floor, rules_of
 from prune_core.images import ImagesError, load
 from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
 from prune_core.network import Architecture, ArchitectureError
+from results.storage.schema import UNPRUNED
 from sweep.errors import SpecError
 from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
 from sweep.spec.fields import DatasetSpec, Spec
@@ -65,7 +66,9 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
         dataset, said = _dataset(entry, spec, data)
         notes += [f"{dataset.name}: {note}" for note in said]
         architecture = _architecture(spec, dataset)
-        cells += _cells(spec, dataset, architecture)
+        of_dataset = list(_cells(spec, dataset, architecture))
+        _check_reachable(dataset, of_dataset)
+        cells += of_dataset
     _check_distinct(cells)
     return Plan(spec.name, tuple(cells), tuple(notes))
 
@@ -119,14 +122,21 @@ def _effective_cut(wanted: int | None, images: Sized) -> int | None:
 
 
 def _architecture(spec: Spec, dataset: Dataset) -> Architecture:
-    network, floor = spec.network, spec.floor()
+    network = spec.network
     try:
-        architecture = Architecture.named(network.variant, dataset.classes, network.width)
-        for ratio in [*spec.ratios, *(spec.controls.ratios or [])]:
-            check_ratio(architecture, ratio, floor)
-    except (ArchitectureError, BudgetError) as error:
+        return Architecture.named(network.variant, dataset.classes, network.width)
+    except ArchitectureError as error:
         raise SpecError(f"dataset {dataset.name}: {error}") from error
-    return architecture
+
+
+def _check_reachable(dataset: Dataset, cells: list[Cell]) -> None:
+    """Refuses ratios that the floor does not allow; a rule may count channels and allow them."""
+    asked = {(cell.budget.rule, cell.ratio, cell.budget.floor): cell for cell in cells}
+    try:
+        for (rule, ratio, floor), cell in asked.items():
+            BUDGETS[rule].check(cell.baseline.architecture, ratio, floor)
+    except BudgetError as error:
+        raise SpecError(f"dataset {dataset.name}: {error}") from error
 
 
 def _cells(spec: Spec, dataset: Dataset, architecture: Architecture) -> Iterator[Cell]:
@@ -146,6 +156,8 @@ def _cells(spec: Spec, dataset: Dataset, architecture: Architecture) -> Iterator
                 for ratio in spec.ratios:
                     yield Cell(baseline, metric, budget, ratio, finetune)
         yield from _controls(spec, baseline, metrics)
+        if spec.controls.unpruned and finetune.epochs:
+            yield Cell(baseline, None, Budget(UNPRUNED, "none", Floor()), 1.0, finetune)
 
 
 def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iterator[Cell]:

@@ -6,7 +6,7 @@ from prune_core.training import RECALIBRATION_IMAGES, Recipe
 from sweep.plan.cells import Baseline, Cell, Dataset, Statistics
 
 EVALUATIONS = 3
-"""Evaluations of a cell: after pruning, recalibration and fine-tuning. Scratch cells have one."""
+"""Evaluations of a cell: after pruning, recalibration and fine-tuning. Controls have one."""
 
 
 def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
@@ -16,6 +16,7 @@ def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     if isinstance(work, Baseline):
         return _of(work.dataset, work.recipe, 1, 0)
     if work.importance is None:
+        # Controls are evaluated once: nothing was pruned.
         return _of(work.baseline.dataset, work.finetune, 1, 0)
     return _of(work.baseline.dataset, work.finetune, EVALUATIONS, 1)
 
@@ -24,4 +25,4 @@ def _of(dataset: Dataset, recipe: Recipe, evaluations: int, recalibrations: int)
     recalibrations += recipe.recalibrate and recipe.epochs > 0
     inferred = evaluations * (dataset.validation_images + dataset.test_images)
     inferred += recalibrations * min(dataset.train_images, RECALIBRATION_IMAGES)
-    return dataset.train_images * recipe.epochs, inferred
+    return recipe.images_of(dataset.train_images) * recipe.epochs, inferred

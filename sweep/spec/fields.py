@@ -21,6 +21,7 @@ from prune_core.metrics import Choice, MetricError
 from prune_core.network import VARIANTS
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.training import Recipe
+from results.storage.plan_file import Comparison
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -109,6 +110,7 @@ class RecipeSpec(_Strict):
     flip: bool = True
     recalibrate: bool = True
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    images: Annotated[int, Field(ge=2)] | None = None
 
     def recipe(self) -> Recipe:
         """The recipe as a value of prune_core."""
@@ -198,15 +200,47 @@ class ControlsSpec(_Strict):
     `widths_of` names reference metrics. The global ranking of a reference sets the widths, and
     every other metric chooses the channels at these widths. This separates the choice of widths
     from the choice of channels. `scratch` trains networks of the local budgets' widths and of
-    the references' widths from new weights, with the baseline's recipe. `ratios` restricts both
-    controls to some ratios.
+    the references' widths from new weights, with the baseline's recipe. `ratios` restricts these
+    two controls to some ratios. `unpruned` fine-tunes the unpruned network of each seed as the
+    pruned ones are: a recipe that lowers its accuracy hides differences between metrics.
     """
 
     widths_of: Annotated[list[MetricSpec], AfterValidator(_distinct)] = []
     scratch: bool = False
     ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    unpruned: bool = True
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+class ComparisonSpec(_Strict):
+    """One of the few comparisons that a study is made for, named before the run.
+
+    The report tests these together, corrected for their number, and calls all others exploratory.
+    `budget: null` means the default rule of the scope, `dataset: null` every data set.
+    """
+
+    metric: MetricSpec
+    ratio: Ratio
+    reference: MetricSpec = Choice("output_l1")
+    scope: Literal["local", "global"] = "local"
+    budget: str | None = None
+    normalisation: str = "none"
+    dataset: str | None = None
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    def comparison(self) -> Comparison:
+        """The comparison as the results name it."""
+        return Comparison(
+            self.metric.label,
+            self.ratio,
+            self.reference.label,
+            self.scope,
+            self.budget,
+            self.normalisation,
+            self.dataset,
+        )
 
 
 class Spec(_Strict):
@@ -235,6 +269,7 @@ class Spec(_Strict):
     min_channels: MinChannelsSpec = MinChannelsSpec()
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     controls: ControlsSpec = ControlsSpec()
+    comparisons: Annotated[list[ComparisonSpec], AfterValidator(_distinct)] = []
     holdout: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     statistics_images: Annotated[int, Field(ge=1)] | None = None
     resources: ResourcesSpec = ResourcesSpec()
@@ -260,6 +295,31 @@ class Spec(_Strict):
                 raise ValueError(f"normalisation '{normalisation}' is unknown; allowed: {allowed}")
             for choice in ranked:
                 check_normalisation(normalisation, choice)
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_are_run(self) -> Spec:
+        """Refuses a planned comparison whose cells are not in the grid."""
+        for index, one in enumerate(self.comparisons):
+            rules = self.local_budgets if one.scope == "local" else self.global_budgets
+            normalisations = ["none"] if one.scope == "local" else self.normalisations
+            default = "uniform_parameters" if one.scope == "local" else "global"
+            asked: list[tuple[str, Any, list[Any]]] = [
+                ("metric", one.metric.label, [choice.label for choice in self.metrics]),
+                ("reference", one.reference.label, [choice.label for choice in self.metrics]),
+                ("scope", one.scope, list(self.scopes)),
+                ("ratio", one.ratio, list(self.ratios)),
+                ("budget", one.budget or default, list(rules)),
+                ("normalisation", one.normalisation, normalisations),
+                ("dataset", one.dataset, [None, *(dataset.name for dataset in self.datasets)]),
+            ]
+            for field, value, known in asked:
+                if value not in known:
+                    listed = ", ".join(str(name) for name in known if name is not None)
+                    raise ValueError(
+                        f"comparisons[{index}].{field} is {value}, but the sweep has no such "
+                        f"cells; it has {listed}"
+                    )
         return self
 
     @model_validator(mode="after")

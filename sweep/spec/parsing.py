@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from sweep.errors import SpecError
 from sweep.spec.fields import (
+    ComparisonSpec,
     ControlsSpec,
     DatasetSpec,
     MinChannelsSpec,
@@ -116,6 +117,7 @@ def _fields_at(path: list[int | str]) -> list[str]:
         "finetune": RecipeSpec,
         "min_channels": MinChannelsSpec,
         "controls": ControlsSpec,
+        "comparisons": ComparisonSpec,
         "resources": ResourcesSpec,
         "baseline": StageResourcesSpec,
         "statistics": StageResourcesSpec,

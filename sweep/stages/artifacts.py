@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -35,7 +36,13 @@ class DamagedArtifactWarning(UserWarning):
 
 @dataclass(frozen=True)
 class TrainedBaseline:
-    """A trained network with its preprocessing, accuracy and training history."""
+    """A trained network with its preprocessing, accuracy and training history.
+
+    Attributes
+    ----------
+    seconds : wall-clock time of the training.
+    checksum : of the stored files; empty before they are stored.
+    """
 
     net: SimpleNet
     preprocessing: Preprocessing
@@ -44,6 +51,30 @@ class TrainedBaseline:
     history: tuple[Epoch, ...]
     seconds: float
     checksum: str = ""
+
+    @cached_property
+    def weights_checksum(self) -> str:
+        """16 hexadecimal digits of the sha256 of its weights and running statistics."""
+        state = self.net.state_dict()
+        return _checksum_of({name: tensor.cpu() for name, tensor in state.items()})[:16]
+
+
+@dataclass(frozen=True)
+class CollectedStatistic:
+    """One statistic of a baseline.
+
+    Attributes
+    ----------
+    answers : one per layer.
+    collection : identifies the `collect` that it comes from; other statistics may share it.
+    seconds : wall-clock time of that collection.
+    shared : number of statistics that it collected.
+    """
+
+    answers: list[Answer]
+    collection: str = ""
+    seconds: float = 0.0
+    shared: int = 1
 
 
 class Artifacts:
@@ -126,8 +157,8 @@ class Artifacts:
         """Whether the statistic is stored."""
         return (self.folder / STATISTICS).has(_tensors(key))
 
-    def statistic(self, key: str, of: str) -> list[Answer] | None:
-        """A stored statistic, one answer per layer, or None.
+    def statistic(self, key: str, of: str) -> CollectedStatistic | None:
+        """A stored statistic, or None.
 
         None if the statistic is absent or damaged, or belongs to another baseline.
 
@@ -152,13 +183,18 @@ class Artifacts:
             for full_name, tensor in tensors.items():
                 layer, _, field = full_name.partition(".")
                 answers[int(layer)][field] = tensor
-            return answers
+            return CollectedStatistic(
+                answers,
+                metadata["collection"],
+                float(metadata["seconds"]),
+                int(metadata["shared"]),
+            )
         except (ValueError, KeyError, SafetensorError) as error:
             _warn(folder, name, error)
             folder.delete(name)
             return None
 
-    def put_statistic(self, key: str, of: str, answers: list[Answer]) -> None:
+    def put_statistic(self, key: str, of: str, found: CollectedStatistic) -> None:
         """Stores a statistic of the baseline with the checksum `of`.
 
         Raises
@@ -169,10 +205,16 @@ class Artifacts:
         folder = self.folder / STATISTICS
         tensors = {
             f"{layer}.{field}": tensor.contiguous()
-            for layer, answer in enumerate(answers)
+            for layer, answer in enumerate(found.answers)
             for field, tensor in answer.items()
         }
-        metadata = {"checksum": _checksum_of(tensors), "baseline": of}
+        metadata = {
+            "checksum": _checksum_of(tensors),
+            "baseline": of,
+            "collection": found.collection,
+            "seconds": repr(found.seconds),
+            "shared": str(found.shared),
+        }
         try:
             folder.make()
             folder.write(_tensors(key), save(tensors, metadata))

@@ -15,6 +15,7 @@ from prune_core.precision import best_device
 from prune_core.seeds import derive
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
+from results.storage.schema import SCRATCH
 from sweep.plan.cells import Cell, Importance
 from sweep.stages.baseline import baseline, evaluated, new_network
 from sweep.stages.costs import latencies, size
@@ -30,8 +31,8 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
     """Scores, prunes, recalibrates and fine-tunes.
 
     Each figure is added to `row` as soon as it is known, so a cell that fails keeps its earlier
-    figures. A cell without a metric is trained from new weights and has no `pruned` and no
-    `recalibrated` figures.
+    figures. Controls have no `pruned` and no `recalibrated` figures: one is trained from new
+    weights, the other is the unpruned network, fine-tuned.
 
     Raises
     ------
@@ -40,18 +41,20 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
     """
     trained = baseline(workspace, wanted.baseline, observer)
     row |= evaluation_columns("baseline", trained.validation, trained.test)
+    row["baseline_checksum"] = trained.weights_checksum
     row["seconds_baseline"] = trained.seconds
     row["baseline_history"] = [vars(epoch) for epoch in trained.history]
     found = {needed: importance(workspace, needed, trained) for needed in wanted.importances}
     rule = BUDGETS[wanted.budget.rule]
     split, preprocessing = split_of(wanted.baseline.dataset), trained.preprocessing
+    flip = wanted.baseline.dataset.flip_keeps_label
     seed, clock, started = wanted.baseline.seed, Clock(row), time.perf_counter()
 
     def evaluate(stage: str) -> None:
         with clock("evaluate"):
             row.update(evaluation_columns(stage, *evaluated(net, split, preprocessing)))
 
-    if wanted.importance is None:
+    if wanted.metric == SCRATCH:
         widths = rule.widths(*_demand(wanted, found))
         architecture = wanted.baseline.architecture.with_widths(widths)
         net = new_network(architecture, derive(seed, "scratch"))
@@ -60,14 +63,19 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
         with clock("prune"):
             kept = rule.kept(*_demand(wanted, found))
             net = prune(trained.net.to(best_device()), kept)
-        row |= _costs(wanted, net) | {"kept": [channels.tolist() for channels in kept]}
+        row |= _costs(wanted, net)
+    if wanted.importance is not None:
+        row |= {"kept": [channels.tolist() for channels in kept]}
+        row |= found[wanted.importance].costs
         store_importance(workspace, found[wanted.importance])
         evaluate("pruned")
         with clock("recalibrate"):
-            recalibrate(net, split.train, preprocessing)
+            # The weights were trained on images that were shifted as the baseline's recipe says.
+            recipe, drawn = wanted.baseline.recipe, derive(seed, "recalibrated")
+            recalibrate(net, split.train, preprocessing, recipe, drawn, flip)
         evaluate("recalibrated")
     with clock("finetune"):
-        recipe, flip = wanted.finetune, wanted.baseline.dataset.flip_keeps_label
+        recipe = wanted.finetune
         heard = partial(observer.epoch, "finetune")
         order = derive(seed, "finetune")
         history = train(net, split.train, preprocessing, recipe, order, flip, heard)

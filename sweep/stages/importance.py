@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from prune_core.normalisation import normalise
 from prune_core.seeds import derive
 from sweep.plan.cells import Importance
 from sweep.stages.artifacts import TrainedBaseline
+from sweep.stages.rows import Row
 from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
 
@@ -22,11 +24,13 @@ class ChannelImportance:
     Attributes
     ----------
     scores : one tensor [C] per layer, float64, higher = keep.
+    costs : the columns of a row that say how long statistics and scoring took.
     """
 
     wanted: Importance
     layers: list[LayerView]
     scores: list[Tensor]
+    costs: Row
 
     def comparable(self, normalisation: str) -> list[Tensor]:
         """The scores, normalised so that layers can be compared."""
@@ -38,9 +42,15 @@ def importance(
 ) -> ChannelImportance:
     """Scores a baseline's channels with a metric; collects the statistics that it needs."""
     needed = wanted.statistics
-    answers = statistics(workspace, needed, trained) if needed else None
+    found = statistics(workspace, needed, trained) if needed else None
+    began = time.perf_counter()
+    answers = found.layers if found else None
     layers = views(trained.net, answers, derive(wanted.baseline.seed, "metric"))
-    return ChannelImportance(wanted, layers, wanted.choice(layers))
+    scores = wanted.choice(layers)
+    costs: Row = {"seconds_scoring": time.perf_counter() - began}
+    if found:
+        costs |= {"seconds_statistics": found.seconds, "statistics_shared": found.shared}
+    return ChannelImportance(wanted, layers, scores, costs)
 
 
 def store_importance(workspace: Workspace, found: ChannelImportance) -> None:

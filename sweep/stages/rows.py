@@ -50,7 +50,9 @@ def identity_row(cell: Cell, sweep: str) -> Row:
         "ratio": cell.ratio,
         "ratio_of": budget.ratio_of,
         "epochs": baseline.recipe.epochs,
+        "baseline_images": baseline.recipe.images_of(dataset.train_images),
         "finetune_epochs": cell.finetune.epochs,
+        "finetune_images": cell.finetune.images_of(dataset.train_images),
         "scores_key": cell.importance.key if cell.importance else None,
         "identity": cell.identity,
     }
@@ -66,12 +68,12 @@ def provenance(cell: Cell, started: datetime) -> Row:
         "threads": torch.get_num_threads(),
         "precision": resolve(cell.finetune.precision, device),
         "git_revision": git_revision(),
-        "version_prune_sweep": _version("prune-sweep"),
+        "version_prune_sweep": version_of("prune-sweep"),
         "version_python": platform.python_version(),
         "version_torch": torch.__version__,
-        "version_torchvision": _version("torchvision"),
-        "version_ray": _version("ray"),
-        "version_numpy": _version("numpy"),
+        "version_torchvision": version_of("torchvision"),
+        "version_ray": version_of("ray"),
+        "version_numpy": version_of("numpy"),
     }
 
 
@@ -137,7 +139,8 @@ def _installed_from() -> str | None:
     return origin.get("vcs_info", {}).get("commit_id")
 
 
-def _version(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """The version of an installed distribution, or None if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:

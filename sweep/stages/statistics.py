@@ -2,46 +2,78 @@
 
 from __future__ import annotations
 
+import secrets
+import time
+from dataclasses import dataclass
+
 from prune_core.precision import best_device
 from prune_core.statistics import Answer, Request, collect
 from sweep.plan.cells import Statistics
-from sweep.stages.artifacts import TrainedBaseline
+from sweep.stages.artifacts import CollectedStatistic, TrainedBaseline
 from sweep.stages.data import split_of
 from sweep.stages.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class BaselineStatistics:
+    """The channel statistics of a baseline, and what they cost.
+
+    Attributes
+    ----------
+    layers : for each layer a mapping from request to answer.
+    seconds : wall-clock time of the collections that they come from.
+    shared : number of statistics that these collections answered together. A collection passes
+        over the images once for all of them, so its time cannot be divided among them.
+    """
+
+    layers: list[dict[Request, Answer]]
+    seconds: float
+    shared: int
+
+
 def statistics(
     workspace: Workspace, wanted: Statistics, trained: TrainedBaseline
-) -> list[dict[Request, Answer]]:
+) -> BaselineStatistics:
     """The channel statistics of a baseline; collects those that are not stored yet.
 
     Parameters
     ----------
     trained : the stored baseline that `wanted` names.
-
-    Returns
-    -------
-    One mapping from request to answer per layer.
     """
     artifacts = workspace.artifacts
-    found = {
-        request: artifacts.statistic(wanted.key(request), trained.checksum)
-        for request in wanted.requests
-    }
-    missing = [request for request, answers in found.items() if answers is None]
+    found: dict[Request, CollectedStatistic] = {}
+    for request in wanted.requests:
+        stored = artifacts.statistic(wanted.key(request), trained.checksum)
+        if stored is not None:
+            found[request] = stored
+    missing = sorted(wanted.requests - found.keys(), key=repr)
     if missing:
-        collected = collect(
-            trained.net.to(best_device()),
-            split_of(wanted.baseline.dataset).train.first(wanted.images),
-            trained.preprocessing,
-            sorted(missing, key=repr),
+        collected = _collected(wanted, trained, missing)
+        for request, statistic in collected.items():
+            artifacts.put_statistic(wanted.key(request), trained.checksum, statistic)
+        found |= collected
+    collections = {statistic.collection: statistic for statistic in found.values()}.values()
+    return BaselineStatistics(
+        layers=[
+            {request: statistic.answers[layer] for request, statistic in found.items()}
+            for layer in range(len(wanted.baseline.architecture.widths))
+        ],
+        seconds=sum(one.seconds for one in collections),
+        shared=sum(one.shared for one in collections),
+    )
+
+
+def _collected(
+    wanted: Statistics, trained: TrainedBaseline, requests: list[Request]
+) -> dict[Request, CollectedStatistic]:
+    images = split_of(wanted.baseline.dataset).train.first(wanted.images)
+    net = trained.net.to(best_device())
+    began = time.perf_counter()
+    layers = collect(net, images, trained.preprocessing, requests)
+    seconds, collection = time.perf_counter() - began, secrets.token_hex(8)
+    return {
+        request: CollectedStatistic(
+            [layer[request] for layer in layers], collection, seconds, len(requests)
         )
-        for request in missing:
-            answers = [layer[request] for layer in collected]
-            artifacts.put_statistic(wanted.key(request), trained.checksum, answers)
-            found[request] = answers
-    layers = len(wanted.baseline.architecture.widths)
-    return [
-        {request: answers[layer] for request, answers in found.items() if answers is not None}
-        for layer in range(layers)
-    ]
+        for request in requests
+    }

@@ -88,7 +88,7 @@ def both(variant: str, split: Split, recipe: Recipe, seed: int) -> tuple[list[fl
         loop(net, split.train, preprocessing, recipe, derive(seed, "loop"), split.flip_keeps_label)
         seconds.append(time.perf_counter() - started)
         plain = evaluate(net, split.test, preprocessing).top1
-        recalibrate(net, split.train, preprocessing)
+        recalibrate(net, split.train, preprocessing, recipe, seed, split.flip_keeps_label)
         found.append((plain, evaluate(net, split.test, preprocessing).top1))
     return [accuracy for pair in zip(*found, strict=True) for accuracy in pair], seconds
 

@@ -131,7 +131,7 @@ def trial(
     scores = Choice.of("input_l1")(views(net))
     pruned = prune(net, local(scores, net.architecture, RATIO))
     accuracies = [evaluate(pruned, test, scaling).top1]
-    recalibrate(pruned, images, scaling)
+    recalibrate(pruned, images, scaling, recipe, 0, True)
     accuracies.append(evaluate(pruned, test, scaling).top1)
     train(pruned, images, scaling, recipe, seed=0, flip_keeps_label=True)
     accuracies.append(evaluate(pruned, test, scaling).top1)

@@ -73,8 +73,8 @@ def trial(config: dict[str, Any], cells: Sequence[Cell], workers: int) -> None:
     """Runs one cell, from training the baseline to the final accuracy."""
     started = time.perf_counter()
     cell = cells[config["cell"]]
-    baseline, score, seed = cell.baseline, cell.score, cell.baseline.seed
-    assert score is not None
+    baseline, importance, seed = cell.baseline, cell.importance, cell.baseline.seed
+    assert importance is not None
     split = load(baseline.dataset.source).split(baseline.dataset.holdout)
     preprocessing = Preprocessing.of(split.train.images)
     flip = baseline.dataset.flip_keeps_label
@@ -85,7 +85,7 @@ def trial(config: dict[str, Any], cells: Sequence[Cell], workers: int) -> None:
         recipe = baseline.recipe if stage == "baseline" else cell.finetune
         of = derive(seed, stage)
         usual_train(net, split.train, preprocessing, recipe, of, flip, workers)
-        recalibrate(net, split.train, preprocessing)
+        recalibrate(net, split.train, preprocessing, recipe, of, flip)
 
     def accuracy(net: SimpleNet) -> float:
         evaluate(net, split.validation, preprocessing)
@@ -93,14 +93,14 @@ def trial(config: dict[str, Any], cells: Sequence[Cell], workers: int) -> None:
 
     train(net, "baseline")
     accuracy(net)
-    used = split.train.first(score.images)
-    requests = score.choice.needs()
+    used = split.train.first(importance.images)
+    requests = importance.choice.needs()
     layers = views(net, collect(net, used, preprocessing, requests) if requests else None)
-    scores = score.choice(layers)
+    scores = importance.choice(layers)
     budget = global_ if cell.budget.rule == "global" else local
     net = prune(net, budget(scores, baseline.architecture, cell.ratio, cell.budget.floor))
     accuracy(net)
-    recalibrate(net, split.train, preprocessing)
+    recalibrate(net, split.train, preprocessing, baseline.recipe, derive(seed, "cell"), flip)
     accuracy(net)
     train(net, "finetune")
     tune.report({"accuracy": accuracy(net), "seconds": time.perf_counter() - started})

@@ -1,12 +1,15 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from prune_core.evaluation import evaluate
-from prune_core.images import LabelledImages
+from prune_core.images import LabelledImages, load
 from prune_core.network import Architecture, SimpleNet
+from prune_core.preprocessing import Preprocessing
+from prune_core.seeds import derive
 from prune_core.training import (
     RECALIBRATION_IMAGES,
     Diverged,
@@ -18,6 +21,8 @@ from prune_core.training import (
 )
 
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05)
+PLAIN = Recipe(epochs=2, batch_size=16, crop_padding=0, flip=False)
+CIFAR10 = Path(__file__).resolve().parents[2].parent / "shared/data/cifar10"
 
 
 def trained(net, images, scaling, recipe=RECIPE, seed=0, **options):
@@ -172,6 +177,28 @@ def test_weight_decay_spares_biases_and_batch_normalisation(small, lived_in, col
     assert changed == {f"blocks.{layer}.conv.weight" for layer in range(4)} | {"classifier.weight"}
 
 
+def test_an_epoch_of_some_images_draws_others_in_each_epoch(small, lived_in, coloured, scaling):
+    images, read = coloured(96), []
+    net = lived_in(small)
+    net.blocks[0].conv.register_forward_pre_hook(lambda _, given: read.append(given[0].clone()))
+    recipe = Recipe(3, 8, 1e-6, crop_padding=0, flip=False, recalibrate=False, images=32)
+    train(net, images, scaling, recipe, 0, True)
+    assert [len(pixels) for pixels in read] == [8] * 12
+    epochs = torch.cat(read).flatten(1).split(32)
+    assert [len(epoch.unique(dim=0)) for epoch in epochs] == [32] * 3
+    assert len(torch.cat(epochs).unique(dim=0)) > 48
+
+
+def test_more_images_than_there_are_means_all(small, lived_in, coloured, scaling):
+    def weights(count):
+        return trained(lived_in(small), coloured(48), scaling, Recipe(2, 16, 0.05, images=count))
+
+    everything = weights(None)
+    assert equal(weights(48), everything)
+    assert equal(weights(1_000), everything)
+    assert not equal(weights(32), everything)
+
+
 def test_one_cycle():
     recipe = Recipe(1, learning_rate=0.4, warmup=0.25)
     assert one_cycle(recipe, 0) == 0
@@ -186,7 +213,7 @@ def test_one_cycle():
 def test_recalibration_finds_the_statistics_of_the_images(small, lived_in, coloured, scaling):
     net, images = lived_in(small), coloured(512)
     weights = {name: parameter.clone() for name, parameter in net.named_parameters()}
-    recalibrate(net, images, scaling, batch=512)
+    recalibrate(net, images, scaling, PLAIN, 0, True, batch=512)
     # With one batch, the running statistics are the mean and variance of this batch.
     with torch.no_grad():
         maps = scaling(images.images)
@@ -208,12 +235,13 @@ def test_recalibration_discards_the_old_statistics_and_averages_full_batches(
         for block in other.blocks:
             block.bn.running_mean.fill_(7)
             block.bn.running_var.fill_(9)
-    recalibrate(net, images, scaling, batch=32)
-    recalibrate(other, images, scaling, batch=32)
+    recalibrate(net, images, scaling, PLAIN, 0, True, batch=32)
+    recalibrate(other, images, scaling, PLAIN, 0, True, batch=32)
     assert equal(net.state_dict(), other.state_dict())
-    # The mean of the first layer over the two full batches; the last 6 images are left out.
+    # The mean of the first layer over the two full batches; 6 of the images are left out.
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(derive(0, "recalibration")))
     with torch.no_grad():
-        made = net.blocks[0].conv(scaling(images.images[:64]))
+        made = net.blocks[0].conv(scaling(images.images[order[:64]]))
     torch.testing.assert_close(
         net.blocks[0].bn.running_mean, made.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5
     )
@@ -225,28 +253,67 @@ def test_training_ends_with_a_recalibration_unless_told_otherwise(
 ):
     images = coloured(70)
     kept = lived_in(small)
-    trained(kept, images, scaling, Recipe(2, 16, 0.05, recalibrate=False))
-    ended = trained(lived_in(small), images, scaling, Recipe(2, 16, 0.05))
+    trained(kept, images, scaling, Recipe(2, 16, 0.05, recalibrate=False), seed=3)
+    ended = trained(lived_in(small), images, scaling, Recipe(2, 16, 0.05), seed=3)
     assert not equal(ended, kept.state_dict())
-    recalibrate(kept, images, scaling)
+    recalibrate(kept, images, scaling, Recipe(2, 16, 0.05), derive(3, "end"), True)
     assert equal(ended, kept.state_dict())
 
 
-def test_recalibration_reads_a_bounded_number_of_images(small, lived_in, coloured, scaling):
-    first, other = coloured(RECALIBRATION_IMAGES), coloured(64, seed=1)
-    more = LabelledImages(
-        torch.cat([first.images, other.images]), torch.cat([first.labels, other.labels])
-    )
-    net, bounded = lived_in(small), lived_in(small)
-    recalibrate(net, first, scaling)
-    recalibrate(bounded, more, scaling)
-    assert equal(net.state_dict(), bounded.state_dict())
+def test_recalibration_draws_a_bounded_number_of_images(small, lived_in, coloured, scaling):
+    read = []
+    net, images = lived_in(small), coloured(RECALIBRATION_IMAGES + 64)
+    net.blocks[0].conv.register_forward_pre_hook(lambda _, given: read.append(given[0].clone()))
+    for seed in (0, 0, 1):
+        recalibrate(net, images, scaling, PLAIN, seed, True)
+    first, again, other = torch.cat(read).split(RECALIBRATION_IMAGES)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    # No image is drawn twice.
+    assert len(first.flatten(1).unique(dim=0)) == len(images.first(len(first)).images)
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_recalibration_shifts_and_mirrors_the_images_as_training_does(
+    small, lived_in, scaling, flips
+):
+    # A bright left half: a mirrored image is dark there, a shifted one has a black border.
+    pixels = torch.zeros(256, 3, 32, 32, dtype=torch.uint8)
+    pixels[..., :16] = 255
+    images = LabelledImages(pixels, torch.zeros(256, dtype=torch.int64))
+    read = []
+    net = lived_in(small)
+    net.blocks[0].conv.register_forward_pre_hook(lambda _, given: read.append(given[0].clone()))
+    recalibrate(net, images, scaling, Recipe(1, crop_padding=2), 0, flip_keeps_label=flips)
+    bright = scaling(pixels[:1])[0, 0, 0, 0]
+    left = (torch.cat(read)[:, 0, 16, 4] == bright).float().mean()
+    assert left == 1 if not flips else 0.3 < left < 0.7
+    borders = (torch.cat(read)[:, 0, 0, 8:24] == bright).any(dim=1).float().mean()
+    # Two of five shifts move the image down, and their first row is black.
+    assert 0.4 < borders < 0.8
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"real CIFAR-10 images are not in {CIFAR10}")
+def test_recalibration_does_not_lower_the_accuracy_of_a_trained_network():
+    images = load(f"parquet:{CIFAR10}").split(0.1)
+    scaling = Preprocessing.of(images.train.images)
+    torch.manual_seed(0)
+    net = SimpleNet(Architecture.named("simplenet_310k", 10, 0.5))
+    recipe = Recipe(15, 64, 0.1, recalibrate=False)
+    train(net, images.train.first(2_560), scaling, recipe, 0, True)
+    test = images.test.first(4_000)
+    before = evaluate(net, test, scaling).top1
+    recalibrate(net, images.train.first(2_560), scaling, recipe, 0, True)
+    after = evaluate(net, test, scaling).top1
+    assert before > 0.4
+    # On unshifted images it loses LOSS points; one point is more than the noise of shifted ones.
+    assert after > before - 0.01
 
 
 def test_recalibration_accepts_fewer_images_than_a_batch(small, lived_in, coloured, scaling):
     net, images = lived_in(small), coloured(6)
     state = torch.get_rng_state()
-    recalibrate(net, images, scaling, batch=32)
+    recalibrate(net, images, scaling, PLAIN, 0, True, batch=32)
     assert net.blocks[0].bn.num_batches_tracked == 1
     assert torch.equal(torch.get_rng_state(), state)
     assert not net.training
@@ -259,5 +326,5 @@ def test_a_pruned_network_recovers_by_recalibration(small, coloured, scaling):
         for block in net.blocks:
             block.bn.running_mean.add_(2)
     broken = evaluate(net, test, scaling)
-    recalibrate(net, images, scaling, batch=50)
+    recalibrate(net, images, scaling, Recipe(6, 16, 0.05), 0, True, batch=50)
     assert evaluate(net, test, scaling).loss < broken.loss / 3

@@ -56,14 +56,31 @@ def test_studies_have_separate_rows(column):
     ("rows", "named"),
     [
         # The test turns these into cells of a claim, since `claims` reads no others.
-        ([cell(recipe={"lr": 1}), cell("random", recipe={"lr": 2})], "fine-tuning.*lr"),
-        ([cell(version={"training": 1}), cell("random", version={"training": 2})], "versions"),
+        ([cell(recipe={"lr": 1}), cell("random", recipe={"lr": 2})], "finetune.lr is 1 and 2"),
+        (
+            [cell(version={"training": 1}), cell("random", version={"training": 2})],
+            "version.training is 1 and",
+        ),
+        (
+            [cell(), cell(seed=1, trained={"learning_rate": 0.4})],
+            "recipe.learning_rate is 0.1 and 0.4",
+        ),
+        ([cell(), cell("random", 1, trained={"crop": 0})], "baseline.recipe.crop is nothing and 0"),
         ([cell(), cell("random", 1, dataset_fingerprint="others")], "fingerprint"),
         ([cell(), cell(seed=1, metric_options='{"images": 5}')], "metric_options"),
         ([cell(), cell(baseline_key="trained longer")], "two cells.*output_l1.*baseline_key"),
         ([cell(), cell()], "two cells.*digits, output_l1.*seed 0.*key"),
     ],
-    ids=["recipe", "version", "images", "options", "baseline", "key"],
+    ids=[
+        "recipe",
+        "version",
+        "baseline recipe",
+        "other seed and metric",
+        "images",
+        "options",
+        "baseline",
+        "key",
+    ],
 )
 def test_cells_that_no_column_separates_are_refused(call, rows, named):
     claimed = [row | {"dataset": "svhn", "source": "svhn"} for row in rows]

@@ -37,6 +37,7 @@ SMALL: Content = {
     "finetune": {"epochs": 1, "batch_size": 64, "learning_rate": 0.05},
     "metrics": ["output_l1", "entropy_gaussian"],
     "ratios": [0.3, 0.6],
+    "controls": {"unpruned": False},
 }
 
 

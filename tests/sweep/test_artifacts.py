@@ -1,6 +1,7 @@
 """What cells share is stored whole under its key, on a disk and in an object store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ from prune_core.preprocessing import Preprocessing
 from prune_core.training import Epoch
 from results import StoreError
 from results.storage.locations import folder_of
-from sweep.stages.artifacts import Artifacts, DamagedArtifactWarning, TrainedBaseline
+from sweep.stages.artifacts import (
+    Artifacts,
+    CollectedStatistic,
+    DamagedArtifactWarning,
+    TrainedBaseline,
+)
 
 KEY = "0" * 16
 
@@ -79,14 +85,16 @@ def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
 ) -> None:
     answers = [{"mean": torch.rand(3)}, {"mean": torch.rand(2), "joint": torch.ones(2, 2)}]
     assert artifacts.statistic(KEY, "sum") is None
-    artifacts.put_statistic(KEY, "sum", answers)
+    stored = CollectedStatistic(answers, "0a", 0.1, 3)
+    artifacts.put_statistic(KEY, "sum", stored)
     assert artifacts.has_statistic(KEY)
     found = artifacts.statistic(KEY, "sum")
     assert found is not None
-    assert [sorted(layer) for layer in found] == [["mean"], ["joint", "mean"]]
-    assert torch.equal(found[1]["joint"], answers[1]["joint"])
+    assert replace(found, answers=[]) == replace(stored, answers=[])
+    assert [sorted(layer) for layer in found.answers] == [["mean"], ["joint", "mean"]]
+    assert torch.equal(found.answers[1]["joint"], answers[1]["joint"])
     for of, damage in (("another", False), ("sum", True)):
-        artifacts.put_statistic(KEY, "sum", answers)
+        artifacts.put_statistic(KEY, "sum", stored)
         if damage:
             spoil(artifacts, "statistics", f"{KEY}.safetensors")
         with pytest.warns(DamagedArtifactWarning, match=KEY):

@@ -23,7 +23,7 @@ def seen(monkeypatch):
     train, evaluate, recalibrate = cell.train, baseline.evaluate, cell.recalibrate
 
     def trains(net, images, preprocessing, recipe, *rest):
-        counts["trained"] += recipe.epochs * len(images)
+        counts["trained"] += recipe.epochs * min(recipe.images or len(images), len(images))
         if recipe.recalibrate and recipe.epochs:
             counts["inferred"] += min(len(images), RECALIBRATION_IMAGES)
         return train(net, images, preprocessing, recipe, *rest)
@@ -43,9 +43,10 @@ def seen(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("epochs", [0, 2])
-def test_every_pass_is_counted(epochs, spec, tmp_path, seen):
+@pytest.mark.parametrize(("epochs", "images"), [(0, None), (2, None), (2, 100), (1, 10_000)])
+def test_every_pass_is_counted(epochs, images, spec, tmp_path, seen):
     changes = {"metrics": ["output_l1"], "ratios": [0.5], "finetune.epochs": epochs}
+    changes["finetune.images"] = images
     changes["controls"] = {"scratch": True, "ratios": [0.5]}
     workspace = Workspace(tmp_path, "small")
     for task in missing_tasks(workspace, plan(spec(changes)).cells):

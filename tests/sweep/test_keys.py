@@ -165,14 +165,14 @@ def test_the_versions_of_the_stages_count(stage, monkeypatch):
 
 
 PINNED: dict[str, tuple[Callable[[], str], str]] = {
-    "baseline": (lambda: cell().baseline.key, "da4f4d2f86a37b73"),
-    "statistics": (lambda: _statistics_key(), "9b3029df9ac6159c"),
-    "scores": (lambda: cell().importances[0].key, "1e8af6a803ebe220"),
-    "global": (lambda: cell().key, "96808bebe8a6d18d"),
-    "local": (lambda: cell(rule="uniform_parameters").key, "aa9af0af62d8ff77"),
-    "weights alone": (lambda: cell(metric="output_l1", images=0).key, "ef3b2fe04dfc2996"),
-    "scratch": (lambda: cell(metric=None, rule="uniform_parameters").key, "6eeacd10999bd203"),
-    "widths of": (lambda: cell(rule="widths_of", reference="output_l1").key, "bd2bb6a518c2628d"),
+    "baseline": (lambda: cell().baseline.key, "90fc009615c75b3e"),
+    "statistics": (lambda: _statistics_key(), "496f38a225d8d997"),
+    "scores": (lambda: cell().importances[0].key, "dd4b15d235951b1d"),
+    "global": (lambda: cell().key, "bd48550efe03b98d"),
+    "local": (lambda: cell(rule="uniform_parameters").key, "177b6c68d89473fa"),
+    "weights alone": (lambda: cell(metric="output_l1", images=0).key, "9ecc5a8425f93b37"),
+    "scratch": (lambda: cell(metric=None, rule="uniform_parameters").key, "a9aa96d6f7f02a5e"),
+    "widths of": (lambda: cell(rule="widths_of", reference="output_l1").key, "70fe8bd0ab96db32"),
 }
 
 

@@ -45,7 +45,20 @@ def test_controls_are_cells_beside_the_grid(spec):
         ("entropy_gaussian", "widths_of(output_l1)", 0.6),
         ("scratch", "uniform_parameters", 0.6),
         ("scratch", "widths_of(output_l1)", 0.6),
+        ("unpruned", "unpruned", 1.0),
     ]
+
+
+def test_the_unpruned_control_is_one_cell_per_seed_and_recipe(spec):
+    def controls(changes):
+        cells = plan(spec({"seeds": [0, 1], "controls.unpruned": True, **changes})).cells
+        return {cell.key for cell in cells if cell.unpruned}
+
+    assert len(controls({})) == 2
+    # It depends on neither the metrics nor the limits of the widths.
+    assert controls({"min_channels": 4, "metrics": ["random"], "ratios": [0.5]}) == controls({})
+    assert not controls({"finetune.learning_rate": 0.01}) & controls({})
+    assert controls({"finetune.epochs": 0}) == set()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +150,11 @@ def test_two_names_for_one_cell_are_refused(changes, spec):
         plan(spec(changes))
 
 
-@pytest.mark.parametrize("changes", [{"ratios": [0.5, 0.01]}, {"controls.ratios": [0.01]}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"ratios": [0.5, 0.01]}, {"controls.ratios": [0.01], "controls.scratch": True}],
+    ids=str,
+)
 def test_a_ratio_out_of_reach_names_the_lowest_one(changes, spec):
     with pytest.raises(
         SpecError, match=r"digits: ratio 0.01 .*lowest reachable ratio is"

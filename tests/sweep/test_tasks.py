@@ -58,7 +58,7 @@ def test_statistics_of_other_images_are_another_task(spec, workspace):
 
 
 def test_borrowed_widths_need_the_statistics_of_their_metric(spec, workspace):
-    controls = {"widths_of": ["entropy_gaussian"], "ratios": [0.6]}
+    controls = {"widths_of": ["entropy_gaussian"], "ratios": [0.6], "unpruned": False}
     cells = plan(spec({"metrics": ["output_l1"], "controls": controls})).cells
     tasks = missing_tasks(workspace, cells)
     assert kinds(tasks) == {"baseline": 1, "statistics": 1, "cell": 5}
@@ -96,7 +96,7 @@ def test_images_that_have_changed_since_the_plan_fail_by_name(spec, workspace, t
 
 
 def test_what_others_wait_for_goes_first_and_then_what_takes_longest(spec, workspace):
-    controls = {"scratch": True, "ratios": [0.3]}
+    controls = {"scratch": True, "ratios": [0.3], "unpruned": False}
     changes = {"seeds": [0, 1], "ratios": [0.3, 0.6], "controls": controls, "recipe.epochs": 9}
     queue = TaskQueue(missing_tasks(workspace, plan(spec(changes)).cells))
     handed_out = []

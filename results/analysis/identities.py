@@ -1,0 +1,98 @@
+"""What the identities of cells say: every value that changed their numbers.
+
+A cell's `identity` is JSON: its baseline (recipe, architecture, data, versions and seed), metric,
+budget, fine-tuning recipe and versions. Rows of schema versions before 4 have a hash in place of
+the baseline, so nothing can be said of their recipes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+VERSION, BASELINE_PART, FINETUNE, REST = "version", "baseline", "finetune", "scores and budget"
+"""Parts of an identity: versions of the code, the baseline without its seed, the recipe of
+fine-tuning, and the rest."""
+
+# Without the seed, many cells have the same text, which is then parsed once. In rows of earlier
+# schema versions, hashes of baselines and of statistics include the seed.
+_SEED = re.compile(r'"seed":\s*\d+(?=,\s*"stage":\s*"baseline")')
+_HASHES = re.compile(r'"(baseline|statistics)":\s*(?:"[^"]*"|\["[^\]]*\])')
+_ABSENT = "nothing"
+
+
+def identities(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every value of the cells' identities as a column, such as `baseline.recipe.learning_rate`.
+
+    Use it to select the rows that belong together, where a function refuses to pool them:
+
+    >>> of = results.identities(frame)  # doctest: +SKIP
+    >>> frame[of["baseline.recipe.learning_rate"] == 0.1]  # doctest: +SKIP
+
+    Parameters
+    ----------
+    frame : the frame that `results.load` returned.
+
+    Returns
+    -------
+    DataFrame with the index of `frame`, one column for each value that is not the same in all
+    rows. Lists are JSON text. Values that an identity lacks are missing.
+    """
+    numbers, texts = pd.factorize(frame["identity"].astype("str"))
+    flat = pd.DataFrame([dict(_flat(_parsed(text))) for text in texts])
+    found = flat.take(numbers).set_axis(frame.index)
+    return found.loc[:, [len(found[name].drop_duplicates()) > 1 for name in found]]
+
+
+def identity_parts(texts: pd.Series[Any]) -> dict[str, Any]:
+    """The four parts of each identity, as JSON text without the seed, by part."""
+    plain = texts.astype("str").str.replace(_SEED, '"seed":0', regex=True)
+    plain = plain.str.replace(_HASHES, r'"\1":""', regex=True)
+    numbers, distinct = pd.factorize(plain)
+    names = (VERSION, BASELINE_PART, FINETUNE, REST)
+    parsed = pd.DataFrame([_parts(text) for text in [*distinct, ""]], columns=list(names))
+    return {name: parsed[name].array[numbers] for name in names}
+
+
+def difference(what: str, one: object, other: object) -> str:
+    """The first value in which two parts of identities differ, with its name: `x is 1 and 2`.
+
+    Parameters
+    ----------
+    what : the name of the part, or of a column.
+    one, other : JSON text, or any text.
+    """
+    values = [dict(_flat({what: _parsed(str(part), part)})) for part in (one, other)]
+    for name in sorted(values[0].keys() | values[1].keys()):
+        pair = [found.get(name, _ABSENT) for found in values]
+        if pair[0] != pair[1]:
+            return f"{name} is {pair[0]} and {pair[1]}"
+    return f"{what} is {one} and {other}"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    content = _parsed(text)
+    if not isinstance(content, dict):
+        # Tables of the first version may have null here.
+        return ("",) * 4
+    named = [content.pop(name, "") for name in (VERSION, BASELINE_PART, FINETUNE)]
+    return tuple(json.dumps(part, sort_keys=True) for part in (*named, content))
+
+
+def _parsed(text: str, otherwise: Any = None) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return otherwise
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for field, inner in value.items():
+            yield from _flat(inner, f"{name}.{field}" if name else str(field))
+    else:
+        yield name, json.dumps(value) if isinstance(value, list) else value
