@@ -1,6 +1,6 @@
 """Channel importance: the metrics that a spec can name."""
 
-from prune_core.metrics import activations, information, weighted, weights
+from prune_core.metrics import activations, information, invariant, weighted, weights
 from prune_core.metrics.choice import Choice
 from prune_core.metrics.registry import METRICS, Metric, MetricError, metric
 
@@ -11,6 +11,7 @@ __all__ = [
     "MetricError",
     "activations",
     "information",
+    "invariant",
     "metric",
     "weighted",
     "weights",

@@ -71,7 +71,10 @@ class Choice:
                 f"metric '{name}', option '{IMAGES}' is {images}; it must be 1 or more"
             )
         choice = cls(name, tuple(sorted(filled.items())), images)
-        choice.needs()
+        try:
+            choice.needs()
+        except MetricError as error:
+            raise MetricError(f"metric '{name}': {error}") from error
         return choice
 
     @classmethod
@@ -186,4 +189,5 @@ def _checked(name: str, option: str, value: object, hint: object) -> object:
     if type(value) not in kinds:
         names = ["none" if kind is type(None) else getattr(kind, "__name__", "") for kind in kinds]
         raise MetricError(f"{where}; it must be of type {' or '.join(names)}")
-    return value
+    # Adding 0.0 turns -0.0 into 0.0, which is equal but would have another key.
+    return value + 0.0 if isinstance(value, float) else value

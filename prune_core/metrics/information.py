@@ -12,7 +12,9 @@ from prune_core.layer import LayerView
 from prune_core.metrics.registry import MetricError, metric
 from prune_core.statistics import (
     Answer,
+    AverageClassMoments,
     AverageHistogram,
+    AverageMoments,
     ClassMoments,
     Edges,
     Moments,
@@ -21,6 +23,17 @@ from prune_core.statistics import (
 )
 
 Estimator = Literal["average", "pixel"]
+Information = Literal["histogram", "gaussian"]
+
+# Defaults of the options of a histogram; an estimate without one allows no other value.
+BINS = 20
+EDGES: Edges = "equal"
+
+# The moments of all images and of each class, over the observations of an estimator.
+MOMENTS: dict[Estimator, tuple[Request, Request]] = {
+    "average": (AverageMoments(), AverageClassMoments()),
+    "pixel": (Moments(), ClassMoments()),
+}
 
 # Keeps the entropy of a constant map finite, at -12.4 nats.
 VARIANCE_FLOOR = 1e-12
@@ -63,7 +76,7 @@ def gaussian_entropy(variance: Tensor) -> Tensor:
 def check_bins(bins: int) -> None:
     """Refuses fewer than 2 bins: with 1 bin the information is always 0."""
     if bins < 2:
-        raise MetricError(f"bins {bins}: at least 2 are needed")
+        raise MetricError(f"option 'bins' is {bins}; it must be 2 or more")
 
 
 def label_histogram(bins: int, estimator: Estimator, edges: Edges) -> Request:
@@ -79,13 +92,68 @@ def label_histogram(bins: int, estimator: Estimator, edges: Edges) -> Request:
     if estimator == "average":
         return AverageHistogram(bins, zero_bin=True, edges=edges)
     if edges != "equal":
-        raise MetricError(f"estimator 'pixel' has no edges '{edges}'; allowed: equal")
+        raise MetricError(f"option 'edges' is '{edges}'; with estimator 'pixel' allowed: equal")
     return PixelHistogram(bins, zero_bin=True)
 
 
 def needs_label_histogram(bins: int, estimator: Estimator, edges: Edges) -> frozenset[Request]:
-    """The statistics of a metric that reads the mutual information."""
+    """The statistics of a metric that reads the mutual information from a histogram."""
     return frozenset({label_histogram(bins, estimator, edges)})
+
+
+def needs_label_moments(estimator: Estimator) -> frozenset[Request]:
+    """The statistics of a metric that reads moments by class."""
+    return frozenset(MOMENTS[estimator])
+
+
+def label_moments(layer: LayerView, estimator: Estimator) -> tuple[Answer, Answer]:
+    """The moments of all images and of each class."""
+    whole, by_class = MOMENTS[estimator]
+    return layer.answer(whole), layer.answer(by_class)
+
+
+def check_no_histogram(information: str, bins: int, edges: Edges) -> None:
+    """Refuses options of a histogram where there is none: one estimate must have one key.
+
+    Raises
+    ------
+    MetricError
+        Naming the option that has no effect.
+    """
+    for option, value, default in (("bins", bins, BINS), ("edges", edges, EDGES)):
+        if value != default:
+            raise MetricError(
+                f"option '{option}' is {value!r}; with information '{information}' it has no "
+                f"effect, so only its default is allowed: {default}"
+            )
+
+
+def needs_information(
+    information: Information, estimator: Estimator, bins: int, edges: Edges
+) -> frozenset[Request]:
+    """The statistics of a metric that reads `label_information` with these options.
+
+    Raises
+    ------
+    MetricError
+        For options that do not go together.
+    """
+    if information == "histogram":
+        return needs_label_histogram(bins, estimator, edges)
+    check_no_histogram(information, bins, edges)
+    return needs_label_moments(estimator)
+
+
+def label_information(
+    layer: LayerView, information: Information, estimator: Estimator, bins: int, edges: Edges
+) -> Tensor:
+    """Mutual information with the label by the estimate that the options choose, nats, [C], >= 0.
+
+    `histogram` is the metric `mutual_information`, `gaussian` is `mutual_information_gaussian`.
+    """
+    if information == "gaussian":
+        return mutual_information_gaussian(layer, estimator=estimator)
+    return mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
 
 
 def _needs_histogram(bins: int) -> frozenset[Request]:
@@ -94,7 +162,7 @@ def _needs_histogram(bins: int) -> frozenset[Request]:
 
 
 @metric(source="Luo and Wu 2017, arXiv:1706.05791", needs=_needs_histogram, nonnegative=True)
-def entropy_histogram(layer: LayerView, *, bins: int = 20) -> Tensor:
+def entropy_histogram(layer: LayerView, *, bins: int = BINS) -> Tensor:
     """Entropy of the channel's average over positions, from a histogram with bins of equal width.
 
     Returns
@@ -118,7 +186,7 @@ def entropy_gaussian(layer: LayerView) -> Tensor:
 
 @metric(source="Chen, Liu, Wu 2020", needs=needs_label_histogram, nonnegative=True)
 def mutual_information(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+    layer: LayerView, *, bins: int = BINS, estimator: Estimator = "average", edges: Edges = EDGES
 ) -> Tensor:
     """Mutual information between the channel and the label.
 
@@ -139,7 +207,7 @@ def mutual_information(
 
 
 def class_shares(classes: Answer) -> Tensor:
-    """p(y), [C, classes], from the answer to `ClassMoments`."""
+    """p(y), [C, classes], from moments by class."""
     count = classes["count"].double()
     return count / count.sum(dim=1, keepdim=True)
 
@@ -160,18 +228,27 @@ def gaussian_information(variance: Tensor, by_class: Tensor, share: Tensor) -> T
 
 
 @metric(
-    source="the Gaussian estimate of Chen, Liu, Wu 2020, by class",
-    needs=frozenset({Moments(), ClassMoments()}),
+    source="the Gaussian estimate of Chen, Liu, Wu 2020, by class; pixel: Chaddad et al. 2017, "
+    "arXiv:1712.00003",
+    needs=needs_label_moments,
+    version=2,
     nonnegative=True,
 )
-def mutual_information_gaussian(layer: LayerView) -> Tensor:
+def mutual_information_gaussian(layer: LayerView, *, estimator: Estimator = "average") -> Tensor:
     """Mutual information with the label for a Gaussian channel, overall and within each class.
+
+    Parameters
+    ----------
+    estimator : with `average`, each image's average over positions is one observation, as in
+        `mutual_information`; with `pixel`, every position is one, so that the variances are those
+        of the filter's output given the class (Chaddad et al. 2017).
 
     Returns
     -------
-    Tensor [C], nats, clipped to [0, H(Y)]; see `gaussian_information`. Variances are over images
-    and positions.
+    Tensor [C], nats, clipped to [0, H(Y)]; see `gaussian_information`. No bias is subtracted: for
+    a Gaussian channel and `average` it is about (classes - 1) / N with N images, the same for all
+    channels.
     """
-    classes = layer.answer(ClassMoments())
-    estimate = gaussian_information(layer.variance, classes["variance"], class_shares(classes))
+    whole, classes = label_moments(layer, estimator)
+    estimate = gaussian_information(whole["variance"], classes["variance"], class_shares(classes))
     return torch.minimum(estimate.clamp(min=0), entropy(classes["count"]))

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from prune_core.layer import LayerView
 from prune_core.metrics.information import (
+    BINS,
+    EDGES,
     Estimator,
-    class_shares,
+    Information,
     entropy_gaussian,
-    mutual_information,
-    needs_label_histogram,
+    label_information,
+    needs_information,
 )
 from prune_core.metrics.registry import metric
-from prune_core.statistics import ClassMoments, Edges, Moments, Request
+from prune_core.statistics import Edges, Moments
 
 PAPER = "Chen, Liu, Wu 2020"
 # Weights below this fraction of the layer's median are raised to it, so that ln |0| is finite.
@@ -51,30 +53,48 @@ def summed(each: Tensor, logarithms: Tensor) -> Tensor:
 
 @metric(
     source=f"{PAPER} (reading R1)",
-    needs=needs_label_histogram,
+    needs=needs_information,
     summands=lambda layer: layer.weights_per_channel,
 )
 def weighted_mutual_information(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+    layer: LayerView,
+    *,
+    information: Information = "histogram",
+    estimator: Estimator = "average",
+    bins: int = BINS,
+    edges: Edges = EDGES,
 ) -> Tensor:
     """Sum of (mutual information + ln |weight|) over the weights that read the channel.
+
+    Parameters
+    ----------
+    information : the estimate of the mutual information: `histogram` is the metric
+        `mutual_information`, `gaussian` is `mutual_information_gaussian`. The other readings and
+        `wmi_gauge_free` have the same options.
+    estimator : the observations of the estimate, as in these metrics.
+    bins, edges : as in `mutual_information`; `gaussian` has none.
 
     Returns
     -------
     Tensor [C], nats. Summands are not clipped at 0: ln |weight| is about -4, so clipping would
     remove the weights from the score.
     """
-    known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
+    known = label_information(layer, information, estimator, bins, edges)
     return summed(known, log_weights(layer))
 
 
 @metric(
     source=f"{PAPER} (reading R2)",
-    needs=needs_label_histogram,
+    needs=needs_information,
     summands=lambda layer: layer.consumers,
 )
 def weighted_mutual_information_kernel(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+    layer: LayerView,
+    *,
+    information: Information = "histogram",
+    estimator: Estimator = "average",
+    bins: int = BINS,
+    edges: Edges = EDGES,
 ) -> Tensor:
     """Sum of (mutual information + ln of the kernel norm) over the filters that read the channel.
 
@@ -82,18 +102,23 @@ def weighted_mutual_information_kernel(
     -------
     Tensor [C], nats.
     """
-    known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
+    known = label_information(layer, information, estimator, bins, edges)
     return summed(known, log_magnitudes(layer, torch.linalg.vector_norm(layer.kernels, dim=2)))
 
 
 @metric(
     source=f"{PAPER} (reading R3)",
-    needs=needs_label_histogram,
+    needs=needs_information,
     nonnegative=True,
     summands=lambda layer: layer.weights_per_channel,
 )
 def weighted_mutual_information_product(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+    layer: LayerView,
+    *,
+    information: Information = "histogram",
+    estimator: Estimator = "average",
+    bins: int = BINS,
+    edges: Edges = EDGES,
 ) -> Tensor:
     """Mutual information times the L1 norm of the weights that read the channel.
 
@@ -101,7 +126,7 @@ def weighted_mutual_information_product(
     -------
     Tensor [C], nats x weight, >= 0.
     """
-    known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
+    known = label_information(layer, information, estimator, bins, edges)
     return known * layer.consumed.abs().sum(dim=1)
 
 
@@ -133,11 +158,16 @@ def log_output_weight(layer: LayerView) -> Tensor:
 
 @metric(
     source=f"ablation of {PAPER}: does the information matter",
-    needs=needs_label_histogram,
+    needs=needs_information,
     summands=lambda layer: layer.weights_per_channel,
 )
 def weighted_mutual_information_shuffled(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
+    layer: LayerView,
+    *,
+    information: Information = "histogram",
+    estimator: Estimator = "average",
+    bins: int = BINS,
+    edges: Edges = EDGES,
 ) -> Tensor:
     """`weighted_mutual_information` with the mutual information permuted among the channels.
 
@@ -145,62 +175,6 @@ def weighted_mutual_information_shuffled(
     -------
     Tensor [C], nats. The permutation differs between layers and is set by the seed.
     """
-    known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
+    known = label_information(layer, information, estimator, bins, edges)
     order = torch.randperm(layer.channels, generator=layer.generator("shuffle"))
     return summed(known[order], log_weights(layer))
-
-
-def _needs_information_and_moments(
-    bins: int, estimator: Estimator, edges: Edges
-) -> frozenset[Request]:
-    return needs_label_histogram(bins, estimator, edges) | {Moments()}
-
-
-@metric(source="prune-sweep", needs=_needs_information_and_moments)
-def wmi_gauge_free(
-    layer: LayerView, *, bins: int = 20, estimator: Estimator = "average", edges: Edges = "equal"
-) -> Tensor:
-    """Mutual information plus the mean logarithm of each weight's share in its consumer's input.
-
-    The share of a weight is |weight| times the channel's standard deviation, divided by the root
-    mean square of this product over the consumer's filter. A rescaling that does not change the
-    network's function does not change the share.
-
-    Returns
-    -------
-    Tensor [C], nats. A share is floored at 1e-3.
-    """
-    known = mutual_information(layer, bins=bins, estimator=estimator, edges=edges)
-    power = layer.kernels.square() * layer.variance[:, None, None]
-    mean = power.mean(dim=(0, 2))[:, None]
-    share = torch.where(mean > 0, power / mean, 0.0).sqrt()
-    return known + share.clamp(min=WEIGHT_FLOOR).log().mean(dim=(1, 2))
-
-
-@metric(
-    source="prune-sweep",
-    needs=frozenset({Moments(), ClassMoments()}),
-    nonnegative=True,
-    summands=lambda layer: layer.consumers,
-)
-def wmi_snr(layer: LayerView) -> Tensor:
-    """Information about the label that reaches the consumers, with the other channels as noise.
-
-    Sum over the consumer's filters of 0.5 ln((1 + s) / (1 + s (1 - eta^2))). Here s is the power
-    of the channel in the filter's input divided by the power of all other channels, and eta^2 is
-    the fraction of the channel's variance between classes. With q = s / (1 + s), the channel's
-    fraction of the total power, each term is -0.5 ln(1 - q eta^2). This form also works if a
-    filter reads only one channel, where s is infinite.
-
-    Returns
-    -------
-    Tensor [C], nats, >= 0. A rescaling that does not change the network's function does not
-    change it.
-    """
-    classes, variance = layer.answer(ClassMoments()), layer.variance
-    between = (class_shares(classes) * (classes["mean"] - layer.mean[:, None]).square()).sum(dim=1)
-    explained = torch.where(variance > 0, between / variance, 0.0).clamp(0, 1 - 1e-12)
-    power = layer.kernels.square().sum(dim=2) * variance[:, None]
-    total = power.sum(dim=0)
-    part = torch.where(total > 0, power / total, 0.0).clamp(max=1)
-    return -0.5 * torch.log1p(-part * explained[:, None]).sum(dim=1)

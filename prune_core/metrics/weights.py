@@ -79,18 +79,25 @@ def fpgm(layer: LayerView) -> Tensor:
     return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
 
 
+# The default of `kse`; with alpha 0 no other value is allowed, so that one score has one key.
+NEIGHBOURS = 5
+
+
 def _check_kse(neighbours: int, alpha: float) -> frozenset[Request]:
     if neighbours < 1:
-        raise MetricError(
-            f"metric 'kse', option 'neighbours' is {neighbours}; at least 1 is needed"
-        )
+        raise MetricError(f"option 'neighbours' is {neighbours}; it must be 1 or more")
     if not 0 <= alpha < math.inf:
-        raise MetricError(f"metric 'kse', option 'alpha' is {alpha}; it must be 0 or more")
+        raise MetricError(f"option 'alpha' is {alpha}; it must be 0 or more, and finite")
+    if alpha == 0 and neighbours != NEIGHBOURS:
+        raise MetricError(
+            f"option 'neighbours' is {neighbours}; with alpha 0 it has no effect, so only its "
+            f"default is allowed: {NEIGHBOURS}"
+        )
     return frozenset()
 
 
 @metric(source="Li et al. 2019 (CVPR), arXiv:1812.04368", needs=_check_kse, nonnegative=True)
-def kse(layer: LayerView, *, neighbours: int = 5, alpha: float = 1.0) -> Tensor:
+def kse(layer: LayerView, *, neighbours: int = NEIGHBOURS, alpha: float = 1.0) -> Tensor:
     """Kernel sparsity and entropy of the consumer's 2-D kernels that read each channel.
 
     The score is sqrt(s / (1 + alpha e)), where s is the L1 norm of the channel's kernels. For e,
@@ -101,7 +108,8 @@ def kse(layer: LayerView, *, neighbours: int = 5, alpha: float = 1.0) -> Tensor:
     Parameters
     ----------
     neighbours : number of nearest kernels in the sum of distances; at most all other kernels.
-    alpha : weight of the entropy.
+    alpha : weight of the entropy; with 0 the metric reads the L1 norm alone, and `neighbours` must
+        be left out.
 
     Returns
     -------

@@ -4,13 +4,21 @@ from prune_core.statistics.collect import STATISTICS_VERSION, collect
 from prune_core.statistics.costly import GradientProduct, Rank
 from prune_core.statistics.histograms import AverageHistogram, Edges, PixelHistogram, histogram
 from prune_core.statistics.maps import Maps
-from prune_core.statistics.moments import ClassMoments, Moments, ZeroFraction
+from prune_core.statistics.moments import (
+    AverageClassMoments,
+    AverageMoments,
+    ClassMoments,
+    Moments,
+    ZeroFraction,
+)
 from prune_core.statistics.requests import Answer, Collector, Request, StatisticsError
 
 __all__ = [
     "STATISTICS_VERSION",
     "Answer",
+    "AverageClassMoments",
     "AverageHistogram",
+    "AverageMoments",
     "ClassMoments",
     "Collector",
     "Edges",

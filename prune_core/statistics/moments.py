@@ -1,7 +1,8 @@
-"""Means, variances and zeros of feature maps over images and positions."""
+"""Means, variances and zeros of feature maps, over positions or over averages of images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ class Moments:
 
     def collector(self, classes: int) -> _MomentsCollector:
         """See `Request`."""
-        return _MomentsCollector(None)
+        return _MomentsCollector(None, _positions)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,37 @@ class ClassMoments:
 
     def collector(self, classes: int) -> _MomentsCollector:
         """See `Request`."""
-        return _MomentsCollector(classes)
+        return _MomentsCollector(classes, _positions)
+
+
+@dataclass(frozen=True)
+class AverageMoments:
+    """`mean` and `variance` [C] over images of the channel's average over positions.
+
+    The mean is that of `Moments`; the variance is never larger, because the average removes the
+    differences between the positions of one image.
+    """
+
+    gradients: ClassVar[bool] = False
+
+    def collector(self, classes: int) -> _MomentsCollector:
+        """See `Request`."""
+        return _MomentsCollector(None, _averages)
+
+
+@dataclass(frozen=True)
+class AverageClassMoments:
+    """`count`, `mean` and `variance` [C, classes] over each class's images of `AverageMoments`.
+
+    `count` is the number of images. For a class without images all three are 0, and for a class
+    with one image the variance is 0.
+    """
+
+    gradients: ClassVar[bool] = False
+
+    def collector(self, classes: int) -> _MomentsCollector:
+        """See `Request`."""
+        return _MomentsCollector(classes, _averages)
 
 
 @dataclass(frozen=True)
@@ -50,19 +81,42 @@ class ZeroFraction:
         return _ZeroFractionCollector()
 
 
-class _MomentsCollector:
-    """Computes sums by class as products of a membership matrix [classes, N] and sums [N, C]."""
+Sums = tuple[Tensor, Tensor, int]
+"""Of each image: the sum of its observations and of their squared distances from the origin, both
+[N, C], float64; and how many observations one image gives."""
 
-    def __init__(self, classes: int | None) -> None:
-        self.classes = classes
+
+def _positions(maps: Maps) -> Sums:
+    """Every position is an observation."""
+    # First the squares, which find the sums on the way.
+    squares = maps.squares
+    return maps.sums, squares, maps.positions
+
+
+def _averages(maps: Maps) -> Sums:
+    """The average over the positions of an image is one observation."""
+    return maps.averages, (maps.averages - maps.origin).square(), 1
+
+
+class _MomentsCollector:
+    """Computes sums by class as products of a membership matrix [classes, N] and sums [N, C].
+
+    Parameters
+    ----------
+    classes : the number of classes; None for moments over all images.
+    observed : what the observations of an image are.
+    """
+
+    def __init__(self, classes: int | None, observed: Callable[[Maps], Sums]) -> None:
+        self.classes, self.observed = classes, observed
         self.origin: Tensor | None = None
         self.batches = FixedBatches(self._add)
 
     def update(self, maps: Maps) -> None:
-        squares, sums = maps.squares, maps.sums
+        sums, squares, self.observations = self.observed(maps)
         if self.origin is None:
             members = self.classes or 1
-            self.origin, self.positions = maps.origin, maps.positions
+            self.origin = maps.origin
             self.sums = sums.new_zeros(members, sums.shape[1])
             self.squares = torch.zeros_like(self.sums)
             self.counts = sums.new_zeros(members, 1)
@@ -75,7 +129,7 @@ class _MomentsCollector:
             member = torch.nn.functional.one_hot(labels, self.classes).T.double()
         self.sums += member @ sums
         self.squares += member @ squares
-        self.counts += member.sum(dim=1, keepdim=True) * self.positions
+        self.counts += member.sum(dim=1, keepdim=True) * self.observations
 
     def finish(self) -> Answer:
         if self.origin is None:

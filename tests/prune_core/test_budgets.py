@@ -1,11 +1,14 @@
+import math
 import re
 
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_core.budgets import (
+    BUDGETS,
     BudgetError,
     Floor,
     check_ratio,
@@ -13,6 +16,7 @@ from prune_core.budgets import (
     global_,
     local,
     lowest_ratio,
+    rules_of,
     top,
     uniform_channels,
     uniform_parameters,
@@ -154,7 +158,109 @@ def test_global_is_the_nearest_state_of_one_order(architecture, floor, ratio, se
     assert kept == global_by_recounting(scores, architecture, ratio, floor)
 
 
-@settings(max_examples=200, deadline=None)
+def wider(architecture, widths, layer, step):
+    """The widths with one more step for a layer."""
+    most = architecture.widths[layer]
+    return (*widths[:layer], min(most, widths[layer] + step), *widths[layer + 1 :])
+
+
+def room_left(architecture, widths, budget, step):
+    """The layers that could take one more step within the budget."""
+    return [
+        layer
+        for layer, width in enumerate(widths)
+        if width < architecture.widths[layer]
+        and parameters(architecture, wider(architecture, widths, layer, step)) <= budget
+    ]
+
+
+def local_by_recounting(architecture, floor, ratio):
+    """The definition, slowly: of all layers with room, the one furthest below rho n grows."""
+    full, low, step = architecture.widths, floor.of(architecture.widths), floor.round_to
+    if ratio == 1:
+        return full
+    budget = ratio * parameters(architecture)
+
+    def shares(rho):
+        return [max(least, rho * most) for least, most in zip(low, full, strict=True)]
+
+    def excess(rho):
+        inputs, total = 3, architecture.classes
+        for width, kernel in zip(shares(rho), architecture.kernels, strict=True):
+            total += width * (inputs * kernel**2 + 3)
+            inputs = width
+        return total + inputs * architecture.classes - budget
+
+    rho = scipy.optimize.brentq(excess, 0, 1, xtol=1e-15) if excess(0) < 0 < excess(1) else 0
+    # Below the root in spite of rounding; a layer that is a step too narrow then grows first.
+    ideal = shares(max(0, rho - 1e-12))
+    widths = tuple(
+        most if share >= most else max(least, math.floor(share / step) * step)
+        for share, least, most in zip(ideal, low, full, strict=True)
+    )
+    while able := room_left(architecture, widths, budget, step):
+        furthest = max(able, key=lambda layer: round(ideal[layer] - widths[layer], 9))
+        widths = wider(architecture, widths, furthest, step)
+    return widths
+
+
+VARIANTS = ["simplenet_5m", "simplenet_5m_extra_pool", "simplenet_460k", "simplenet_310k"]
+
+
+@pytest.mark.parametrize("step", [1, 8, 16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_layer_can_take_another_step_within_the_budget(variant, step):
+    for floor in (Floor(round_to=step), Floor(4, 0.1, step)):
+        for classes in (10, 100):
+            architecture = Architecture.named(variant, classes)
+            for ratio in [*TENTHS, 0.35, 0.53, 0.97]:
+                budget = ratio * parameters(architecture)
+                if ratio < lowest_ratio(architecture, floor):
+                    continue
+                widths = uniform_parameters(architecture, ratio, floor)
+                assert parameters(architecture, widths) <= budget
+                assert not room_left(architecture, widths, budget, step), ratio
+
+
+def test_steps_go_to_the_layer_furthest_below_its_share():
+    # P(k) = k1 (3 + 3) + k2 (k1 + 3) + k2 2 + 2 = 212 for (10, 10); at 0.5 the budget is 106, and
+    # P(10 rho) = 100 rho^2 + 110 rho + 2 = 106 gives rho = 0.609. (6, 6) costs 104; one more
+    # channel of the first layer costs 6 + 6 = 12, of the second 6 + 3 + 2 = 11: neither fits.
+    square = Architecture((10, 10), (1, 1), (False, False), 2)
+    assert uniform_parameters(square, 0.5) == (6, 6)
+    # At 0.56 the budget is 118.72 and rho = 0.663: both lack 0.63. The first gets its channel
+    # (116); then a channel of the second costs 12, of the first 12 more: neither fits.
+    assert uniform_parameters(square, 0.56) == (7, 6)
+
+
+def test_a_layer_takes_a_second_step_if_no_other_can_take_its_first():
+    # P(k) = 6 k1 + k2 (k1 + 3) + k3 (k2 + 3) + 2 k3 + 2 is 320 for (4, 2, 40), so the budget is 240
+    # and rho n is (3.17, 1.59, 31.75). From (3, 1, 31), which costs 212, the last layer gets a
+    # channel (218). One for the middle layer would cost 38. The first layer gets its last (225).
+    # Now only the last layer can take more: two at 6 each (237).
+    narrow = Architecture((4, 2, 40), (1, 1, 1), (False,) * 3, 2)
+    assert parameters(narrow, (4, 1, 34)) == 237
+    assert uniform_parameters(narrow, 0.75) == (4, 1, 34)
+
+
+def test_a_rule_refuses_ratios_that_it_cannot_reach(small):
+    floor = Floor(4, 0.5)
+    lowest = lowest_ratio(small, floor)
+    for name in [*rules_of("local"), *rules_of("global"), *rules_of("widths_of")]:
+        rule = BUDGETS[name]
+        rule.check(small, 1.0, floor)
+        with pytest.raises(BudgetError, match=r"must lie in \(0, 1\]"):
+            rule.check(small, 1.5, floor)
+        if rule.ratio_of == "channels":
+            # Every layer stays at its floor, which costs more than this ratio of parameters.
+            rule.check(small, lowest / 2, floor)
+            assert rule.likely_widths(small, lowest / 2, floor) == floor.of(small.widths)
+        else:
+            with pytest.raises(BudgetError, match="lowest reachable"):
+                rule.check(small, lowest / 2, floor)
+
+
+@settings(max_examples=100, deadline=None)
 @given(architectures, floors, st.floats(0.02, 1), st.integers(0, 2**31 - 1))
 def test_local_fits_the_budget_and_nothing_more_would(architecture, floor, ratio, seed):
     if ratio < lowest_ratio(architecture, floor):
@@ -165,7 +271,7 @@ def test_local_fits_the_budget_and_nothing_more_would(architecture, floor, ratio
     kept = local(scores, architecture, ratio, floor)
     widths, budget = widths_of(kept), ratio * parameters(architecture)
     assert parameters(architecture, widths) <= budget * (1 + 1e-12)
-    fractions = []
+    assert not room_left(architecture, widths, budget, floor.round_to)
     for layer, (width, full, low) in enumerate(
         zip(widths, architecture.widths, floor.of(architecture.widths), strict=True)
     ):
@@ -173,12 +279,7 @@ def test_local_fits_the_budget_and_nothing_more_would(architecture, floor, ratio
         best = sorted(range(full), key=lambda c, s=scores[layer]: (s[c].item(), c))[full - width :]
         assert kept[layer].tolist() == sorted(best)
         assert width % floor.round_to == 0 or width == full
-        if low < width < full:
-            step = floor.round_to
-            fractions.append(((width - step) / full, (width + step) / full))
-    # One keep fraction explains all layers that neither the floor nor the full width stops.
-    if fractions:
-        assert max(low for low, _ in fractions) <= min(high for _, high in fractions)
+    assert widths == local_by_recounting(architecture, floor, ratio)
 
 
 @settings(max_examples=100, deadline=None)
@@ -287,14 +388,8 @@ def test_widths_in_steps(step, variant):
                 for width, most in zip(widths, full, strict=True)
             )
             assert ratio < 1 or widths == full
-        # Within the budget, and no layer that was rounded down would fit into what is left.
-        left = budget - parameters(architecture, narrow)
-        assert left >= 0
-        ideal = uniform_parameters(architecture, ratio)
-        for layer, width in enumerate(narrow):
-            if width < ideal[layer] - 1:
-                wider = [*narrow[:layer], min(full[layer], width + step), *narrow[layer + 1 :]]
-                assert parameters(architecture, wider) > budget
+        assert parameters(architecture, narrow) <= budget
+        assert not room_left(architecture, narrow, budget, step)
         # The miss of the global ranking is at most half of the largest step.
         largest = max(
             parameters(architecture)

@@ -68,10 +68,16 @@ FILTER_RESCALED = dict.fromkeys(CHANNEL_RESCALED, "unchanged") | {
     "weighted_mutual_information_product": CHANGES,
     "kse": CHANGES,
 }
+GAUSSIAN = [f"information=gaussian, estimator={one}" for one in ("average", "pixel")]
 OPTIONS = {
     "mutual_information": ["estimator=pixel", "edges=quantile"],
-    "weighted_mutual_information": ["estimator=pixel"],
-    "wmi_gauge_free": ["estimator=pixel", "edges=quantile"],
+    "mutual_information_gaussian": ["estimator=pixel"],
+    "weighted_mutual_information": ["estimator=pixel", *GAUSSIAN],
+    "weighted_mutual_information_kernel": GAUSSIAN,
+    "weighted_mutual_information_product": GAUSSIAN,
+    "weighted_mutual_information_shuffled": GAUSSIAN,
+    "wmi_gauge_free": ["estimator=pixel", "edges=quantile", *GAUSSIAN],
+    "wmi_snr": ["estimator=average", "information=histogram", *GAUSSIAN],
 }
 CHOICES = [
     Choice.parse(text)

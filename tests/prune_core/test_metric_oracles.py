@@ -112,14 +112,20 @@ def test_twenty_bins_lose_little_information(scored, distance, truth, gaussian, 
     assert truth * 0.96 < score.item() <= truth
 
 
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("estimator", ["average", "pixel"])
 @pytest.mark.parametrize(("distance", "_truth", "gaussian"), TWO_CLASSES)
-def test_gaussian_information_about_two_classes(scored, distance, _truth, gaussian):
+def test_gaussian_information_about_two_classes(
+    scored, distance, _truth, gaussian, estimator, side
+):
     assert 0.5 * math.log(1 + distance**2) == pytest.approx(gaussian, abs=1e-6)
     whole, parts = torch.tensor([1 + distance**2]).double(), torch.ones(1, 2).double()
     (before_clipping,) = gaussian_information(whole, parts, parts / 2)
     assert before_clipping.item() == pytest.approx(gaussian, abs=1e-6)
     values, labels = two_classes(distance)
-    (score,) = scored("mutual_information_gaussian", values, labels)
+    # Maps of one value have no differences between positions that an average could remove.
+    maps = values[:, :, None, None].expand(-1, -1, side, side)
+    (score,) = scored(f"mutual_information_gaussian(estimator={estimator})", maps, labels)
     assert score.item() == pytest.approx(min(gaussian, math.log(2)), abs=1e-4)
 
 
@@ -160,6 +166,16 @@ def test_information_if_the_label_is_independent_of_the_channel(classes, limit):
         assert corrected.mean() == pytest.approx(0.0051, abs=0.001)
 
 
+CONSTANT_KNOWS_NOTHING = [
+    "mutual_information_gaussian",
+    "mutual_information_gaussian(estimator=pixel)",
+    "wmi_snr",
+    "wmi_snr(estimator=average)",
+    "wmi_snr(information=histogram)",
+    "wmi_snr(information=gaussian, estimator=average)",
+]
+
+
 def test_a_constant_channel_has_no_information(scored):
     labels = torch.arange(60) % 3
     for value in (0.0, 0.3, 1e-30, 3e7):
@@ -167,15 +183,15 @@ def test_a_constant_channel_has_no_information(scored):
         for choice in ("mutual_information", "mutual_information(estimator=pixel)"):
             assert scored(choice, values, labels).item() == 0
         assert scored("mutual_information(edges=quantile)", values, labels).item() == 0
-        assert scored("mutual_information_gaussian", values, labels).item() == 0
-        assert scored("wmi_snr", values, labels).item() == 0
+        for choice in CONSTANT_KNOWS_NOTHING:
+            assert scored(choice, values, labels).item() == 0
 
 
 def test_rounding_errors_of_a_constant_have_no_information(scored):
     labels = torch.arange(60) % 3
     values = column(torch.where(labels == 1, 1.0000001, 1.0))
-    for name in ("mutual_information", "mutual_information_gaussian", "wmi_snr"):
-        assert scored(name, values, labels).item() == 0
+    for choice in ("mutual_information", *CONSTANT_KNOWS_NOTHING):
+        assert scored(choice, values, labels).item() == 0
     assert scored("entropy_histogram", values, labels).item() == 0
 
 
@@ -281,7 +297,33 @@ def test_weighted_mutual_information_with_equal_weights(scored):
     torch.testing.assert_close(weighted, 45 * known - 90)
 
 
-def test_weighted_metrics_by_hand(scored):
+# Options of the weighted metrics, and the metric that gives their mutual information.
+ESTIMATES = [
+    ("", "mutual_information"),
+    ("(estimator=pixel)", "mutual_information(estimator=pixel)"),
+    ("(bins=7, edges=quantile)", "mutual_information(bins=7, edges=quantile)"),
+    ("(information=gaussian)", "mutual_information_gaussian"),
+    (
+        "(information=gaussian, estimator=pixel)",
+        "mutual_information_gaussian(estimator=pixel)",
+    ),
+]
+
+
+# The same estimates as options of `wmi_snr`, whose default is another.
+SNR = {
+    "mutual_information": "wmi_snr(information=histogram, estimator=average)",
+    "mutual_information(estimator=pixel)": "wmi_snr(information=histogram)",
+    "mutual_information(bins=7, edges=quantile)": (
+        "wmi_snr(information=histogram, estimator=average, bins=7, edges=quantile)"
+    ),
+    "mutual_information_gaussian": "wmi_snr(information=gaussian, estimator=average)",
+    "mutual_information_gaussian(estimator=pixel)": "wmi_snr(information=gaussian)",
+}
+
+
+@pytest.mark.parametrize(("options", "estimate"), ESTIMATES)
+def test_weighted_metrics_by_hand(scored, options, estimate):
     """Every weighted metric as nested loops over Python floats."""
     generator = torch.Generator().manual_seed(5)
     consumer = torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64)
@@ -291,7 +333,7 @@ def test_weighted_metrics_by_hand(scored):
         torch.rand(300, 3, 2, 2, generator=generator) * torch.tensor([1.0, 2, 5])[:, None, None]
     )
     values += labels[:, None, None, None] * torch.tensor([0.0, 0.1, 3])[:, None, None]
-    known = scored("mutual_information", values, labels).tolist()
+    known = scored(estimate, values, labels).tolist()
     gaussian = scored("entropy_gaussian", values).tolist()
     x = values.double().numpy()
     variance = x.var(axis=(0, 2, 3))
@@ -302,7 +344,12 @@ def test_weighted_metrics_by_hand(scored):
         [math.sqrt(sum(w * w for row in v[j][c] for w in row)) for j in range(4)] for c in range(3)
     ]
     means = np.stack([x[labels == y].mean(axis=(0, 2, 3)) for y in range(3)])
-    between = means.var(axis=0) / variance  # classes are equally large
+    of_averages = x.mean(axis=(2, 3)).var(axis=0)
+    explained = {  # classes are equally large
+        "wmi_snr": means.var(axis=0) / variance,
+        "wmi_snr(estimator=average)": means.var(axis=0) / of_averages,
+        SNR[estimate]: [1 - math.exp(-2 * one) for one in known],
+    }
     scale = [
         math.sqrt(sum(norms[c][j] ** 2 * variance[c] for c in range(3)) / (3 * 4)) for j in range(4)
     ]
@@ -310,11 +357,11 @@ def test_weighted_metrics_by_hand(scored):
     def noise(j, c):
         return sum(norms[o][j] ** 2 * variance[o] for o in range(3) if o != c)
 
-    def snr(c):
+    def snr(c, explained):
         total = 0.0
         for j in range(4):
             s = norms[c][j] ** 2 * variance[c] / noise(j, c)
-            total += 0.5 * math.log((1 + s) / (1 + s * (1 - between[c])))
+            total += 0.5 * math.log((1 + s) / (1 + s * (1 - explained[c])))
         return total
 
     def log(weight):
@@ -330,21 +377,26 @@ def test_weighted_metrics_by_hand(scored):
         for c in range(3)
     ]
     expected = {
-        "weighted_mutual_information": [sum(known[c] + log(w) for w in flat[c]) for c in range(3)],
-        "weighted_mutual_information_kernel": [
+        f"weighted_mutual_information{options}": [
+            sum(known[c] + log(w) for w in flat[c]) for c in range(3)
+        ],
+        f"weighted_mutual_information_kernel{options}": [
             sum(known[c] + log(n) for n in norms[c]) for c in range(3)
         ],
-        "weighted_mutual_information_product": [known[c] * sum(flat[c]) for c in range(3)],
+        f"weighted_mutual_information_product{options}": [
+            known[c] * sum(flat[c]) for c in range(3)
+        ],
         "weighted_entropy": [sum(gaussian[c] + log(w) for w in flat[c]) for c in range(3)],
         "log_output_weight": [sum(log(w) for w in flat[c]) / 16 for c in range(3)],
-        "wmi_gauge_free": [known[c] + sum(shares[c]) / 16 for c in range(3)],
-        "wmi_snr": [snr(c) for c in range(3)],
+        f"wmi_gauge_free{options}": [known[c] + sum(shares[c]) / 16 for c in range(3)],
     }
+    for choice, fractions in explained.items():
+        expected[choice] = [snr(c, fractions) for c in range(3)]
     for name, scores in expected.items():
         found = scored(name, values, labels, consumer_weight=consumer).tolist()
         assert found == pytest.approx(scores, rel=1e-9), name
     shuffled = scored(
-        "weighted_mutual_information_shuffled", values, labels, consumer_weight=consumer
+        f"weighted_mutual_information_shuffled{options}", values, labels, consumer_weight=consumer
     )
     dealt = [(shuffled[c].item() - sum(log(w) for w in flat[c])) / 16 for c in range(3)]
     assert sorted(dealt) == pytest.approx(sorted(known), rel=1e-9)
@@ -390,7 +442,7 @@ def explicit_kse(consumer, neighbours, alpha):
 
 
 @pytest.mark.parametrize("side", [1, 3])
-@pytest.mark.parametrize(("neighbours", "alpha"), [(5, 1.0), (1, 0.5), (50, 0.0)])
+@pytest.mark.parametrize(("neighbours", "alpha"), [(5, 1.0), (1, 0.5), (50, 2.0), (5, 0.0)])
 def test_kse_agrees_with_its_definition(scored, side, neighbours, alpha):
     consumer = torch.randn(9, 6, side, side, dtype=torch.float64)
     found = scored(f"kse(neighbours={neighbours}, alpha={alpha})", consumer_weight=consumer)

@@ -32,6 +32,16 @@ OPTIONS = [
     "mutual_information(edges=quantile)",
     "weighted_mutual_information(estimator=pixel)",
     "wmi_gauge_free(edges=quantile, bins=5)",
+    "mutual_information_gaussian(estimator=pixel)",
+    "weighted_mutual_information(information=gaussian)",
+    "weighted_mutual_information_kernel(information=gaussian, estimator=pixel)",
+    "weighted_mutual_information_product(information=gaussian)",
+    # These images are so easy that averages would give H(Y) for all channels of a layer.
+    "weighted_mutual_information_shuffled(information=gaussian, estimator=pixel)",
+    "wmi_gauge_free(information=gaussian)",
+    "wmi_snr(estimator=average)",
+    "wmi_snr(information=gaussian)",
+    "wmi_snr(information=histogram, estimator=average, bins=8)",
     "kse(neighbours=2, alpha=0.3)",
 ]
 CHOICES = [Choice.of(name) for name in EVERY_METRIC] + [Choice.parse(text) for text in OPTIONS]
@@ -247,14 +257,15 @@ def test_difficult_images_give_finite_scores(
     ceiling = math.log(len(set(labels))) + 1e-12
     for label, values in scores.items():
         assert all(bool(layer.isfinite().all()) for layer in values), label
+    gaussian = "mutual_information_gaussian", "mutual_information_gaussian(estimator=pixel)"
     if alike:
         # The pixels of an image differ from one another, but have no information about its label.
         assert not any(layer.any() for layer in scores["mutual_information"])
         assert not any(layer.any() for layer in scores["entropy_histogram"])
-        for layer in scores["mutual_information_gaussian"]:
-            assert layer.max() < 1e-9
-    for layer in scores["mutual_information_gaussian"]:
-        assert layer.max() <= ceiling
+        for label in gaussian:
+            assert max(layer.max() for layer in scores[label]) < 1e-9
+    for label in gaussian:
+        assert max(layer.max() for layer in scores[label]) <= ceiling
 
 
 @pytest.mark.parametrize("label", IDS)
@@ -386,7 +397,7 @@ def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
         ("l1", "metric 'l1' is unknown; allowed: activation_l1, apoz, "),
         ("output_l1(bins=3)", r"'output_l1' has no option 'bins'; allowed: none"),
         ("mutual_information(bin=3)", r"no option 'bin'; allowed: bins, estimator, edges, images"),
-        ("mutual_information(bins=1)", "bins 1: at least 2"),
+        ("mutual_information(bins=1)", "'mutual_information': option 'bins' is 1; it must be 2 or"),
         ("mutual_information(bins=2.0)", "'bins' is 2.0; it must be of type int"),
         ("mutual_information(bins=true)", "'bins' is True; it must be of type int"),
         ("mutual_information(bins=)", "'bins=' in .* must be option=value"),
@@ -396,13 +407,30 @@ def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
         ("mutual_information(estimator=median)", "'median'; allowed: average, pixel"),
         (
             "mutual_information(estimator=pixel, edges=quantile)",
-            "no edges 'quantile'; allowed: equal",
+            "option 'edges' is 'quantile'; with estimator 'pixel' allowed: equal",
         ),
+        (
+            "weighted_mutual_information(information=gaussian, bins=30)",
+            "'weighted_mutual_information': option 'bins' is 30; .* no effect, .* allowed: 20",
+        ),
+        (
+            "wmi_gauge_free(information=gaussian, edges=quantile)",
+            "option 'edges' is 'quantile'; with information 'gaussian' .* allowed: equal",
+        ),
+        ("wmi_snr(bins=30)", "with information 'correlation_ratio' .* allowed: 20"),
+        ("wmi_snr(information=gaussian, bins=30)", "with information 'gaussian' .* allowed: 20"),
+        (
+            "wmi_snr(information=histogram, edges=quantile)",
+            "option 'edges' is 'quantile'; with estimator 'pixel' allowed: equal",
+        ),
+        ("mutual_information_gaussian(bins=30)", "no option 'bins'; allowed: estimator, images"),
+        ("weighted_mutual_information(information=exact)", "allowed: histogram, gaussian"),
         ("wmi_gauge_free(edges=even)", "'even'; allowed: equal, quantile"),
         ("hrank(images=0)", "'images' is 0; it must be 1 or more"),
         ("hrank(images=few)", "'images' is 'few'; it must be of type int or none"),
-        ("kse(neighbours=0)", "'neighbours' is 0; at least 1"),
-        ("kse(alpha=-1)", "'alpha' is -1.0; it must be 0 or more"),
+        ("kse(neighbours=0)", "'kse': option 'neighbours' is 0; it must be 1 or more"),
+        ("kse(alpha=0, neighbours=3)", "'neighbours' is 3; with alpha 0 .* allowed: 5"),
+        ("kse(alpha=-1)", "'alpha' is -1.0; it must be 0 or more, and finite"),
         ("kse(alpha=nan)", "'alpha' is nan"),
         ("__import__('os').system('true')", "must be option=value"),
         ("lambda: 3", "is not a metric"),
@@ -472,4 +500,4 @@ def test_invalid_scores_are_refused(net, registry):
 def test_shared_statistics_are_requested_once():
     needs = [Choice.of(name).needs() for name in EVERY_METRIC]
     assert AverageHistogram(20, zero_bin=True) in needs[EVERY_METRIC.index("mutual_information")]
-    assert len({request for need in needs for request in need}) == 7
+    assert len({request for need in needs for request in need}) == 9

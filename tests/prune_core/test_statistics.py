@@ -7,7 +7,9 @@ import torch
 from prune_core.images import LabelledImages
 from prune_core.network import Architecture
 from prune_core.statistics import (
+    AverageClassMoments,
     AverageHistogram,
+    AverageMoments,
     ClassMoments,
     GradientProduct,
     Moments,
@@ -24,6 +26,8 @@ BLOCK = BLOCKS["cpu"]
 EVERYTHING = [
     Moments(),
     ClassMoments(),
+    AverageMoments(),
+    AverageClassMoments(),
     ZeroFraction(),
     AverageHistogram(20),
     AverageHistogram(20, zero_bin=True),
@@ -100,12 +104,41 @@ def test_moments_agree_with_numpy(answers, maps, images):
             )
 
 
+def test_moments_of_averages_agree_with_numpy(answers, maps, images):
+    labels = images.labels.numpy()
+    for layer, values in enumerate(maps):
+        averages = values.mean(axis=(2, 3))
+        found, classes = answers[layer][AverageMoments()], answers[layer][AverageClassMoments()]
+        np.testing.assert_allclose(found["mean"], averages.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(found["variance"], averages.var(axis=0), rtol=1e-11, atol=1e-14)
+        for label in range(4):
+            mine = averages[labels == label]
+            assert (classes["count"][:, label] == len(mine)).all()
+            for name, expected in (("mean", mine.mean(axis=0)), ("variance", mine.var(axis=0))):
+                np.testing.assert_allclose(
+                    classes[name][:, label], expected, rtol=1e-11, atol=1e-14
+                )
+
+
+def test_averages_vary_less_than_positions_and_as_much_if_there_is_one(answers):
+    for layer in answers:
+        assert (layer[AverageMoments()]["variance"] <= layer[Moments()]["variance"]).all()
+    assert (answers[0][AverageMoments()]["variance"] < answers[0][Moments()]["variance"]).all()
+    # The last layer is pooled to one position.
+    for one, other in ((AverageMoments(), Moments()), (AverageClassMoments(), ClassMoments())):
+        for name, tensor in answers[-1][one].items():
+            assert torch.equal(tensor, answers[-1][other][name])
+
+
 def test_a_constant_channel_has_no_variance_at_all(answers):
     assert answers[1][Moments()]["mean"][2] == 0
     assert answers[1][Moments()]["variance"][2] == 0
     assert answers[2][Moments()]["mean"][3] == pytest.approx(1.7)
     assert answers[2][Moments()]["variance"][3] == 0
     assert not answers[2][ClassMoments()]["variance"][3].any()
+    for layer, channel in ((1, 2), (2, 3)):
+        assert answers[layer][AverageMoments()]["variance"][channel] == 0
+        assert not answers[layer][AverageClassMoments()]["variance"][channel].any()
 
 
 def test_zero_fractions_agree_with_numpy(answers, maps):
@@ -201,7 +234,7 @@ def test_the_batch_size_changes_no_statistic(answers, net, images, scaling, batc
 
 def test_the_batch_size_changes_no_statistic_of_a_full_size_network(lived_in, coloured, scaling):
     net = lived_in(Architecture.named("simplenet_310k", 10))
-    images, requests = coloured(140, 10), EVERYTHING[:6]
+    images, requests = coloured(140, 10), EVERYTHING[:8]
     expected = collect(net, images, scaling, requests)
     for batch in (1, 7, 256):
         same(expected, collect(net, images, scaling, requests, batch=batch))
@@ -211,7 +244,8 @@ def test_the_order_of_images_changes_no_statistic(net, images, scaling):
     """Shuffled images are in other blocks and positions, which changes rounding errors only."""
     order = torch.randperm(len(images))
     shuffled = LabelledImages(images.images[order], images.labels[order])
-    requests = [Moments(), AverageHistogram(20, zero_bin=True), ZeroFraction(), Rank()]
+    averages = [AverageMoments(), AverageClassMoments(), AverageHistogram(20, zero_bin=True)]
+    requests = [Moments(), *averages, ZeroFraction(), Rank()]
     expected = collect(net, images, scaling, requests)
     same(expected, collect(net, shuffled, scaling, requests), relative=1e-10)
     # The backward pass also sums products over images, in the order of their positions.
@@ -271,12 +305,21 @@ def test_a_small_variance_around_a_large_mean_is_precise(answered):
     np.testing.assert_allclose(
         found[ClassMoments()]["variance"][:, 1], exact[labels == 1].var(axis=(0, 2, 3)), rtol=1e-7
     )
+    found = answered(values, labels, 3, AverageMoments(), AverageClassMoments())
+    averages = exact.mean(axis=(2, 3))
+    np.testing.assert_allclose(found[AverageMoments()]["variance"], averages.var(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(
+        found[AverageClassMoments()]["variance"][:, 1], averages[labels == 1].var(axis=0), rtol=1e-7
+    )
 
 
 def test_a_class_without_images_has_zeros(answered):
-    found = answered(torch.rand(6, 2), torch.tensor([0, 0, 2, 2, 2, 2]), 4, ClassMoments())
-    assert found[ClassMoments()]["count"].tolist() == [[2, 0, 4, 0]] * 2
-    assert not found[ClassMoments()]["variance"][:, [1, 3]].any()
+    values, labels = torch.rand(6, 2, 1, 3), torch.tensor([0, 0, 2, 2, 2, 2])
+    for request, counts in ((ClassMoments(), [6, 0, 12, 0]), (AverageClassMoments(), [2, 0, 4, 0])):
+        found = answered(values, labels, 4, request)[request]
+        assert found["count"].tolist() == [counts] * 2
+        assert not found["mean"][:, [1, 3]].any()
+        assert not found["variance"][:, [1, 3]].any()
 
 
 def test_no_images_raise_an_error(net, images, scaling):

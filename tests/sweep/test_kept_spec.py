@@ -1,0 +1,86 @@
+"""Every spec that was run in a folder is kept there with all its fields."""
+
+import pytest
+import yaml
+
+from prune_core.metrics import METRICS
+from results.storage.plan_file import Comparison, read_plan
+from sweep.errors import SpecError
+from sweep.spec.kept import keep_spec
+from sweep.spec.packaged import packaged
+from sweep.spec.parsing import parse, read
+from sweep.spec.writing import resolved
+
+MADE_BY = "prune-sweep 1.2"
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_a_resolved_spec_reads_as_the_same_spec(name):
+    assert parse(resolved(read(name)), name) == read(name)
+
+
+def test_a_resolved_spec_names_every_field_and_option(spec):
+    changes = {
+        "metrics": [*METRICS, "mutual_information(bins=7, images=50)"],
+        "controls.widths_of": [{"name": "kse", "alpha": 2.0}],
+        "comparisons": [{"metric": "mutual_information(bins=7, images=50)", "ratio": 0.3}],
+        "min_channels": 3,
+        "finetune.images": 200,
+    }
+    made = spec(changes)
+    text = resolved(made)
+    assert parse(text, "resolved") == made
+    content = yaml.safe_load(text)
+    assert set(content) == set(type(made).model_fields)
+    assert content["finetune"]["images"] == 200
+    assert content["metrics"][-1]["bins"] == 7
+
+
+def test_an_earlier_spec_is_kept_under_a_number(spec, store):
+    specs = [spec({"ratios": [ratio]}) for ratio in (0.3, 0.4, 0.5)]
+    for one in [specs[0], specs[0], *specs]:
+        keep_spec(store.folder, one, MADE_BY)
+
+    def ratio(name):
+        return parse(store.folder.read(name).decode(), name).ratios
+
+    assert ratio("spec.yaml") == [0.5]
+    assert (ratio("spec-1.yaml"), ratio("spec-2.yaml")) == ([0.3], [0.4])
+    assert not store.folder.has("spec-3.yaml")
+    assert store.folder.read("spec.yaml").startswith(f"# {MADE_BY}\n".encode())
+
+
+def test_a_run_stores_its_spec_and_its_comparisons(run_digits, tmp_path, spec):
+    comparison = {"metric": "entropy_gaussian", "ratio": 0.3, "scope": "global"}
+    changes = {"metrics": ["output_l1", "entropy_gaussian"], "comparisons": [comparison]}
+    done = run_digits(tmp_path / "runs", changes, "--cell", "nothing")
+    assert done.exit_code == 2
+    assert not (tmp_path / "runs" / "spec.yaml").exists()
+    changes |= {"finetune.epochs": 0, "ratios": [0.3]}
+    done = run_digits(tmp_path / "runs", changes)
+    assert done.exit_code == 0, done.output
+    assert parse((tmp_path / "runs" / "spec.yaml").read_text(), "spec.yaml") == spec(changes)
+    from results.storage.locations import folder_of
+
+    planned = read_plan(folder_of(tmp_path / "runs")).comparisons
+    assert planned == (Comparison("entropy_gaussian", 0.3, scope="global"),)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "known"),
+    [
+        ("metric", "random", "output_l1, entropy_gaussian"),
+        ("reference", "bn_scale", "output_l1, entropy_gaussian"),
+        ("ratio", 0.35, "0.3, 0.6"),
+        ("scope", "global", "it has local"),
+        ("budget", "uniform_channels", "uniform_parameters"),
+        ("normalisation", "layer_zscore", "it has none"),
+        ("dataset", "svhn", "digits"),
+    ],
+)
+def test_a_comparison_without_cells_is_refused_by_its_field(field, value, known, spec):
+    comparison = {"metric": "entropy_gaussian", "ratio": 0.3, field: value}
+    with pytest.raises(SpecError) as caught:
+        spec({"scopes": ["local"], "comparisons": [comparison]})
+    for word in (f"comparisons[0].{field} is {value}", known):
+        assert word in str(caught.value)
