@@ -92,7 +92,11 @@ _LATENCY = [
 _PROVENANCE = [
     ("seconds_baseline", pa.float64(), "training of the baseline, which cells share"),
     ("seconds_statistics", pa.float64(), "passes over the images that this metric's scores needed"),
-    ("statistics_shared", pa.int32(), "number of statistics that these passes collected"),
+    (
+        "seconds_statistics_shared_by",
+        pa.int32(),
+        "number of statistics that share this time: one pass collects several",
+    ),
     ("seconds_scoring", pa.float64(), "computing the scores from weights and statistics"),
     ("seconds_prune", pa.float64(), "choosing and removing channels"),
     ("seconds_recalibrate", pa.float64(), "re-estimating batch normalisation"),
@@ -149,7 +153,7 @@ _SINCE = {
             "baseline_images",
             "finetune_images",
             "seconds_statistics",
-            "statistics_shared",
+            "seconds_statistics_shared_by",
             "seconds_scoring",
         ]
     ),

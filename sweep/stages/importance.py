@@ -49,7 +49,7 @@ def importance(
     scores = wanted.choice(layers)
     costs: Row = {"seconds_scoring": time.perf_counter() - began}
     if found:
-        costs |= {"seconds_statistics": found.seconds, "statistics_shared": found.shared}
+        costs |= {"seconds_statistics": found.seconds, "seconds_statistics_shared_by": found.shared}
     return ChannelImportance(wanted, layers, scores, costs)
 
 
