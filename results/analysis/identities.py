@@ -42,8 +42,8 @@ def identities(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame with the index of `frame`, one column for each value that is not the same in all
     rows. Lists are JSON text. Values that an identity lacks are missing.
     """
-    numbers, texts = pd.factorize(frame["identity"].astype("str"))
-    flat = pd.DataFrame([dict(_flat(_parsed(text))) for text in texts])
+    numbers, texts = pd.factorize(frame["identity"].astype("str").fillna(""))
+    flat = pd.DataFrame([dict(_flat(_parsed(text, {}))) for text in texts])
     found = flat.take(numbers).set_axis(frame.index)
     return found.loc[:, [len(found[name].drop_duplicates()) > 1 for name in found]]
 

@@ -63,9 +63,10 @@ def read_plan(folder: Folder) -> PlannedCells:
     """
     try:
         content = json.loads(folder.read(PLAN))
+        name, cells = str(content["name"]), dict(content["cells"])
         # Versions before comparisons could be planned did not write them.
         comparisons = tuple(Comparison(**one) for one in content.get("comparisons", ()))
-        return PlannedCells(str(content["name"]), dict(content["cells"]), comparisons)
+        return PlannedCells(name, cells, comparisons)
     except FileNotFoundError:
         raise PlanError(f"no sweep was run in {folder}: it has no {PLAN}") from None
     except StoreError:

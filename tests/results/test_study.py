@@ -152,3 +152,82 @@ def test_an_empty_frame_has_the_columns_of_a_full_one(call):
     if isinstance(full, pd.DataFrame):
         assert len(full)
         assert list(empty.columns) == list(full.columns)
+
+
+def test_a_seed_that_was_trained_anew_is_not_paired_with_its_old_network():
+    rows = cells({"output_l1": [0.5, 0.6, 0.6], "random": [0.4, 0.4]})
+    rows.append(cell("random", 2, 0.1, baseline_checksum="weights of another training"))
+    (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
+    assert found["difference_points"] == pytest.approx(-15)
+    assert (found["seeds"], found["unpaired"]) == (2, 2)
+
+
+def test_cells_that_failed_before_their_baseline_was_there_count_as_unpaired_once():
+    rows = cells({"output_l1": [0.5, 0.6], "random": [0.4]})
+    rows.append(failed("random", 1, baseline_checksum=None))
+    (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
+    assert (found["seeds"], found["unpaired"]) == (1, 1)
+
+
+def test_rows_without_checksums_are_paired_by_the_key_of_their_baseline():
+    accuracies = {"output_l1": [0.5, 0.6], "random": [0.4, 0.4]}
+    rows = cells(accuracies, baseline_checksum=None)
+    (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
+    assert (found["seeds"], found["unpaired"]) == (2, 0)
+
+
+OLD = (
+    '{"baseline":"%s","budget":{"rule":"uniform_parameters"},"finetune":{"epochs":2},'
+    '"ratio":0.3,"scores":{"baseline":"%s","metric":{"name":"%s"},"statistics":["%s"]},'
+    '"version":{"training":2}}'
+)
+
+
+def old(metric: str, seed: int, accuracy: float, **changes) -> dict:
+    """A cell of schema version 3, whose identity has hashes in place of the baseline."""
+    identity = OLD % (seed, seed, metric, f"0{seed}")
+    return cell(metric, seed, accuracy, identity=identity, baseline_checksum=None, **changes)
+
+
+def test_rows_of_older_schemas_are_compared_with_one_another_but_not_with_new_ones():
+    rows = [old("random", 0, 0.4), old("random", 1, 0.6)]
+    assert results.accuracy_table(frame(rows))["seeds"].tolist() == [2]
+    new = cell("random", 2, version={"budget": 1, "training": 3})
+    with pytest.raises(ValueError, match=r"more than the seed: version\.budget is nothing and 1"):
+        results.accuracy_table(frame([*rows, new]))
+    # Studies that are kept apart need not agree.
+    other = cell("random", 2, version={"training": 3}, dataset="svhn")
+    assert len(results.accuracy_table(frame([*rows, other]))) == 2
+
+
+@pytest.mark.parametrize("call", ["accuracy_table", "paired_difference", "pareto", "rank_metrics"])
+def test_two_recipes_of_baselines_are_never_one_study(call):
+    # Two seeds of one recipe and a third of another, as three seeds of a study.
+    rows = [
+        cell(metric, seed, 0.5 + 0.1 * seed, trained={"learning_rate": rate, "weight_decay": decay})
+        for metric in ("output_l1", "random")
+        for seed, rate, decay in ((0, 0.1, 5e-4), (1, 0.1, 5e-4), (2, 0.4, 0.0))
+    ]
+    with pytest.raises(ValueError, match=r"baseline\.recipe\.learning_rate is 0.1 and 0.4"):
+        CALLS[call](frame(rows))
+    chosen = frame(rows)
+    values = results.identities(chosen)
+    assert {"baseline.recipe.learning_rate", "baseline.recipe.weight_decay"} < set(values)
+    assert "baseline.recipe.epochs" not in values
+    CALLS[call](chosen[values["baseline.recipe.learning_rate"] == 0.1])
+
+
+def test_studies_that_share_baselines_must_agree_on_their_recipe():
+    # A floor is part of a study but not of the baseline, which both studies prune.
+    rows = [cell(), cell(seed=1, min_channels=4, trained={"learning_rate": 0.4})]
+    with pytest.raises(ValueError, match=r"recipe\.learning_rate"):
+        results.pareto(frame(rows))
+
+
+def test_identities_are_readable_columns():
+    table = frame([cell(), cell("random", 1, identity=None), cell("random", 2)])
+    found = results.identities(table.set_index("key"))
+    assert found.index.tolist() == table["key"].tolist()
+    assert found["scores.metric"].tolist()[::2] == ["output_l1", "random"]
+    assert found["baseline.seed"].isna().tolist() == [False, True, False]
+    assert results.identities(table.iloc[:0]).empty
