@@ -296,18 +296,21 @@ def test_recalibration_shifts_and_mirrors_the_images_as_training_does(
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"real CIFAR-10 images are not in {CIFAR10}")
 def test_recalibration_does_not_lower_the_accuracy_of_a_trained_network():
     images = load(f"parquet:{CIFAR10}").split(0.1)
-    scaling = Preprocessing.of(images.train.images)
+    scaling, part = Preprocessing.of(images.train.images), images.train.first(2_560)
+    # Large shifts in a small network have the effect of small shifts in a large one.
+    pooled = (True, True, False, True, True)
     torch.manual_seed(0)
-    net = SimpleNet(Architecture.named("simplenet_310k", 10, 0.5))
-    recipe = Recipe(15, 64, 0.1, recalibrate=False)
-    train(net, images.train.first(2_560), scaling, recipe, 0, True)
+    net = SimpleNet(Architecture((24, 24, 32, 32, 48), (3,) * 5, pooled, 10))
+    recipe = Recipe(8, 64, 0.1, crop_padding=8, recalibrate=False, precision="fp32")
+    train(net, part, scaling, recipe, 0, True)
     test = images.test.first(4_000)
-    before = evaluate(net, test, scaling).top1
-    recalibrate(net, images.train.first(2_560), scaling, recipe, 0, True)
-    after = evaluate(net, test, scaling).top1
-    assert before > 0.4
-    # On unshifted images it loses LOSS points; one point is more than the noise of shifted ones.
-    assert after > before - 0.01
+    before = evaluate(net, test, scaling)
+    recalibrate(net, part, scaling, recipe, 0, True)
+    after = evaluate(net, test, scaling)
+    assert before.top1 > 0.35
+    assert after.top1 > before.top1 - 0.01
+    # On unshifted images the loss rises by 0.03.
+    assert after.loss < before.loss + 0.01
 
 
 def test_recalibration_accepts_fewer_images_than_a_batch(small, lived_in, coloured, scaling):
