@@ -11,7 +11,8 @@ import pandas as pd
 
 from results.formatting import DASH, TIMES, duration, listed, moment, number, percent
 from results.report.tables import Entry, Table
-from results.storage.schema import SCRATCH, STATUSES
+from results.storage.failure_logs import log_of, without_log
+from results.storage.schema import CONTROLS, SCRATCH, STATUSES, UNPRUNED
 
 _ERROR_HEAD, _ERROR_TAIL = 1_500, 2_500
 _EXAMPLES = 5
@@ -24,13 +25,18 @@ class Failure:
 
     Attributes
     ----------
+    error : without the name of the log, which differs from cell to cell.
     cells : what the first few of them are, in words.
+    traceback : of the first cell that has one, or empty.
+    log : of the same cell, relative to the results folder, or empty.
     """
 
     status: str
     error: str
     count: int
     cells: tuple[str, ...]
+    traceback: str
+    log: str
 
 
 def statuses(frame: pd.DataFrame, planned: Iterable[str]) -> list[tuple[str, int]]:
@@ -86,13 +92,14 @@ def baselines(frame: pd.DataFrame) -> Table:
 
 def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """The axes of the grid and the recipes, as terms and texts."""
-    pruned = frame[frame["metric"] != SCRATCH]
+    pruned = frame[~frame["metric"].isin(CONTROLS)]
+    asked = frame[frame["metric"] != UNPRUNED]
     metrics = sorted(pruned["metric"].dropna().unique())
     facts = [
         ("sweep", listed(frame["sweep"])),
         (f"metrics ({len(metrics)})", listed(metrics)),
-        ("parameter ratios", listed(frame["ratio"].astype(float))),
-        ("budgets", listed(frame["budget"].fillna(frame["scope"]))),
+        ("parameter ratios", listed(asked["ratio"].astype(float))),
+        ("budgets", listed(asked["budget"].fillna(asked["scope"]))),
         ("normalisations", listed(frame["normalisation"])),
         ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
         ("fewest channels of a layer", _floors(frame)),
@@ -126,13 +133,15 @@ def failures(frame: pd.DataFrame) -> tuple[list[Failure], int]:
     At most 50 of them, and how many more there are.
     """
     bad = frame[frame["status"] != "ok"]
-    bad = bad.assign(error=bad["error"].fillna("no error was recorded").astype(str))
+    errors = bad["error"].fillna("no error was recorded").astype(str)
+    bad = bad.assign(error=errors.map(without_log), log=errors.map(log_of))
     groups = [
         Failure(
             status=str(status),
             error=_shortened(str(error)),
             count=len(rows),
             cells=tuple(_cell_words(row) for _, row in rows.head(_EXAMPLES).iterrows()),
+            **_example(rows),
         )
         for (status, error), rows in bad.groupby(["status", "error"], sort=False)
     ]
@@ -171,6 +180,14 @@ def identity(frame: pd.DataFrame) -> tuple[str, str]:
         return str(first["key"]), json.dumps(json.loads(first["identity"]), indent=2)
     except ValueError:
         return str(first["key"]), str(first["identity"])
+
+
+def _example(rows: pd.DataFrame) -> dict[str, str]:
+    """Traceback and log of one cell, if possible of one that has a traceback."""
+    known = rows.dropna(subset="traceback")
+    one = (rows if known.empty else known).iloc[0]
+    texts = {name: "" if pd.isna(one[name]) else str(one[name]) for name in ("traceback", "log")}
+    return texts | {"traceback": _shortened(texts["traceback"])}
 
 
 def _shortened(error: str) -> str:

@@ -108,6 +108,17 @@ class DiskFolder(Folder):
         """See `Folder`."""
         (self.path / name).unlink(missing_ok=True)
 
+    def delete_if(self, name: str, expected: Callable[[bytes], bool], aside: str) -> bool:
+        """See `Folder`."""
+        try:
+            (self.path / name).rename(self.path / aside)
+        except FileNotFoundError:
+            return True
+        if not expected(self.read(aside)):
+            return False
+        self.delete(aside)
+        return True
+
     def put(self, name: str, fill: Callable[[Path], None], last: str) -> None:
         """See `Folder`."""
         beside = self.path / f".{name}.{secrets.token_hex(4)}"

@@ -103,6 +103,25 @@ class Folder(ABC):
         """Removes a file, if it exists."""
 
     @abstractmethod
+    def delete_if(self, name: str, expected: Callable[[bytes], bool], aside: str) -> bool:
+        """Removes a file if it has the expected content; otherwise keeps it.
+
+        On a disk the file is first renamed to `aside`, so that no content is removed unseen, even
+        if another process replaces the file meanwhile. A file with other content keeps the name
+        `aside`. In an object store the content is read and then removed by a second request: what
+        another process writes between the two requests is removed as well.
+
+        Parameters
+        ----------
+        expected : whether this is the content to remove.
+        aside : a new name, under which readers find the file while its content is checked.
+
+        Returns
+        -------
+        False if the file has other content; True if it was removed or does not exist.
+        """
+
+    @abstractmethod
     def put(self, name: str, fill: Callable[[Path], None], last: str) -> None:
         """Stores a subfolder, with the files that `fill` writes into an empty folder.
 

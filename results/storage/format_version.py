@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+from results.storage.failure_logs import LOGS
 from results.storage.locations import DiskFolder, Folder, StoreError
 from results.storage.schema import SCHEMA_VERSION, SchemaError
 
 FORMAT = "format.json"
-_OWN = ("cells", "scores", "artifacts", "networks", "timeouts", "lease")
+_OWN = ("cells", "scores", "artifacts", "networks", "timeouts", "lease", LOGS)
 
 
 def check_folder(folder: Folder) -> int | None:

@@ -159,6 +159,11 @@ class _LeaseFile:
                 file.write(content or self._content())
         except FileExistsError:
             return False
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written ({error.strerror or error}); only a folder that "
+                "can be written to can be held"
+            ) from error
         return True
 
     def _set_aside(self, dead: bytes) -> None:

@@ -139,6 +139,16 @@ class RemoteFolder(Folder):
         with self._named(name), suppress(FileNotFoundError):
             self.filesystem.delete_file(f"{self.path}/{name}")
 
+    def delete_if(self, name: str, expected: Callable[[bytes], bool], aside: str) -> bool:
+        """See `Folder`."""
+        try:
+            if not expected(self.read(name)):
+                return False
+        except FileNotFoundError:
+            return True
+        self.delete(name)
+        return True
+
     def put(self, name: str, fill: Callable[[Path], None], last: str) -> None:
         """See `Folder`."""
         folder = self / name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.storage.filters import Filter
@@ -30,6 +33,7 @@ MANY = 1_000
 _READ_WHOLE_BYTES = 512 * 1024
 _SEAL = b"prune-sweep crc32:"
 _CHECKSUM_BYTES = 4
+_Found = TypeVar("_Found")
 
 
 class DamagedFileWarning(UserWarning):
@@ -61,6 +65,18 @@ class File:
 
     def __str__(self) -> str:
         return str(self.folder / self.entry.name)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows of a file, and the hash of the bytes that they were read from."""
+
+    rows: pa.Table
+    digest: bytes
+
+    def made(self, content: bytes) -> bool:
+        """Whether these are the bytes that the rows were read from."""
+        return _digest(content) == self.digest
 
 
 @dataclass(frozen=True)
@@ -121,12 +137,14 @@ def _checksum(content: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
 
 
-def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> pa.Table | Damage:
+def read_table(
+    file: File, schema: pa.Schema, chosen: Filter | None = None
+) -> pa.Table | Damage | None:
     """A file's columns, for all rows or the chosen ones; columns that it lacks are null.
 
     Returns
     -------
-    A table of this schema, or the damage of the file.
+    A table of this schema, the damage of the file, or None if the file does not exist.
 
     Raises
     ------
@@ -137,21 +155,42 @@ def read_table(file: File, schema: pa.Schema, chosen: Filter | None = None) -> p
     """
     parse = partial(_parse, file, schema, chosen)
 
-    def parse_whole() -> pa.Table:
+    def rows() -> pa.Table:
+        if file.entry.size > _READ_WHOLE_BYTES:
+            try:
+                with file.folder.open(file.entry.name) as source:
+                    return parse(source)
+            except OSError:
+                # The Parquet reader raises OSError for a failed store and for damage. Reading the
+                # whole file in one request tells them apart.
+                pass
         content = file.folder.read(file.entry.name)
         _check_seal(content)
         return parse(pa.BufferReader(content))
 
+    return _unless_damaged(file, rows)
+
+
+def read_content(file: File, schema: pa.Schema) -> Content | Damage | None:
+    """As `read_table`, but reads the whole file at once, checks its checksum and hashes it."""
+
+    def content() -> Content:
+        found = file.folder.read(file.entry.name)
+        _check_seal(found)
+        return Content(_parse(file, schema, None, pa.BufferReader(found)), _digest(found))
+
+    return _unless_damaged(file, content)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _unless_damaged(file: File, read: Callable[[], _Found]) -> _Found | Damage | None:
     try:
-        if file.entry.size <= _READ_WHOLE_BYTES:
-            return parse_whole()
-        try:
-            with file.folder.open(file.entry.name) as source:
-                return parse(source)
-        except OSError:
-            # The Parquet reader raises OSError for a failed store and for damage. Reading the whole
-            # file in one request tells them apart.
-            return parse_whole()
+        return read()
+    except FileNotFoundError:
+        return None
     except (SchemaError, StoreError):
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
@@ -164,7 +203,7 @@ def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.Nati
         _check(file, written, schema)
         there = set(written.names)
         present = _needed(schema, there)
-        if chosen is not None and parquet.num_row_groups > 1:
+        if chosen is not None and chosen.columns and parquet.num_row_groups > 1:
             # Read the columns of the condition first, then the others of row groups with a match.
             few = pa.schema([schema.field(name) for name in chosen.columns])
             looked = _needed(few, there)
@@ -176,10 +215,16 @@ def _parse(file: File, schema: pa.Schema, chosen: Filter | None, source: pa.Nati
             found = parquet.read_row_groups(groups, present, use_threads=False)
         else:
             found = parquet.read(present, use_threads=file.entry.size > _READ_WHOLE_BYTES)
-    # The first column is the key. In a file with a single key it must equal the file's name.
+        empty = parquet.metadata.num_rows == 0
+    # The first column is the key. In a file with a single key it must equal the file's name. If
+    # the condition holds in no row group, no key was read.
     first = schema.names[0]
-    if file.key is not None and set(found.column(first).to_pylist()) != {file.key}:
-        raise pa.ArrowInvalid(f"its {first} is not its name")
+    if file.key is not None:
+        named = pc.all(
+            pc.equal(found.column(first), file.key), skip_nulls=False, min_count=0
+        ).as_py()
+        if empty or not named:
+            raise pa.ArrowInvalid(f"its {first} is not its name")
     return chosen.of(_shaped(found, schema)) if chosen else _shaped(found, schema)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,15 @@ from pyarrow import fs
 
 from results.storage.filters import Filter
 from results.storage.format_version import check_folder
-from results.storage.locations import DiskFolder, Folder, StoreError, Where, file_of, folder_of
+from results.storage.locations import (
+    DiskFolder,
+    Entry,
+    Folder,
+    StoreError,
+    Where,
+    file_of,
+    folder_of,
+)
 from results.storage.parquet_files import SUFFIX, Damage, DamagedFileWarning, File, read_table
 from results.storage.schema import CELLS, IMPORTANCES
 
@@ -24,10 +33,13 @@ CELLS_FOLDER = "cells"
 IMPORTANCES_FOLDER = "scores"
 # A request to an object store waits about 20 ms and needs almost no CPU, so run many at once.
 _REQUESTS_AT_ONCE = 32
+# A file that is listed so often but never found is a link to nothing, not a merged file.
 _ATTEMPTS = 5
 
 Source = Where | Sequence[Where]
 """A results folder, a Parquet file of one, or several of these."""
+Pair = tuple[File, pa.Table | Damage]
+"""A file and what was read from it."""
 
 
 @dataclass
@@ -61,8 +73,13 @@ def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sourc
 
 
 def files_in(folder: Folder) -> list[File]:
-    """The Parquet files of a folder."""
-    return [File(folder, entry) for entry in folder.entries() if entry.name.endswith(SUFFIX)]
+    """The Parquet files of a folder, first the merged ones.
+
+    A row in a file of its own was written after the row of the same key in a merged file, so it
+    must come later where the order decides.
+    """
+    files = [File(folder, entry) for entry in folder.entries() if entry.name.endswith(SUFFIX)]
+    return sorted(files, key=lambda file: file.key is not None)
 
 
 def _add(found: Sources, file: File) -> None:
@@ -103,20 +120,27 @@ def read_cells(
     if chosen is None:
         return merged_cells(_read(find, CELLS, needed)).select(names)
     # If a cell has two rows, the outdated one may fulfil the condition. So filter while reading
-    # only if all keys are distinct; otherwise merge first and then filter.
-    if _distinct(_keys(find)):
-        return _read(find, CELLS, names, chosen)
+    # only if no key is in two of the files that are read; otherwise merge first and then filter.
+    if apart := _files_apart(find):
+        schema = _schema(CELLS, [*names, *chosen.columns])
+        pairs = read_all(find, schema, chosen)
+        if {str(file) for file, _ in pairs} <= apart:
+            return _joined(schema, pairs).select(names)
     found = merged_cells(_read(find, CELLS, [*needed, *chosen.columns]))
     return chosen.of(found).select(names)
 
 
 def read_importances(find: Callable[[], Iterable[File]], chosen: Filter | None = None) -> pa.Table:
     """Rows of `scores`, one per key, layer and channel, in this order."""
+    # If a channel has two rows, they differ only in the score. So a condition on the score may
+    # hold for the outdated one, and is applied after that one has been left out.
+    if chosen is not None and "score" in chosen.columns:
+        return chosen.of(merged_importances(_read(find, IMPORTANCES, IMPORTANCES.names)))
     return merged_importances(_read(find, IMPORTANCES, IMPORTANCES.names, chosen))
 
 
 def merged_importances(rows: pa.Table) -> pa.Table:
-    """One row per key, layer and channel, in this order."""
+    """One row per key, layer and channel, in this order; of several, that of the last file."""
     names = ["scores_key", "layer", "channel"]
     ordered = rows.sort_by([(name, "ascending") for name in names])
     return ordered.filter(_last_of_each(ordered.select(names)))
@@ -128,10 +152,26 @@ def _read(
     names: Iterable[str],
     chosen: Filter | None = None,
 ) -> pa.Table:
-    kept = list(dict.fromkeys([full.names[0], *names, *(chosen.columns if chosen else ())]))
-    schema = pa.schema([full.field(name) for name in kept], metadata=full.metadata)
+    schema = _schema(full, [*names, *(chosen.columns if chosen else ())])
+    return _joined(schema, read_all(find, schema, chosen))
+
+
+def _schema(full: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """The key, which is the first column of the full schema, and these columns."""
+    kept = dict.fromkeys([full.names[0], *names])
+    return pa.schema([full.field(name) for name in kept], metadata=full.metadata)
+
+
+def _joined(schema: pa.Schema, pairs: Iterable[Pair]) -> pa.Table:
+    """The rows of all files; warns of the damaged ones.
+
+    Raises
+    ------
+    StoreError
+        If the user named a file that is damaged.
+    """
     tables = [schema.empty_table()]
-    for _, found in read_all(find, schema, chosen):
+    for _, found in pairs:
         if isinstance(found, Damage):
             if found.file.named:
                 raise StoreError(f"{found.file} cannot be read: {found.reason}")
@@ -144,21 +184,32 @@ def _read(
 
 def read_all(
     find: Callable[[], Iterable[File]], schema: pa.Schema, chosen: Filter | None = None
-) -> list[tuple[File, pa.Table | Damage]]:
+) -> list[Pair]:
     """Every file with its table or its damage, in the order of the files.
 
-    If files are merged while they are read, all files are listed and read again, so that the
-    merged file is read instead.
+    A merge writes the merged file before it deletes the files that it merged. If a listed file no
+    longer exists, all files are therefore listed again, and those that are new are read too, until
+    every file of a listing has been read. So no row is left out, and a deleted file is not damaged.
     """
-    files = list(find())
-    for _ in range(_ATTEMPTS):
-        with ThreadPoolExecutor(at_once(*(file.folder for file in files))) as pool:
-            found = list(pool.map(lambda file: read_table(file, schema, chosen), files))
-        again = list(find())
-        if _merged(again) <= _merged(files):
-            break
-        files = again
-    return list(zip(files, found, strict=True))
+    found: dict[Entry, pa.Table | Damage] = {}
+    absences: Counter[str] = Counter()
+    while True:
+        files = list(find())
+        new = [file for file in files if _entry(file) not in found]
+        with ThreadPoolExecutor(at_once(*(file.folder for file in new))) as pool:
+            read = list(pool.map(lambda file: read_table(file, schema, chosen), new))
+        for file, one in zip(new, read, strict=True):
+            absences[str(file)] += one is None
+            if one is not None:
+                found[_entry(file)] = one
+            elif absences[str(file)] == _ATTEMPTS:
+                found[_entry(file)] = Damage(file, "it is listed but does not exist")
+        if all(_entry(file) in found for file in files):
+            return [(file, found[_entry(file)]) for file in files]
+
+
+def _entry(file: File) -> Entry:
+    return Entry(str(file), file.entry.size)
 
 
 def at_once(*folders: Folder) -> int:
@@ -167,22 +218,25 @@ def at_once(*folders: Folder) -> int:
     return (os.cpu_count() or 1) if on_disks else _REQUESTS_AT_ONCE
 
 
-def _merged(files: Iterable[File]) -> set[str]:
-    return {str(file) for file in files if file.key is None}
+def _files_apart(find: Callable[[], Iterable[File]]) -> set[str]:
+    """The names of all files of cells if no key has two rows in them; otherwise none.
 
+    A file of a single cell is not read: its name is the key.
+    """
+    files: list[File] = []
 
-def _keys(find: Callable[[], Iterable[File]]) -> pa.Array:
-    """The keys of all rows. A file of a single cell is not read: its name is the key."""
-    files = list(find())
-    single = pa.array([file.key for file in files if file.key is not None], pa.string())
-    schema = pa.schema([CELLS.field("key")])
-    others = read_all(lambda: [file for file in files if file.key is None], schema)
-    columns = [one.column("key") for _, one in others if isinstance(one, pa.Table)]
-    return pa.chunked_array([single, *(chunk for column in columns for chunk in column.chunks)])
+    def merged() -> list[File]:
+        files[:] = find()
+        return [file for file in files if file.key is None]
 
-
-def _distinct(keys: pa.ChunkedArray) -> bool:
-    return pc.count_distinct(keys, mode="all").as_py() == len(keys)
+    pairs = read_all(merged, pa.schema([CELLS.field("key")]))
+    keys = [pa.array([file.key for file in files if file.key is not None], pa.string())]
+    for _, found in pairs:
+        if isinstance(found, pa.Table):
+            keys += found.column("key").chunks
+    joined = pa.chunked_array(keys, pa.string())
+    distinct = pc.count_distinct(joined, mode="all").as_py() == len(joined)
+    return {str(file) for file in files} if distinct else set()
 
 
 def merged_cells(rows: pa.Table) -> pa.Table:

@@ -2,7 +2,7 @@
 
     FOLDER/format.json           the folder's schema version
     FOLDER/cells/<key>.parquet   a cell's row
-    FOLDER/cells/compacted-<hash>.parquet   many cells' rows, after `merge` or `compact`
+    FOLDER/cells/compacted-<random>.parquet   many cells' rows, after `merge` or `compact`
     FOLDER/scores/<key>.parquet  channel scores that cells share, one row per channel
     FOLDER/plan.json             the cells of the last run, for `status`
 
@@ -12,24 +12,26 @@ The files in `cells/` alone say which cells have been run; nothing else is neede
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import fs
 
 from results.storage.format_version import check_folder, write_version
+from results.storage.lease import Lease
 from results.storage.locations import Entry, Folder, StoreError, Where, folder_of
-from results.storage.parquet_files import KEY, SUFFIX, Damage, File, content_of, read_table
+from results.storage.merging import merge_files
+from results.storage.parquet_files import KEY, SUFFIX, File, content_of, read_table
 from results.storage.reading import (
     CELLS_FOLDER,
     IMPORTANCES_FOLDER,
-    at_once,
     files_in,
     merged_cells,
     merged_importances,
-    read_all,
     read_cells,
     read_importances,
 )
@@ -161,6 +163,15 @@ class Store:
         found = self.read(["key", "status"]).to_pydict()
         return dict(zip(found["key"], found["status"], strict=True))
 
+    def row(self, key: str, columns: Iterable[str]) -> dict[str, Any] | None:
+        """These columns of a cell's row, or None; reads no files of other single cells."""
+        found = read_cells(
+            lambda: [file for file in files_in(self.cells) if file.key in (key, None)],
+            list(dict.fromkeys(["key", *columns])),
+        )
+        rows = found.filter(pc.equal(found.column("key"), key)).to_pylist()
+        return rows[0] if rows else None
+
     def single(self) -> set[str]:
         """The keys of the cells that have a file of their own."""
         return {file.key for file in files_in(self.cells) if file.key is not None}
@@ -168,22 +179,31 @@ class Store:
     def merge(self, keys: Collection[str]) -> None:
         """Merges the files of these single cells into one, as `compact` does.
 
-        Other processes may read and write at the same time, but none may write a row of these
-        cells.
+        For the run that holds the folder's lease. Other processes may read and write at the same
+        time. If one writes a row of these cells, on a disk its row stays and counts; in an object
+        store only if it is not written at the moment when the cell's file is deleted.
 
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If the disk or the store refuses. No row is lost.
         """
         wanted = set(keys)
-        self._merge_files(self.cells, CELLS, merged_cells, lambda file: file.key in wanted)
+        merge_files(
+            self.cells, CELLS, merged_cells, self._write_file, lambda file: file.key in wanted
+        )
 
-    def compact(self) -> int:
+    def compact(self, waiting: Callable[[str], None] | None = None) -> int:
         """Merges the files of all cells into one, and those of all scores.
 
-        The merged file is complete before the first other file is deleted, so an interruption
-        loses no row. Unreadable files are kept.
+        Takes the folder's lease, so it first waits until no run works on the folder. The merged
+        file is complete before the first other file is deleted, so an interruption loses no row.
+        Unreadable files are kept.
+
+        Parameters
+        ----------
+        waiting : called once, with the process that holds the folder, if it has to wait; without
+            it, a warning names the process.
 
         Returns
         -------
@@ -192,28 +212,20 @@ class Store:
         Raises
         ------
         StoreError
-            If the disk or the store refuses.
+            If there is no such folder, the disk or the store refuses, or a run has taken over the
+            folder because this process was suspended. No row is lost.
         """
         self._check_readable()
-        self._merge_files(self.cells, CELLS, merged_cells)
-        self._merge_files(self.importances, IMPORTANCES, merged_importances)
-        return len(self.statuses())
+        with Lease(self.folder, waiting or self._warn_waiting) as lease:
+            for folder, schema, newest in (
+                (self.cells, CELLS, merged_cells),
+                (self.importances, IMPORTANCES, merged_importances),
+            ):
+                merge_files(folder, schema, newest, self._write_file, may_go_on=lease.check)
+            return len(self.statuses())
 
-    def _merge_files(
-        self,
-        folder: Folder,
-        schema: pa.Schema,
-        merged: Callable[[pa.Table], pa.Table],
-        wanted: Callable[[File], bool] = lambda _: True,
-    ) -> None:
-        # Merge only files that were read without damage, and delete only merged files.
-        found = read_all(lambda: filter(wanted, files_in(folder)), schema)
-        whole = [(file, one) for file, one in found if isinstance(one, pa.Table)]
-        if len(whole) > 1:
-            name = f"compacted-{secrets.token_hex(8)}"
-            self._write_file(folder, name, merged(pa.concat_tables([one for _, one in whole])))
-            with ThreadPoolExecutor(at_once(folder)) as pool:
-                list(pool.map(folder.delete, (file.entry.name for file, _ in whole)))
+    def _warn_waiting(self, holder: str) -> None:
+        warnings.warn(f"{self.folder} is used by {holder}; waiting until it ends", stacklevel=2)
 
     def _check_readable(self) -> None:
         if not self.folder.exists():
@@ -223,7 +235,7 @@ class Store:
     def _has_importances(self, key: str, content: pa.Table) -> bool:
         file = File(self.importances, Entry(f"{key}{SUFFIX}", 0))
         found = read_table(file, IMPORTANCES)
-        return not isinstance(found, Damage) and found.equals(content)
+        return isinstance(found, pa.Table) and found.equals(content)
 
     def _write(self, folder: Folder, key: str, content: pa.Table) -> None:
         if not KEY.fullmatch(key):

@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from results import SchemaError, Store, StoreError
-from results.storage.lease import Lease
+from results import SchemaError, Store
 from results.storage.schema import STATUSES
 from sweep.commands.terminal import Terminal
 from sweep.errors import SpecError, UserError
@@ -109,6 +108,10 @@ def run(
         list[str] | None,
         typer.Option(help="Run this cell only: a row's key or its first digits. May be repeated."),
     ] = None,
+    pdb: Annotated[
+        bool,
+        typer.Option("--pdb", help="Open the debugger where a task fails; needs serial."),
+    ] = False,
 ) -> bool:
     """Run the cells of a spec that have no result yet. Ctrl-C keeps all finished cells."""
     from sweep.commands.run import run as run_sweep
@@ -119,7 +122,8 @@ def run(
     folder = out or f"runs/{wanted.name}"
     # While Ray runs, standard output is redirected to its log; keep the real one for messages.
     console = Terminal(file=sys.stdout)
-    return run_sweep(wanted, folder, data, executor, _statuses(retry), console, cell or ())
+    only = cell or ()
+    return run_sweep(wanted, folder, data, executor, _statuses(retry), console, only, pdb)
 
 
 @app.command()
@@ -135,11 +139,11 @@ def status(folder: FolderArgument) -> bool:
 @guarded
 def compact(folder: FolderArgument) -> bool:
     """Merge the many small files of a results folder into one. The rows stay the same."""
-    store, console = Store(folder), Terminal()
-    if not store.folder.exists():
-        raise StoreError(f"there is no results folder {store.folder}")
-    with Lease(store.folder, lambda holder: console.print(f"waiting for {holder}", markup=False)):
-        console.print(f"{store.compact()} cells in one file", markup=False)
+    console = Terminal()
+    cells = Store(folder).compact(
+        lambda holder: console.print(f"waiting for {holder}", markup=False)
+    )
+    console.print(f"{cells} cells in one file", markup=False)
     return True
 
 

@@ -15,12 +15,14 @@ from sweep.commands.summary import conclude
 from sweep.execution.executor import Follow, Job
 from sweep.execution.executors import executor_named
 from sweep.execution.merging import FileMerger
+from sweep.execution.messages import say
 from sweep.execution.tasks import Outcome, Task, missing_tasks
 from sweep.plan.cells import Cell
 from sweep.plan.grid import Plan, plan
 from sweep.spec.fields import Spec
+from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
-from sweep.stages.rows import Row
+from sweep.stages.rows import Row, version_of
 from sweep.stages.workspace import Workspace
 
 _WAITING = "waiting for another run on this folder to end: {}"
@@ -34,6 +36,7 @@ def run(
     retry: frozenset[str],
     console: Console,
     only: Sequence[str] = (),
+    debugger: bool = False,
 ) -> bool:
     """Runs the cells of a spec that have no row, and prints a table of accuracies.
 
@@ -43,6 +46,7 @@ def run(
     executor : a name in `sweep.execution.executor.EXECUTORS`.
     retry : statuses of rows that count as missing.
     only : keys of cells or their beginnings; if given, no other cells run.
+    debugger : whether to open the debugger where a task fails; needs the executor `serial`.
 
     Returns
     -------
@@ -53,19 +57,21 @@ def run(
     UserError, SchemaError, StoreError
         If the input cannot be run. No existing result is overwritten.
     """
-    chosen_executor = executor_named(executor)
+    chosen_executor = executor_named(executor, debugger)
     chosen_executor.check(spec)
     store = Store(folder)
     store.check()
     planned = plan(spec, data)
     chosen = planned.only(only) if only else planned
     for note in planned.notes:
-        console.print(note, markup=False)
+        say(console, note)
     store.create()
     workspace = Workspace(store.folder.absolute(), spec.name, spec.keep != "none")
-    with Lease(workspace.folder, lambda holder: _say(console, _WAITING.format(holder))) as lease:
+    with Lease(workspace.folder, lambda holder: say(console, _WAITING.format(holder))) as lease:
         labels = {cell.key: cell.label for cell in planned.cells}
-        write_plan(store.folder, PlannedCells(planned.name, labels))
+        comparisons = tuple(one.comparison() for one in spec.comparisons)
+        write_plan(store.folder, PlannedCells(planned.name, labels, comparisons))
+        keep_spec(store.folder, spec, f"prune-sweep {version_of('prune-sweep')}")
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
@@ -75,19 +81,15 @@ def run(
         ]
         cells = f"{len(chosen.cells)} cell{'s' if len(chosen.cells) > 1 else ''}"
         done = len(chosen.cells) - len(missing)
-        _say(
+        say(
             console,
             f"{spec.name}: {cells}, {done} done before, {len(missing)} to run in {store.folder}",
         )
         if missing:
             tasks = missing_tasks(workspace, missing)
-            job = Job(spec, workspace, tasks, console, lease.check, follow)
+            job = Job(spec, workspace, tasks, console, lease.check, follow, debugger)
             chosen_executor.execute(job)
     return conclude(console, chosen, store)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _removing_networks(
@@ -119,7 +121,7 @@ def _merging_files(store: Store, missing: list[Cell], console: Console) -> Follo
     """
     alone = store.single()
     again = alone.intersection(cell.key for cell in missing)
-    merger = FileMerger(store, alone - again, lambda text: _say(console, text))
+    merger = FileMerger(store, alone - again, lambda text: say(console, text))
 
     def follow(task: Task, outcome: Outcome) -> None:
         if isinstance(task.work, Cell) and task.work.key not in again:

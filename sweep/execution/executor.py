@@ -12,6 +12,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from sweep.execution.messages import say
 from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import Outcome, Task
@@ -30,6 +31,7 @@ class Job:
     may_go_on : called before a task starts; raises an error to end the run.
     follow : callbacks for each task that has ended and will not be retried. The row of a cell is
         written before the call.
+    debugger : whether to open the debugger where a task fails. Only the executor `serial` can.
     """
 
     spec: Spec
@@ -38,10 +40,11 @@ class Job:
     console: Console
     may_go_on: Callable[[], None] = lambda: None
     follow: Sequence[Follow] = ()
+    debugger: bool = False
 
     def say(self, text: str) -> None:
         """Prints a line for the user."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
     def progress(self, slots: Mapping[str, int]) -> Progress:
         """The progress display of the run; a context manager.

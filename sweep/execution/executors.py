@@ -8,14 +8,23 @@ from sweep.errors import SpecError
 from sweep.execution.executor import EXECUTORS, Executor
 
 
-def executor_named(name: str) -> Executor:
+def executor_named(name: str, debugger: bool = False) -> Executor:
     """The executor of a name.
+
+    Parameters
+    ----------
+    debugger : whether it must be able to open a debugger.
 
     Raises
     ------
     SpecError
-        Naming those that there are.
+        Naming those that are allowed.
     """
     if name not in EXECUTORS:
         raise SpecError(f"--executor {name} is unknown; allowed: {', '.join(sorted(EXECUTORS))}")
+    if debugger and name != "serial":
+        raise SpecError(
+            f"--pdb cannot be used with --executor {name}, which runs tasks in other processes; "
+            "allowed: --executor serial"
+        )
     return EXECUTORS[name]

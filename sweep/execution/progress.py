@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,8 @@ from rich.text import Text
 
 from results.formatting import rough_duration
 from results.storage.locations import Where, folder_of
-from results.storage.processes import alive
+from results.storage.processes import gone, this_process
+from sweep.execution.messages import say
 
 if TYPE_CHECKING:
     from sweep.execution.tasks import Outcome, Task
@@ -129,15 +128,25 @@ class Progress:
         if self._live is None:
             self._print(task, outcome)
         elif outcome.status != "ok":
-            self.console.print(
-                f"{outcome.status}: {task.label}: {outcome.error}", markup=False, highlight=False
-            )
+            say(self.console, f"{outcome.status}: {task.label}: {outcome.error}")
         self._save(True)
 
     def postponed(self, task: Task, reason: str) -> None:
         """Call when a task has ended without a result and will be retried."""
         self.running.pop(task.name, None)
-        self.console.print(f"{task.label}: {reason}", markup=False, soft_wrap=True)
+        say(self.console, f"{task.label}: {reason}")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the live table during the block, so that the user can type."""
+        if self._live is None:
+            yield
+            return
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
 
     def seconds_left(self) -> float | None:
         """Estimated seconds until the run ends; None until one task of each kind is done."""
@@ -163,7 +172,7 @@ class Progress:
             words.append(f"{outcome.seconds:.1f} s")
         if (left := self.seconds_left()) is not None:
             words.append(f"left {rough_duration(left)}")
-        self.console.print("  ".join(words), markup=False, highlight=False, soft_wrap=True)
+        say(self.console, "  ".join(words))
 
     def _draw(self) -> Group:
         table = Table("", "done", "running", "failed", "left", box=None, pad_edge=False)
@@ -185,8 +194,7 @@ class Progress:
         self._saved = now
         content = {
             "active": active,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
+            **this_process(),
             "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "running": [task.label for task in self.running.values()],
             "seconds_left": self.seconds_left(),
@@ -199,14 +207,15 @@ class Progress:
 def read_progress(folder: Where) -> dict[str, Any] | None:
     """The last progress of the active run on a folder, or None if no run is active.
 
-    A run on this machine is active if its process exists. A run on another machine cannot be
-    checked, so it counts as active until it reports its end.
+    A run on this machine is active if its process exists. A run on another machine or in another
+    container cannot be checked, so it counts as active until it reports its end.
     """
     try:
         content = json.loads(folder_of(folder).read(PROGRESS))
         if not content["active"]:
             return None
-        if content["host"] == socket.gethostname() and not alive(int(content["pid"])):
+        int(content["pid"])
+        if gone(content):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import torch
 
-from prune_core.training import Diverged
+from prune_core.budgets import Floor
 from results import StoreError
+from sweep.execution.failures import diagnosis, write_log
 from sweep.execution.tasks import Outcome, Task
-from sweep.plan.cells import Baseline, Cell, Statistics
+from sweep.plan.cells import Baseline, Budget, Cell, Statistics
 from sweep.stages.baseline import baseline
 from sweep.stages.cell import cell
 from sweep.stages.observer import SILENT, Observer
@@ -18,11 +19,20 @@ from sweep.stages.rows import Row, evaluation_columns, identity_row, provenance
 from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
 
-ERROR_LENGTH = 2_000
+Inspect = Callable[[Exception], None]
 
 
-def run_task(workspace: Workspace, task: Task, observer: Observer = SILENT) -> Outcome:
+def run_task(
+    workspace: Workspace,
+    task: Task,
+    observer: Observer = SILENT,
+    inspect: Inspect = lambda problem: None,
+) -> Outcome:
     """Runs a task. If the task is a cell, its row is written, also when the task fails.
+
+    Parameters
+    ----------
+    inspect : called with the exception of a task that fails, before its row is written.
 
     Raises
     ------
@@ -30,8 +40,9 @@ def run_task(workspace: Workspace, task: Task, observer: Observer = SILENT) -> O
         If the row cannot be written. The sweep cannot continue without its results folder.
     """
     began = datetime.now(UTC)
+    ran = _provenance(task, began)
     row: Row = {}
-    status, error, accuracy, validation = "ok", None, None, None
+    status, error, own_frames, accuracy, validation = "ok", None, None, None, None
     try:
         if isinstance(task.work, Baseline):
             trained = baseline(workspace, task.work, observer)
@@ -45,14 +56,18 @@ def run_task(workspace: Workspace, task: Task, observer: Observer = SILENT) -> O
     except StoreError:
         raise
     except Exception as problem:
-        status, error = _diagnose(problem)
+        # Keep text, not the exception: its frames keep tensors in memory.
+        failure = diagnosis(problem)
+        status, own_frames = failure.status, failure.own_frames
+        error = write_log(workspace, task, failure, ran)
+        inspect(problem)
     observer.figures(row)
     if isinstance(task.work, Cell):
-        write_row(workspace, task.work, provenance(task.work, began) | row, status, error)
+        write_row(workspace, task.work, ran | row | {"traceback": own_frames}, status, error)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     seconds = (datetime.now(UTC) - began).total_seconds()
-    return Outcome(status, error, seconds, accuracy, validation)
+    return Outcome(status, error, seconds, accuracy, validation, own_frames)
 
 
 def write_row(workspace: Workspace, of: Cell, figures: Row, status: str, error: str | None) -> None:
@@ -61,11 +76,11 @@ def write_row(workspace: Workspace, of: Cell, figures: Row, status: str, error: 
     workspace.store.write(identity_row(of, workspace.sweep) | figures | ending)
 
 
-def _diagnose(problem: Exception) -> tuple[str, str]:
-    text = f"{type(problem).__name__}: {problem}"
-    if isinstance(problem, Diverged):
-        return "diverged", text
-    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
-        return "out_of_memory", text[:ERROR_LENGTH]
-    frame = traceback.extract_tb(problem.__traceback__)[-1]
-    return "failed", f"{text} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"[:ERROR_LENGTH]
+def _provenance(task: Task, began: datetime) -> Row:
+    work = task.work
+    if isinstance(work, Cell):
+        return provenance(work, began)
+    # A baseline trains with its own recipe, as the control that is trained from scratch does.
+    baseline = work if isinstance(work, Baseline) else work.baseline
+    budget = Budget("uniform_parameters", "none", Floor())
+    return provenance(Cell(baseline, None, budget, 1.0, baseline.recipe), began)

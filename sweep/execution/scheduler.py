@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from sweep.execution.progress import Progress
 from sweep.execution.queue import TaskQueue
@@ -11,6 +12,8 @@ from sweep.execution.run_task import write_row
 from sweep.execution.tasks import Outcome, Task
 from sweep.plan.cells import Cell
 from sweep.stages.workspace import Workspace
+
+_OUTCOME = ("status", "seconds", "finetuned_test_top1", "finetuned_validation_top1")
 
 
 class Scheduler:
@@ -86,15 +89,13 @@ class Scheduler:
             return
         given_up = self.queue.done(task.name, outcome.status == "ok")
         self._tell(task, outcome)
-        because = Outcome(outcome.status, f"{task.label}: {outcome.error}")
+        because = replace(outcome, error=f"{task.label}: {outcome.error}", seconds=0.0)
         for follower in given_up:
-            self._write_failure(follower, because)
-            self._tell(follower, because)
+            self._tell(follower, self._settled(follower, because))
 
     def stopped(self, task: Task, outcome: Outcome) -> None:
         """Call when a task has ended without a row and must not be retried; writes the row."""
-        self._write_failure(task, outcome)
-        self.ended(task, outcome)
+        self.ended(task, self._settled(task, outcome))
 
     def crashed(self, task: Task, reason: str) -> None:
         """Call when the process or node of a task was lost; retries the task or gives it up."""
@@ -111,7 +112,20 @@ class Scheduler:
         for follow in self.follow:
             follow(task, outcome)
 
-    def _write_failure(self, task: Task, outcome: Outcome) -> None:
-        if isinstance(task.work, Cell):
-            # The host and versions are unknown: only the lost process had them.
-            write_row(self.workspace, task.work, {}, outcome.status, outcome.error)
+    def _settled(self, task: Task, outcome: Outcome) -> Outcome:
+        """Writes the row of a cell that ended without one; returns the outcome that counts.
+
+        A process may write the row just before it is lost. An ok row is a complete measurement of
+        the cell, and the loss of a process does not make it wrong. So it stays and counts, also if
+        an earlier run wrote it (`--retry ok`). Rows with other statuses are replaced.
+        """
+        if not isinstance(task.work, Cell):
+            return outcome
+        row = self.workspace.store.row(task.work.key, _OUTCOME)
+        if row is not None and row["status"] == "ok":
+            seconds, accuracy, validation = (row[name] for name in _OUTCOME[1:])
+            return Outcome("ok", None, seconds or 0.0, accuracy, validation)
+        # The host and versions are unknown: only the lost process had them.
+        figures = {"traceback": outcome.traceback}
+        write_row(self.workspace, task.work, figures, outcome.status, outcome.error)
+        return outcome

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from prune_core.memory import keep_freed_memory
+from sweep.execution.debugger import post_mortem
 from sweep.execution.executor import Job, executor
+from sweep.execution.progress import Progress
 from sweep.execution.resources import resources_of, this_machine
 from sweep.execution.run_task import run_task
-from sweep.execution.tasks import KINDS
+from sweep.execution.tasks import KINDS, Task
+from sweep.execution.tracebacks import own_traceback
 from sweep.spec.fields import Spec
 
 
@@ -32,4 +37,15 @@ class Serial:
             while (task := scheduler.next()) is not None:
                 torch.set_num_threads(shares[task.kind].threads)
                 scheduler.started(task)
-                scheduler.ended(task, run_task(job.workspace, task))
+                inspect = partial(_debug, job, progress, task) if job.debugger else _continue
+                scheduler.ended(task, run_task(job.workspace, task, inspect=inspect))
+
+
+def _debug(job: Job, progress: Progress, task: Task, problem: Exception) -> None:
+    with progress.paused():
+        job.say(f"{own_traceback(problem)}\n{task.label} failed; q continues with the next task")
+        post_mortem(problem)
+
+
+def _continue(problem: Exception) -> None:
+    pass

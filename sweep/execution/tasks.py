@@ -56,6 +56,7 @@ class Outcome:
     ----------
     status : as in the `cells` table.
     error : why the status is not ok.
+    traceback : of the exception that ended the task, as in the `cells` table.
     seconds : wall-clock time of the task.
     accuracy : top-1 on the test images, of the baseline or after fine-tuning.
     validation_accuracy : top-1 on the validation images after fine-tuning; None unless the task is
@@ -67,6 +68,7 @@ class Outcome:
     seconds: float = 0.0
     accuracy: float | None = None
     validation_accuracy: float | None = None
+    traceback: str | None = None
 
 
 @lru_cache(maxsize=256)

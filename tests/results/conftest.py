@@ -1,4 +1,4 @@
-"""Rows of the `cells` table with a value in every column."""
+"""Rows of the `cells` table with a value in every column, and folders to store them in."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,11 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import fs
 
 from results import Store
 from results.storage.schema import CELLS
 
 Row = dict[str, Any]
+Where = tuple[str, fs.FileSystem | None]
 
 
 def _value(kind: pa.DataType, seed: int) -> Any:
@@ -40,6 +42,16 @@ def full_row() -> Callable[..., Row]:
         return row | {"key": key, "status": "ok"} | changes
 
     return build
+
+
+@pytest.fixture(params=["disk", "s3", "another file system"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
+    """The name of a results folder, and its file system if the name does not say it."""
+    if request.param == "disk":
+        return str(tmp_path / "runs"), None
+    if request.param == "s3":
+        return request.getfixturevalue("object_store").new_prefix(), None
+    return "runs", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
 
 
 @pytest.fixture

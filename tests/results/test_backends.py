@@ -4,7 +4,6 @@ import json
 import subprocess
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,16 +22,6 @@ from results.storage.schema import SCHEMA_VERSION, VERSION_KEY, table
 KEYS = [f"{at:016x}" for at in range(4)]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Where = tuple[str, fs.FileSystem | None]
-
-
-@pytest.fixture(params=["disk", "s3", "another file system"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
-    """The name of a results folder, and its file system if the name does not say it."""
-    if request.param == "disk":
-        return str(tmp_path / "runs"), None
-    if request.param == "s3":
-        return request.getfixturevalue("object_store").new_prefix(), None
-    return "runs", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -111,6 +112,29 @@ def test_a_kill_at_any_moment_loses_no_row(tmp_path: Path, milliseconds: int) ->
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     same(before, seen(tmp_path))
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from results import Store
+Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Store(sys.argv[1]).compact()
+"""
+
+
+def test_a_kill_while_a_file_is_compared_hides_no_row(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    before = seen(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(store.single()) < 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(before, seen(tmp_path))
+        assert store.compact() == 6
+        same(before, seen(tmp_path))
+    assert len(list(store.cells.path.iterdir())) == 1
 
 
 def test_single_cells_are_merged_and_others_left_alone(tmp_path: Path) -> None:

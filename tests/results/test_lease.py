@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from results import StoreError
 from results.storage.lease import LEASE, Lease, LeaseLost
+from results.storage.processes import gone, owner
 
 HOLD = """
 import sys, time
@@ -65,6 +69,64 @@ def test_a_killed_holder_on_this_machine_loses_the_lease_at_once(tmp_path: Path)
     first.wait()
     assert (tmp_path / LEASE).exists()
     with Lease(tmp_path, lifetime=3600):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"host": "elsewhere"}, False),
+        ({"boot": "another boot"}, False),
+        ({"pid_namespace": "pid:[1]"}, False),
+        ({"pid": None}, False),
+        ({"pid": os.getpid()}, False),
+    ],
+    ids=["ended", "host", "boot", "container", "no process", "running"],
+)
+def test_a_holder_is_gone_only_if_this_process_can_tell(
+    changes: dict[str, object], expected: bool
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert gone(owner("token", 1) | {"pid": ended.pid} | changes) is expected
+
+
+@pytest.mark.parametrize("absent", ["host", "boot", "pid_namespace", "pid"])
+def test_a_lease_of_an_earlier_version_is_not_taken_at_once(absent: str) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    holder = owner("token", 1) | {"pid": ended.pid}
+    del holder[absent]
+    assert not gone(holder)
+
+
+IN_A_CONTAINER = """
+import sys
+from pathlib import Path
+from results.storage.lease import Lease
+def stop(holder):
+    print("waits for", holder, flush=True)
+    sys.exit()
+with Lease(Path(sys.argv[1]), stop):
+    print("took the lease", flush=True)
+"""
+
+
+def test_a_container_with_the_same_host_name_waits_for_a_live_holder(tmp_path: Path) -> None:
+    # In the container the holder's process id is free.
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("this user cannot make a container")
+    with Lease(tmp_path):
+        command = [*inside, sys.executable, "-c", IN_A_CONTAINER, str(tmp_path)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == f"waits for process {os.getpid()} on {socket.gethostname()}\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_accepts_no_files_cannot_be_held() -> None:
+    with pytest.raises(StoreError, match=r"/proc/lease\.json cannot be written"), Lease("/proc"):
         pass
 
 

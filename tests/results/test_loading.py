@@ -1,5 +1,6 @@
 """Inputs of `load` and the other loaders: folders, files, lists, columns and filters."""
 
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 import pytest
 
 import results
-from results import ManyFilesWarning, SchemaError, Store, StoreError
+from results import DamagedFileWarning, ManyFilesWarning, SchemaError, Store, StoreError
 from results.storage import reading
 from results.storage.frames import CHANNELS, HISTORY
+from results.storage.parquet_files import ROWS_OF_A_GROUP
 
 KEYS = [f"{at:016x}" for at in range(6)]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -92,6 +94,35 @@ def test_filters_choose_the_cells_of_every_table(stored: Path, filters: Any) -> 
 def test_scores_are_filtered_by_their_own_columns(stored: Path) -> None:
     found = results.load_scores(stored, filters=[("layer", "==", 1), ("dataset", "==", "svhn")])
     assert found["score"].tolist() == [0.3, 0.4, 0.5]
+
+
+def test_scores_in_a_file_of_several_row_groups_are_filtered(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    of = {"baseline_key": "b", "dataset": "digits", "seed": 0, "metric": "random"}
+    widths = [ROWS_OF_A_GROUP, 5]
+    store.write_importances("0" * 16, of, [[float(layer)] * n for layer, n in enumerate(widths)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for filters, count in (
+            ([("layer", "==", 1)], 5),
+            ([("score", "<", 0.5)], ROWS_OF_A_GROUP),
+            ([("dataset", "==", "mnist")], 0),
+            (pc.scalar(True), sum(widths)),
+        ):
+            assert len(results.load_scores(tmp_path, filters=filters)) == count
+
+
+def test_a_file_of_several_row_groups_with_another_key_is_damaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    of = {"baseline_key": "b", "dataset": "digits", "seed": 0, "metric": "random"}
+    store.write_importances("0" * 16, of, [[0.5] * (ROWS_OF_A_GROUP + 5)])
+    (file,) = store.importances.path.iterdir()
+    file.rename(file.with_stem("1" * 16))
+    for filters in (None, [("channel", ">", ROWS_OF_A_GROUP)]):
+        with pytest.warns(DamagedFileWarning, match="its scores_key is not its name"):
+            assert len(results.load_scores(tmp_path, filters=filters)) == 0
 
 
 def test_a_filter_that_nothing_fulfils_gives_empty_tables_of_the_same_types(stored: Path) -> None:

@@ -125,6 +125,7 @@ DAMAGE: dict[str, Callable[[Path, pa.Table], object]] = {
     "empty": lambda path, rows: path.write_bytes(b""),
     "text": lambda path, rows: path.write_text("not Parquet at all, but long enough"),
     "a folder": lambda path, rows: path.mkdir(),
+    "a link to nothing": lambda path, rows: path.symlink_to("absent"),
     "foreign": lambda path, rows: pq.write_table(pa.table({"key": [KEY], "status": ["ok"]}), path),
     "no version": lambda path, rows: pq.write_table(rows.replace_schema_metadata(None), path),
     "absurd version": lambda path, rows: pq.write_table(with_version(b"one", rows), path),

@@ -174,6 +174,8 @@ def test_a_file_in_the_folders_place_is_told(command, write_spec, invoke, tmp_pa
         (["status", "absent"], ["no results folder absent"]),
         (["run", "digits", "--retry", "ok,lost"], ["--retry lost", "diverged", "failed"]),
         (["run", "digits", "--executor", "slurm"], ["slurm", "ray", "serial"]),
+        (["run", "digits", "--pdb"], ["--pdb", "--executor ray", "allowed: --executor serial"]),
+        (["run", "digits", "--pdb", "--executor", "slurm"], ["slurm", "ray", "serial"]),
         (["prune"], ["prune"]),
     ],
     ids=" ".join,

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from results.formatting import rough_duration
+from results.storage.processes import this_process
 from sweep.execution.progress import Count, Progress, read_progress
 from sweep.execution.tasks import KINDS, Outcome, Task, missing_tasks
 from sweep.plan.grid import plan
@@ -141,8 +140,8 @@ def dead_pid() -> int:
 
 
 def record(**changes: object) -> dict[str, object]:
-    made = {"active": True, "host": socket.gethostname(), "pid": os.getpid(), "running": ["x"]}
-    return made | {"seconds_left": None} | changes
+    made = {"active": True, **this_process(), "running": ["x"], "seconds_left": None}
+    return made | changes
 
 
 @pytest.mark.parametrize(
@@ -152,6 +151,7 @@ def record(**changes: object) -> dict[str, object]:
         (record(active=False), False),
         (record(pid="of a dead process"), False),
         (record(pid="of a dead process", host="another machine"), True),
+        (record(pid="of a dead process", pid_namespace="another container"), True),
         # Process 1 is alive, and for anyone but root it is somebody else's.
         (record(pid=1), True),
         (record(pid=2**70), False),
@@ -159,7 +159,18 @@ def record(**changes: object) -> dict[str, object]:
         ([], False),
         ({}, False),
     ],
-    ids=["ours", "ended", "dead", "dead elsewhere", "another's", "absurd", "text", "list", "empty"],
+    ids=[
+        "ours",
+        "ended",
+        "dead",
+        "dead elsewhere",
+        "container",
+        "another's",
+        "absurd",
+        "text",
+        "list",
+        "empty",
+    ],
 )
 def test_whose_progress_counts(content, counts, tmp_path):
     text = json.dumps(content).replace('"of a dead process"', str(dead_pid()))

@@ -1,6 +1,9 @@
 """A whole sweep on photographs of house numbers: run, run again, grown, broken and mended."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,11 @@ import results
 from results import DamagedFileWarning, Store
 from results.storage.schema import CELLS
 from sweep.commands.cli import app
+from sweep.plan.grid import plan
+from sweep.spec.parsing import read
 from sweep.stages.artifacts import DamagedArtifactWarning
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 # A learning rate at which no network stays finite.
 DIVERGING = 1e9
 
@@ -59,8 +65,12 @@ def test_every_cell_is_ok_and_has_its_figures(finished):
     assert frame["status"].tolist() == ["ok"] * 8
     assert frame["key"].is_unique
     assert len(set(frame["baseline_key"])) == 1
-    reached = [name for name in frame if name not in ("error", "git_revision", "widths_of")]
-    assert frame[reached].notna().all(axis=None)
+    passes = [name for name in frame if name.startswith("seconds_statistics")]
+    absent = ("error", "traceback", "git_revision", "widths_of", *passes)
+    assert frame[[name for name in frame if name not in absent]].notna().all(axis=None)
+    # Only this metric needs statistics.
+    needing = frame["metric"] == "entropy_gaussian"
+    assert (frame[passes].notna().all(axis=1) == needing).all()
     for stage in ("baseline", "pruned", "recalibrated", "finetuned"):
         assert frame[f"{stage}_test_top1"].between(0, 1).all()
         assert (frame[f"{stage}_test_top1"] <= frame[f"{stage}_test_top5"]).all()
@@ -245,6 +255,10 @@ def test_a_cell_that_diverges_keeps_what_came_before(copied, run_svhn):
     assert bad["latency_256_ms"].notna().all()
     assert bad["finetuned_test_top1"].isna().all()
     assert bad["error"].str.contains("epoch 1").all()
+    for key, error, frames in zip(bad["key"], bad["error"], bad["traceback"], strict=True):
+        assert error.endswith(f"; log: logs/cell-{key}.txt")
+        assert "in train" in frames
+        assert "Diverged: " in (copied / "logs" / f"cell-{key}.txt").read_text()
 
     before = states(copied)
     assert run_svhn(copied, changes).exit_code == 1
@@ -268,9 +282,32 @@ def test_a_baseline_that_diverges_gives_rows_to_all_its_cells(run_svhn, tmp_path
     bad = diverged(tmp_path / "runs")
     assert len(bad) == 8
     assert bad["error"].str.contains("baseline: Diverged").all()
+    (key,) = set(bad["baseline_key"])
+    assert bad["error"].str.endswith(f"; log: logs/baseline-{key}.txt").all()
+    assert "in train" in (tmp_path / "runs" / "logs" / f"baseline-{key}.txt").read_text()
     assert bad["baseline_test_top1"].isna().all()
     assert bad["metric"].nunique() == 2
     assert not (tmp_path / "runs" / "artifacts" / "baselines").exists()
+
+
+def test_the_command_stops_in_the_debugger_and_then_writes_the_row(write_spec, tmp_path):
+    path = write_spec({"finetune.learning_rate": DIVERGING, "metrics": ["output_l1"]})
+    cell = plan(read(str(path))).cells[0]
+    words = ["run", path, "--out", tmp_path / "runs", "--executor", "serial", "--cell", cell.key]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("prune-sweep"), *map(str, words), "--pdb"],
+        input="p 6*7\np type(history)\nq\n",
+        # This checkout comes before any other that is installed.
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "training.py(" in done.stdout
+    for answer in ("(Pdb) 42\n", "(Pdb) <class 'list'>\n"):
+        assert answer in done.stdout
+    (row,) = results.load(tmp_path / "runs").to_dict("records")
+    assert (row["key"], row["status"]) == (cell.key, "diverged")
 
 
 def test_relative_folders_mean_the_same_wherever_trials_run(run_svhn, tmp_path, monkeypatch):

@@ -1,13 +1,19 @@
 """What is handed out, and what becomes of a task that fails."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from results import Store
 from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import KINDS, Outcome, Task
+from sweep.plan.grid import plan
+from sweep.spec.fields import Spec
+from sweep.stages.rows import identity_row
 from sweep.stages.workspace import Workspace
 
 OK, OUT_OF_MEMORY = Outcome("ok"), Outcome("out_of_memory", "too large")
@@ -80,6 +86,53 @@ def test_a_lost_process_is_replaced_as_often_as_asked(tmp_path: Path) -> None:
     run.crashed(fragile, "its process was lost")
     assert run.next() is None
     assert run.finished
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("ok", "ok"), ("failed", "timeout"), ("out_of_memory", "timeout"), (None, "timeout")],
+)
+def test_only_an_ok_row_outlives_the_loss_of_a_process(
+    before: str | None, after: str, merged: bool, tmp_path: Path, spec: Callable[..., Spec]
+) -> None:
+    cells = plan(spec()).cells[:2]
+    tasks = [Task(f"cell-{cell.key}", cell.label, cell) for cell in cells]
+    told: list[Outcome] = []
+    run = scheduler(tmp_path, *tasks, follow=[lambda _, outcome: told.append(outcome)])
+    store = Store(tmp_path)
+    store.create()
+    written = {"status": before, "finished_at": datetime.now(UTC), "seconds": 5.0}
+    written |= {"finetuned_test_top1": 0.5, "finetuned_validation_top1": 0.6}
+    for cell in cells if before else []:
+        store.write(identity_row(cell, "sweep") | written)
+    if merged:
+        store.compact()
+    while (task := run.next()) is not None:
+        run.stopped(task, Outcome("timeout", "the task took more than 1 s"))
+    assert store.statuses() == {cell.key: after for cell in cells}
+    # The others are told what the row says: a network of an ok cell is not removed.
+    assert [outcome.status for outcome in told] == [after] * 2
+    if after == "ok":
+        assert told == [Outcome("ok", None, 5.0, 0.5, 0.6)] * 2
+
+
+def test_an_ok_row_outlives_the_failure_of_its_baseline(
+    tmp_path: Path, spec: Callable[..., Spec]
+) -> None:
+    done, missing = plan(spec()).cells[:2]
+    baseline = plain("baseline")
+    needs = frozenset({"baseline"})
+    run = scheduler(
+        tmp_path, baseline, *(Task(cell.key, cell.label, cell, needs) for cell in (done, missing))
+    )
+    store = Store(tmp_path)
+    store.create()
+    store.write(identity_row(done, "sweep") | {"status": "ok"})
+    assert run.next() == baseline
+    run.ended(baseline, Outcome("failed", "no images"))
+    assert run.finished
+    assert store.statuses() == {done.key: "ok", missing.key: "failed"}
 
 
 def test_what_has_ended_for_good_is_told_once(tmp_path: Path) -> None:

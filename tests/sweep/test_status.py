@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from results import Store, StoreError
+from results.storage.processes import this_process
 from sweep.commands.status import show
 from sweep.errors import UserError
 
@@ -56,7 +55,7 @@ def test_cells_are_counted(folder):
 
 
 def test_a_run_under_way_is_told(folder):
-    record = {"active": True, "host": socket.gethostname(), "pid": os.getpid()}
+    record = {"active": True, **this_process()}
     record |= {"running": ["digits seed 0 random local 0.5"], "seconds_left": 7_200}
     (folder / "progress.json").write_text(json.dumps(record))
     _, lines = shown(folder)

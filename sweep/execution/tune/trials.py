@@ -25,8 +25,9 @@ from ray.tune.search import Searcher
 from prune_core.memory import keep_freed_memory
 from results import StoreError
 from sweep.execution.capacity import Capacity
+from sweep.execution.failures import ERROR_LENGTH
 from sweep.execution.resources import StageResources
-from sweep.execution.run_task import ERROR_LENGTH, run_task
+from sweep.execution.run_task import run_task
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import Outcome, Task
 from sweep.execution.tune.live import Live, Sender, identity

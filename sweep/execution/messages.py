@@ -1,0 +1,10 @@
+"""Lines for the user of a run."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+def say(console: Console, text: str) -> None:
+    """Prints text as it is: without markup, colours of numbers, and added line breaks."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
