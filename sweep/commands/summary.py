@@ -12,6 +12,9 @@ from rich.text import Text
 
 import results
 from results import Store
+from results.formatting import number, several
+from results.storage.schema import UNPRUNED
+from sweep.execution.messages import say
 from sweep.plan.grid import Plan
 
 
@@ -24,23 +27,14 @@ def conclude(console: Console, planned: Plan, store: Store) -> bool:
         _accuracies(console, str(dataset), rows)
     bad = frame[frame["status"] != "ok"]
     for status, rows in bad.groupby("status"):
-        console.print(f"{len(rows)} cells {status}, such as:", markup=False)
+        say(console, f"{several(len(rows), 'cell')} {status}, such as:")
         first = rows.iloc[0]
-        console.print(
-            f"  {first['metric']} {first['scope']} {first['ratio']:g}: {first['error']}",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"  {first['metric']} {first['scope']} {first['ratio']:g}: {first['error']}")
     absent = len(planned.cells) - len(frame)
     summary = f"{len(good)} of {len(planned.cells)} cells ok"
     if absent:
         summary += f", {absent} not run"
-    console.print(
-        f"{summary}; pandas: results.load({str(store.folder)!r})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"{summary}; pandas: results.load({str(store.folder)!r})")
     return len(good) == len(planned.cells)
 
 
@@ -59,31 +53,46 @@ def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
 
 
 def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
-    control = 100 * rows.drop_duplicates("baseline_key")["baseline_test_top1"].mean()
+    control = f"{100 * rows.drop_duplicates('baseline_key')['baseline_test_top1'].mean():.2f}"
+    is_unpruned = rows["metric"] == UNPRUNED
+    if is_unpruned.any():
+        alone = 100 * rows.loc[is_unpruned, "finetuned_test_top1"].mean()
+        control += f", fine-tuned without pruning {alone:.2f}"
+    rows = rows[~is_unpruned]
+    if rows.empty:
+        say(console, f"{dataset}: test accuracy in %: unpruned {control}")
+        return
     seeds = rows["seed"].nunique()
     means = results.accuracy_table(rows).to_dict("records")
+    with_macs = any(pd.notna(mean["macs_ratio"]) for mean in means)
+    left = "; MACs: the fraction of multiply-accumulates left" if with_macs else ""
     short = "; (n): mean of n seeds only" if any(mean["seeds"] < seeds for mean in means) else ""
-    console.print(
+    say(
+        console,
         f"{dataset}: test accuracy in % after fine-tuning, {_ratio_words(rows)}, mean of {seeds} "
-        f"seed{'s' if seeds > 1 else ''}; unpruned {control:.2f}; * a layer is at its floor{short}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"seed{'s' if seeds > 1 else ''}; unpruned {control}; * a layer is at its floor"
+        f"{left}{short}",
     )
     ratios = sorted(rows["ratio"].unique())
     table = Table("budget", "normalisation", "metric", box=None, pad_edge=False)
     for ratio in ratios:
         table.add_column(f"{ratio:g}", justify="right")
+        if with_macs:
+            table.add_column("MACs", justify="right")
     channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
-    lines: dict[tuple[str, str, str], dict[float, str]] = {}
+    lines: dict[tuple[str, str, str], dict[float, list[str]]] = {}
     for mean in means:
         budget = f"{mean['budget']} (channels)" if mean["budget"] in channels else mean["budget"]
         mark = "*" if mean["collapsed"] else " "
         line = lines.setdefault((budget, mean["normalisation"], mean["metric"]), {})
         fewer = f" ({mean['seeds']})" if mean["seeds"] < seeds else ""
-        line[mean["ratio"]] = f"{100 * mean['mean']:.2f}{mark}{fewer}"
+        line[mean["ratio"]] = [f"{100 * mean['mean']:.2f}{mark}{fewer}"]
+        if with_macs:
+            line[mean["ratio"]].append(number(mean["macs_ratio"]))
     for names, line in lines.items():
-        table.add_row(*map(Text, names), *(line.get(ratio, "-") for ratio in ratios))
+        absent = ["-"] * (1 + with_macs)
+        found = [text for ratio in ratios for text in line.get(ratio, absent)]
+        table.add_row(*map(Text, names), *found)
     _print_whole(console, table)
 
 

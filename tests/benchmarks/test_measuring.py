@@ -134,6 +134,7 @@ def test_a_quick_run_writes_nothing(
         "sweep_rival",
         "scale",
         "accuracy",
+        "recalibration",
         "gpu",
     ],
 )
