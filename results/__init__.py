@@ -10,7 +10,11 @@ from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims
 from results.analysis.comparison import paired_difference
 from results.analysis.conclusion import conclusion
+from results.analysis.equal_macs import at_equal_macs
+from results.analysis.finetuning_control import finetuning_control
+from results.analysis.identities import identities
 from results.analysis.pareto import pareto
+from results.analysis.planned import planned_differences
 from results.analysis.ranking import rank_metrics
 from results.storage.frames import ManyFilesWarning, load, load_channels, load_history, load_scores
 from results.storage.parquet_files import DamagedFileWarning
@@ -26,14 +30,18 @@ __all__ = [
     "Store",
     "StoreError",
     "accuracy_table",
+    "at_equal_macs",
     "claims",
     "conclusion",
+    "finetuning_control",
+    "identities",
     "load",
     "load_channels",
     "load_history",
     "load_scores",
     "paired_difference",
     "pareto",
+    "planned_differences",
     "rank_agreement",
     "rank_metrics",
     "selection_against_allocation",

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 import results
 from results import Store
+from results.storage import schema
 from results.storage.schema import table
 
 Row = dict[str, Any]
@@ -76,6 +77,22 @@ def rows(grid: Grid = Grid()) -> Iterator[Row]:
                     for ratio in grid.ratios:
                         yield _row(number, dataset, seed, scope, normalisation, metric, ratio)
                         number += 1
+
+
+def controls(grid: Grid = Grid(), lost: float = 0.02) -> Iterator[Row]:
+    """A row for each baseline of the grid: the unpruned network, which fine-tuning lowers."""
+    for at, dataset in enumerate(grid.datasets):
+        for seed in grid.seeds:
+            row = _row(0, dataset, seed, "local", "none", "random", 1.0)
+            tuned = row["baseline_test_top1"] - lost + 0.001 * seed
+            row |= {"key": f"c{at:07x}{seed:08x}", "metric": schema.UNPRUNED, "scores_key": None}
+            row |= {"scope": schema.UNPRUNED, "budget": schema.UNPRUNED, "collapsed": None}
+            for split in schema.SPLITS:
+                row[f"finetuned_{split}_top1"] = tuned
+                for measure in schema.MEASURES:
+                    names = (f"{stage}_{split}_{measure}" for stage in ("pruned", "recalibrated"))
+                    row |= dict.fromkeys(names)
+            yield row
 
 
 def write(folder: Path, content: Sequence[Row], scores: bool = False) -> Path:

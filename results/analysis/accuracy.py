@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.analysis.intervals import over_seeds
+from results.analysis.comparison import images_of
+from results.analysis.intervals import over_seeds, sampling_error
 from results.analysis.study import POINT, STUDY, figures
 
 
@@ -22,14 +23,31 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
     DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
     budget, normalisation, metric and ratio: `mean`, `deviation` (sample standard deviation; NaN
     for one seed), `low` and `high`, the ends of the 95 % t interval of the mean (NaN for one seed
-    and for equal values; see `t_interval`), all as fractions; `seeds`; and `collapsed`, the number
-    of cells in which a layer was cut down to its floor.
+    and for equal values; see `t_interval`), all as fractions; `seeds`; `test_error`, at most the
+    standard error that the finite number of test (or validation) images adds to the mean, which
+    is in no interval over seeds, because all seeds share these images (`sampling_error`);
+    `parameter_ratio` and `macs_ratio`, the fractions of the parameters and multiply-accumulates
+    that are left, means over the seeds; and `collapsed`, the number of cells in which a layer was
+    cut down to its floor.
 
     Raises
     ------
     ValueError
         If a metric has two cells for one seed and point, or cells are not comparable.
     """
-    cells = figures(frame, at, split).dropna(subset="accuracy")
+    images = images_of(split)
+    cells = figures(frame, at, split, [images]).dropna(subset="accuracy")
+    cells = cells.assign(images=cells[images].astype(float))
     names = [*STUDY, *POINT[:-1], "metric", "ratio"]
-    return over_seeds(cells, names, "accuracy", collapsed=("collapsed", "sum"))
+    table = over_seeds(
+        cells,
+        names,
+        "accuracy",
+        images=("images", "max"),
+        parameter_ratio=("parameter_ratio", "mean"),
+        macs_ratio=("macs_ratio", "mean"),
+        collapsed=("collapsed", "sum"),
+    )
+    after = table.columns.get_loc("images")
+    table.insert(after, "test_error", sampling_error(table["mean"], table["images"]))
+    return table.drop(columns="images")

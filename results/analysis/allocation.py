@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.analysis.comparison import SUMMARY, no_comparison, summarise
+from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
 from results.analysis.intervals import holm
 from results.analysis.study import STUDY, beside_scratch, figures
 from results.storage.schema import SCRATCH
@@ -51,7 +51,7 @@ def selection_against_allocation(
     ValueError
         As `results.paired_difference`.
     """
-    cells = beside_scratch(figures(frame, at, split, ["widths_of"]))
+    cells = beside_scratch(figures(frame, at, split, ["widths_of", images_of(split)]))
     borrowed = cells[cells["scope"] == "widths_of"]
     if borrowed.empty:
         return no_comparison(COLUMNS[: -len(SUMMARY)])
@@ -73,11 +73,13 @@ def selection_against_allocation(
     home = at_home.drop(columns="metric")
     lender = "the global cell of the metric whose widths these are"
     compared = {
-        "selection": summarise(pruned, home, _SHARED, ["metric"], lender),
-        "allocation": summarise(others, pruned, [*_SHARED, "metric"], [], "the same metric there"),
-        "both": summarise(others, home, _SHARED, ["metric"], lender),
-        "selection over random": summarise(informed, random, _SHARED, ["metric"], "random"),
-        "scratch": summarise(scratch, home, _SHARED, ["metric"], lender),
+        "selection": summarise(pruned, home, _SHARED, ["metric"], lender, split),
+        "allocation": summarise(
+            others, pruned, [*_SHARED, "metric"], [], "the same metric there", split
+        ),
+        "both": summarise(others, home, _SHARED, ["metric"], lender, split),
+        "selection over random": summarise(informed, random, _SHARED, ["metric"], "random", split),
+        "scratch": summarise(scratch, home, _SHARED, ["metric"], lender, split),
     }
     parts = [table.assign(effect=effect) for effect, table in compared.items() if len(table)]
     table = pd.concat(parts, ignore_index=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from results.analysis.comparison import NOT_RUN, SUMMARY, summarise
+from results.analysis.comparison import DEFAULT_BUDGETS, NOT_RUN, SUMMARY, images_of, summarise
+from results.analysis.intervals import LEVEL, holm, t_test
 from results.analysis.study import POINT, STUDY, figures, need_columns
 from results.storage.schema import STAGES
 
@@ -26,7 +28,22 @@ WEIGHTED_READINGS = (
 MIN_SEEDS = 3
 """Fewer seeds give no verdict, even where they give an interval."""
 
-VERDICTS = ("confirmed", "contradicted", "undecided", "not run")
+VERDICTS = (
+    "confirmed",
+    "same sign, size refuted",
+    "same sign, size open",
+    "contradicted",
+    "size refuted",
+    "cannot tell",
+    "not run",
+)
+
+RECIPE = tuple(
+    name
+    for name in STUDY
+    if name not in ("dataset", "train_images", "test_images", "baseline_images", "finetune_images")
+)
+"""Columns of a study that do not depend on the data set; each value has its own primary family."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +88,17 @@ CLAIMS = (
 CLAIMED = ("claim", "claimed_dataset", "claimed_ratio", "claimed_points", "about", "stage")
 _COLUMNS = (
     *CLAIMED,
+    "family",
     *STUDY,
     *POINT,
     "metric",
     "reference",
     *SUMMARY[:-1],
+    "p_size",
+    "p_size_holm",
+    "sign",
+    "size",
     "verdict",
-    "size_agrees",
     "note",
 )
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
@@ -101,16 +122,25 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     DataFrame, one row for each of `CLAIMS`, each of the stages pruned, recalibrated and
     finetuned, and each variant: the claim (`claim`, `claimed_dataset`, `claimed_ratio`,
     `claimed_points`, and whether the abstract says `about`), the `stage`, the columns of
-    `results.paired_difference`, with Holm's correction over this whole table, and
+    `results.paired_difference`, and
 
-    verdict : on the direction only, by the 95 % interval over at least 3 seeds. `confirmed`: the
-        whole interval is on the claimed side of zero; `contradicted`: the whole interval is on
-        the other side; `undecided`: the interval contains zero, or there is no interval, or there
-        are fewer seeds; `not run`: one of the two metrics has no cell for this claim.
-    size_agrees : whether the claimed difference is in the interval; missing without an interval.
+    family : `primary`: after fine-tuning, the first reading of the metric with default options,
+        the default budget rule of the scope (`DEFAULT_BUDGETS`) and normalisation `none`.
+        `exploratory`: all other rows. In a primary row `p_holm` is corrected over the primary rows
+        that agree in the columns `RECIPE`: the claims on all data sets of one recipe. In an
+        exploratory row it is corrected over the whole table.
+    p_size, p_size_holm : two-sided t test of the claimed difference itself; corrected likewise.
+    sign : `confirmed` or `contradicted` if p_holm is below 0.05, with at least 3 seeds, and the
+        mean difference has the claimed sign or the other; else `cannot tell`.
+    size : `refuted` if p_size_holm is below 0.05 with at least 3 seeds; else `agrees` if the whole
+        95 % interval lies between half and twice the claimed difference; else `cannot tell`.
+    verdict : both in words, one of `VERDICTS`. `confirmed`: sign confirmed and size agrees.
+        `size refuted`: the sign is open, but the claimed difference is rejected. `not run`: one
+        of the two metrics has no cell for this claim.
     note : why there is no interval or no verdict.
 
-    The intervals are not corrected for the number of rows; `p_holm` is.
+    A claim names a direction, but the tests are two-sided at 0.05: chance confirms a true
+    difference of zero in the claimed direction with probability 0.025.
 
     Raises
     ------
@@ -121,7 +151,9 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     needed = {name for claim in CLAIMS for name in (*claim.metrics, claim.reference)}
     scopes = {claim.scope for claim in CLAIMS}
     frame = frame[_bases(frame).isin(needed) & frame["scope"].isin(scopes)]
-    stages = {stage: figures(frame, stage, split, ["source"]) for stage in STAGES[1:]}
+    stages = {
+        stage: figures(frame, stage, split, ["source", images_of(split)]) for stage in STAGES[1:]
+    }
     datasets = {stage: _datasets(cells) for stage, cells in stages.items()}
     metrics, references = [], []
     for claim in CLAIMS:
@@ -132,8 +164,9 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
             metrics.append(chosen[_bases(chosen).isin(claim.metrics)])
             references.append(chosen[chosen["metric"] == claim.reference])
     arms = pd.concat(metrics), pd.concat(references).drop(columns="metric")
-    table = summarise(*arms, ["claim", "stage", *STUDY, *POINT], ["metric"], "output_l1")
-    return _judged(_with_all_claims(table))
+    shared = ["claim", "stage", *STUDY, *POINT]
+    table = summarise(*arms, shared, ["metric"], "output_l1", split)
+    return _judged(_corrected(_with_all_claims(table)))
 
 
 def _with_all_claims(table: pd.DataFrame) -> pd.DataFrame:
@@ -163,25 +196,64 @@ def _with_all_claims(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds `family` and the p values of the claimed size, and corrects both p values."""
+    first, absent = table["metric"] == table["first"], table["budget"].isna()
+    default = table["budget"] == table["scope"].map(DEFAULT_BUDGETS)
+    default &= table["normalisation"] == "none"
+    primary = (table["stage"] == "finetuned") & first & (default | absent)
+    mean, deviation, claimed = (
+        table[f"{name}_points"] / 100 for name in ("difference", "deviation", "claimed")
+    )
+    p_size = t_test(mean, deviation, table["seeds"], claimed)
+    table = table.assign(
+        family=np.where(primary, "primary", "exploratory"),
+        p_size=p_size,
+        p_holm=holm(table["p"]),
+        p_size_holm=holm(pd.Series(p_size, index=table.index)),
+    )
+    for _, family in table[primary].groupby(list(RECIPE), dropna=False):
+        for name in ("p", "p_size"):
+            table.loc[family.index, f"{name}_holm"] = holm(family[name])
+    return table
+
+
 def _judged(table: pd.DataFrame) -> pd.DataFrame:
-    claimed = table["claimed_points"]
-    low, high = table["low_points"], table["high_points"]
     enough = table["seeds"] >= MIN_SEEDS
-    above, below = enough & (low > 0), enough & (high < 0)
-    few = low.notna() & ~enough
+    few = table["low_points"].notna() & ~enough
+    table = table.assign(
+        sign=_sign(table, enough),
+        size=_size(table, enough),
+        note=table["note"].mask(few, f"fewer than {MIN_SEEDS} seeds: no verdict"),
+    )
+    confirmed = table["sign"] == "confirmed"
     verdict = np.select(
         [
             table["note"].str.endswith(NOT_RUN),
-            above & (claimed > 0) | below & (claimed < 0),
-            above & (claimed < 0) | below & (claimed > 0),
+            confirmed & (table["size"] == "agrees"),
+            confirmed & (table["size"] == "refuted"),
+            confirmed,
+            table["sign"] == "contradicted",
+            table["size"] == "refuted",
         ],
-        ["not run", "confirmed", "contradicted"],
-        default="undecided",
+        ["not run", *VERDICTS[:-2]],
+        default="cannot tell",
     )
-    agrees = ((low <= claimed) & (claimed <= high)).astype("boolean").mask(low.isna())
-    note = table["note"].mask(few, f"fewer than {MIN_SEEDS} seeds: no verdict")
-    judged = table.assign(verdict=verdict, size_agrees=agrees, note=note)
-    return judged[list(_COLUMNS)]
+    return table.assign(verdict=verdict)[list(_COLUMNS)]
+
+
+def _sign(table: pd.DataFrame, enough: pd.Series[bool]) -> Any:
+    sure = enough & (table["p_holm"] < 1 - LEVEL)
+    claimed = table["difference_points"] * table["claimed_points"] > 0
+    return np.select([sure & claimed, sure], ["confirmed", "contradicted"], default="cannot tell")
+
+
+def _size(table: pd.DataFrame, enough: pd.Series[bool]) -> Any:
+    refuted = enough & (table["p_size_holm"] < 1 - LEVEL)
+    # Relative to the claimed difference, so that a negative one needs no case of its own.
+    ends = table[["low_points", "high_points"]].div(table["claimed_points"], axis="index")
+    within = enough & (ends.min(axis=1) >= 0.5) & (ends.max(axis=1) <= 2)
+    return np.select([refuted, within], ["refuted", "agrees"], default="cannot tell")
 
 
 def _bases(frame: pd.DataFrame) -> pd.Series[str]:

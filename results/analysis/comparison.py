@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from results.analysis.intervals import NO_SPREAD, holm, over_seeds, t_test
+from results.analysis.intervals import (
+    NO_SPREAD,
+    detectable,
+    holm,
+    over_seeds,
+    sampling_error,
+    t_test,
+)
 from results.analysis.study import BASELINE, POINT, STUDY, beside_scratch, figures, known_metrics
 
 SUMMARY = (
@@ -15,6 +22,8 @@ SUMMARY = (
     "deviation_points",
     "low_points",
     "high_points",
+    "detectable_points",
+    "test_error_points",
     "seeds",
     "unpaired",
     "p",
@@ -23,6 +32,8 @@ SUMMARY = (
     "accuracy_reference",
     "parameter_ratio",
     "parameter_ratio_reference",
+    "macs_ratio",
+    "macs_ratio_reference",
     "collapsed",
     "collapsed_reference",
     "note",
@@ -32,12 +43,15 @@ SUMMARY = (
 REFERENCE = "output_l1"
 """The metric that reports compare with: the paper's own baseline."""
 
+DEFAULT_BUDGETS = {"local": "uniform_parameters", "global": "global"}
+"""The budget rule of a scope that is meant where none is named."""
+
 NOT_RUN = " was not run here"
 """Ends the note of a comparison one side of which has no cell."""
 
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 _TYPES = dict.fromkeys(_COUNTS, "int64") | {"note": "str"}
-_FIGURES = ("accuracy", "parameter_ratio", "collapsed")
+_FIGURES = ("accuracy", "parameter_ratio", "macs_ratio", "collapsed")
 _AVERAGED = (*_FIGURES, *(f"{figure}_reference" for figure in _FIGURES))
 _POINTS = {
     "mean": "difference_points",
@@ -68,15 +82,25 @@ def paired_difference(
     -------
     DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
     budget, normalisation, ratio and metric that has a cell there, with the columns of `SUMMARY`.
-    Columns that end in `_points` are in percentage points: `difference_points`, the mean over the
-    seeds, its sample standard deviation, and the ends of its 95 % t interval. `seeds` counts the
-    pairs behind these figures; `unpaired` counts the seeds without a pair, where one of the two
-    cells is missing or not ok. `p` is that of the two-sided paired t test, `p_holm` the same after
-    Holm's correction over all rows of the returned frame that have a p. `accuracy` and
-    `parameter_ratio` are means over the pairs, as fractions; `collapsed` is the number of pairs
-    with a layer at its floor; the same for the reference. Where there is no interval, `note` says
-    why: no pair, one seed, or the same difference in every seed, which tells nothing about a
-    spread.
+    Columns that end in `_points` are in percentage points:
+
+    difference_points, deviation_points : mean over the seeds and sample standard deviation.
+    low_points, high_points : ends of the 95 % t interval of the mean.
+    detectable_points : the smallest true difference that a test of so many seeds, with this
+        deviation, finds with a probability of 0.8 (`results.analysis.intervals.detectable`).
+    test_error_points : at most the standard error that the finite number of images adds. All
+        seeds share these images, so no interval over seeds contains it. It is
+        sqrt((p (1 - p) + q (1 - q)) / N) for accuracies p and q on N images: an upper bound, if
+        the two networks are right on the same images at least as often as by chance.
+    seeds, unpaired : pairs behind these figures; seeds without a pair, where one of the two cells
+        is missing or not ok.
+    p, p_holm : two-sided paired t test; the same after Holm's correction over all rows of the
+        returned frame that have a p.
+    accuracy, parameter_ratio, macs_ratio : means over the pairs, as fractions; `macs_ratio` is
+        what is left of the multiply-accumulates. The same for the reference, with `_reference`.
+    collapsed : the number of pairs with a layer at its floor; the same for the reference.
+    note : why there is no interval: no pair, one seed, or the same difference in every seed,
+        which tells nothing about a spread.
 
     Raises
     ------
@@ -84,7 +108,7 @@ def paired_difference(
         If a metric has no cell, or two for one seed and point, or is the reference itself, or if
         cells are not comparable (`results.analysis.study.figures`).
     """
-    cells = beside_scratch(figures(frame, at, split))
+    cells = beside_scratch(figures(frame, at, split, [images_of(split)]))
     wanted = [metric] if isinstance(metric, str) else metric
     if wanted is not None and reference in wanted:
         raise ValueError(f"{reference!r} is both metric and reference; its difference is 0")
@@ -93,7 +117,7 @@ def paired_difference(
     if wanted is not None:
         chosen &= cells["metric"].isin(list(wanted))
     other = cells[cells["metric"] == reference].drop(columns="metric")
-    table = summarise(cells[chosen], other, [*STUDY, *POINT], ["metric"], reference)
+    table = summarise(cells[chosen], other, [*STUDY, *POINT], ["metric"], reference, split)
     table.insert(table.columns.get_loc("metric") + 1, "reference", reference)
     return table
 
@@ -104,16 +128,19 @@ def summarise(
     shared: Iterable[str],
     own: Iterable[str],
     reference: str,
+    split: str = "test",
 ) -> pd.DataFrame:
     """Differences of accuracy between cells and others that prune the same baselines.
 
     Parameters
     ----------
-    cells, others : as `figures` of `results.analysis.study` returns them; `others` has one row at
-        most for each baseline and value of `shared`.
+    cells, others : as `figures` of `results.analysis.study` returns them, with the column
+        `images_of(split)` in `cells`; `others` has one row at most for each baseline and value of
+        `shared`.
     shared : columns in which both must agree.
     own : columns of `cells` that `others` lacks: every value is compared with the same others.
     reference : what the others are called in notes.
+    split : the images that gave the accuracies: test or validation.
 
     Returns
     -------
@@ -124,7 +151,8 @@ def summarise(
     names = [*shared, *own]
     if cells.empty:
         return no_comparison(names)
-    cells = cells[[*names, *BASELINE, *_FIGURES]]
+    cells = cells.assign(images=cells[images_of(split)].astype(float))
+    cells = cells[[*names, *BASELINE, *_FIGURES, "images"]]
     others = others[[*shared, *BASELINE, *_FIGURES]]
     # Every comparison meets all cells of the reference, so that those without a partner count.
     opposite = cells[names].drop_duplicates().merge(others, on=shared)
@@ -144,19 +172,30 @@ def summarise(
         100,
         of=("ran", "size"),
         ran=("ran", "any"),
+        images=("images", "max"),
         **{name: (name, "sum" if name in _COUNTS else "mean") for name in _AVERAGED},
     )
     counts = ["seeds", "of", "collapsed", "collapsed_reference"]
     table = table.astype(dict.fromkeys(counts, "int64") | {"ran": bool})
     table = table.rename(columns=_POINTS)
     spread = (table["difference_points"] / 100, table["deviation_points"] / 100, table["seeds"])
+    one, other = (
+        sampling_error(table[name], table["images"]) for name in ("accuracy", "accuracy_reference")
+    )
     table = table.assign(
         p=t_test(*spread),
+        detectable_points=100 * detectable(*spread[1:]),
+        test_error_points=100 * np.hypot(one, other),
         unpaired=table["of"] - table["seeds"],
         note=_notes(table, reference),
     )
     table["p_holm"] = holm(table["p"])
     return table[[*names, *SUMMARY]]
+
+
+def images_of(split: str) -> str:
+    """The column with the number of images that gave the accuracies of a split."""
+    return f"{split}_images"
 
 
 def no_comparison(names: Iterable[str]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ _FULL: dict[str, str] = {
     "latency_256_ms": "latency_full_256_ms",
 }
 _MACHINE = ("device", "threads")
+_LEFT = ("parameter_ratio", "macs_ratio")
 
 # Floors compete with one another.
 _FRONT = TRAINED_STUDY
@@ -44,9 +45,10 @@ def pareto(
     for the `unpruned` baseline of each study (scope, budget and normalisation missing, ratio 1);
     for latencies one for each device and number of threads, with columns that name them.
     `accuracy` (mean over the seeds, a fraction) with the ends `low` and `high` of its 95 % t
-    interval, the name of the cost (mean over the seeds), `seeds`, `on_front`: no other point of
-    the same data set, network and trainings (and device) costs no more and is at least as
-    accurate, one of the two strictly. Floors compete with one another. `note` marks points of
+    interval, the name of the cost (mean over the seeds), `parameter_ratio` and `macs_ratio` (what
+    is left of the parameters and multiply-accumulates, fractions), `seeds`, `on_front`: no other
+    point of the same data set, network and trainings (and device) costs no more and is at least
+    as accurate, one of the two strictly. Floors compete with one another. `note` marks points of
     fewer seeds than other points have: they compete with none, since one lucky seed would win.
 
     Raises
@@ -69,7 +71,7 @@ def pareto(
     full = full.groupby([*front, *BASELINE], dropna=False).agg(
         {"accuracy": "median", "cost": "mean"}
     )
-    full = full.reset_index().assign(metric=UNPRUNED, ratio=1.0)
+    full = full.reset_index().assign(metric=UNPRUNED, ratio=1.0, **dict.fromkeys(_LEFT, 1.0))
     point = [*POINT[:-1], "metric", "ratio"]
     table = pd.concat(
         [
@@ -86,15 +88,20 @@ def pareto(
     on_front = _on_front(table[whole], front).reindex(table.index, fill_value=False)
     table = table.assign(on_front=on_front, note=few.mask(whole, ""))
     table = table.sort_values([*front, "cost", "accuracy"], ignore_index=True)
-    columns = [*STUDY, *machine, *point, "cost", "accuracy", "low", "high", "seeds", "on_front"]
-    return table[[*columns, "note"]].rename(columns={"cost": cost})
+    columns = [*STUDY, *machine, *point, "cost", *_LEFT, "accuracy", "low", "high", "seeds"]
+    return table[[*columns, "on_front", "note"]].rename(columns={"cost": cost})
 
 
 def _points(cells: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     cells = cells.dropna(subset=["accuracy", "cost"]).astype({"cost": float})
-    return over_seeds(cells, names, "accuracy", cost=("cost", "mean")).rename(
-        columns={"mean": "accuracy"}
-    )
+    return over_seeds(
+        cells,
+        names,
+        "accuracy",
+        cost=("cost", "mean"),
+        parameter_ratio=("parameter_ratio", "mean"),
+        macs_ratio=("macs_ratio", "mean"),
+    ).rename(columns={"mean": "accuracy"})
 
 
 def _on_front(points: pd.DataFrame, front: list[str]) -> pd.Series[bool]:

@@ -27,6 +27,7 @@ _COLUMNS = (
     "metric",
     "mean_rank",
     "accuracy",
+    "macs_ratio",
     "blocks",
     "dropped",
     "datasets",
@@ -65,12 +66,14 @@ def rank_metrics(
     -------
     DataFrame, one row for each setting (the columns of `SETTING`) and metric, best first:
     `mean_rank` (1 is the highest accuracy; equal ones share the mean of their ranks), `accuracy`
-    (mean over the blocks, a fraction), `blocks` (the number of baselines, or data sets, that have
-    every metric at every one of their ratios), `dropped` (the number of baselines that do not and
-    are left out), `datasets` (the number of data sets among the blocks). The same in all rows of
-    a setting: `friedman` (chi-square, corrected for ties) and its `p`, and `critical_difference`:
-    mean ranks that differ by more are significantly different at the 0.05 level (Nemenyi). With
-    fewer than 3 metrics or 2 blocks, or with ties only, these are NaN and `note` says why.
+    (mean over the blocks, a fraction), `macs_ratio` (the fraction of the multiply-accumulates that
+    is left, mean over the same cells: metrics of equal parameters may differ in it), `blocks` (the
+    number of baselines, or data sets, that have every metric at every one of their ratios),
+    `dropped` (the number of baselines that do not and are left out), `datasets` (the number of data
+    sets among the blocks). The same in all rows of a setting: `friedman` (chi-square, corrected for
+    ties) and its `p`, and `critical_difference`: mean ranks that differ by more are significantly
+    different at the 0.05 level (Nemenyi). With fewer than 3 metrics or 2 blocks, or with ties only,
+    these are NaN and `note` says why.
 
     Raises
     ------
@@ -104,22 +107,28 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row for each setting, baseline and metric: `ratios`, the number of ratios at
-    which the baseline was pruned in this setting, and `accuracy`, NaN if the metric lacks a ratio.
+    which the baseline was pruned in this setting, `accuracy`, and `macs_ratio`, the fraction of
+    the multiply-accumulates that is left; both are NaN if the metric lacks a ratio.
     """
     baseline = list(dict.fromkeys([*setting, *_BASELINE]))
     ratios = cells.groupby(baseline, dropna=False)["ratio"].nunique().rename("ratios")
     means = (
         cells.groupby([*baseline, "metric"], dropna=False)
-        .agg(accuracy=("accuracy", "mean"), known=("accuracy", "count"))
+        .agg(
+            accuracy=("accuracy", "mean"),
+            known=("accuracy", "count"),
+            macs_ratio=("macs_ratio", "mean"),
+        )
         .reset_index()
         .merge(ratios.reset_index(), on=baseline)
     )
-    means["accuracy"] = means["accuracy"].where(means["known"] == means["ratios"])
+    averaged = ["accuracy", "macs_ratio"]
+    means[averaged] = means[averaged].where(means["known"] == means["ratios"])
     return means.drop(columns="known")
 
 
-def by_block(means: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Accuracies with a row for each block and a column for each metric.
+def by_block(means: pd.DataFrame, names: Sequence[str], column: str = "accuracy") -> pd.DataFrame:
+    """Accuracies, or another column, with a row for each block and a column for each metric.
 
     Parameters
     ----------
@@ -127,7 +136,7 @@ def by_block(means: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     names : columns that identify a block; the rows are numbered in their order.
     """
     block = means.groupby(list(names), dropna=False).ngroup()
-    wide = means.assign(block=block).pivot_table("accuracy", "block", "metric")
+    wide = means.assign(block=block).pivot_table(column, "block", "metric")
     # pivot_table drops blocks and metrics without any accuracy, but they must be counted.
     return wide.reindex(index=range(block.nunique()), columns=sorted(means["metric"].unique()))
 
@@ -144,6 +153,7 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
     dropped = len(wide) - len(complete)
     datasets = rows.groupby(list(_BASELINE), dropna=False)["dataset"].first()
     datasets = datasets.reset_index(drop=True)[complete.index]
+    macs = by_block(rows, _BASELINE, "macs_ratio").loc[complete.index].mean()
     if blocks == "dataset":
         complete = complete.groupby(datasets).mean()
     complete = complete.round(_DECIMALS)
@@ -153,6 +163,7 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
             "metric": complete.columns,
             "mean_rank": ranks.mean().to_numpy(),
             "accuracy": complete.mean().to_numpy(),
+            "macs_ratio": macs.to_numpy(),
         }
     )
     count, metrics = complete.shape

@@ -88,7 +88,7 @@ def figures(
     cells["accuracy"] = cells["accuracy"].where(good)
     cells["baseline_checksum"] = _known_checksums(cells)
     _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
-    _check_alike(cells[good])
+    check_alike(cells[good])
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
     cells = cells.drop_duplicates(names).sort_index()
     return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
@@ -184,8 +184,18 @@ def _known_checksums(cells: pd.DataFrame) -> pd.Series[str]:
     return found.fillna("").astype("str")
 
 
-def _check_alike(cells: pd.DataFrame) -> None:
-    """Refuses cells that differ in something for which a study has no column."""
+def check_alike(cells: pd.DataFrame) -> None:
+    """Refuses cells that differ in something for which a study has no column.
+
+    Parameters
+    ----------
+    cells : rows of the frame that `results.load` returned, all of them ok.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value in which two of them differ, and both values.
+    """
     point = [*STUDY, *POINT, "metric"]
     _check_single(cells, list(STUDY), "dataset_fingerprint")
     _check_single(cells, point, "metric_options")

@@ -10,11 +10,13 @@ from matplotlib.lines import Line2D
 
 from results.analysis.accuracy import accuracy_table
 from results.analysis.sweep_tables import SweepTables
+from results.figures.macs import macs_words, titled
 from results.figures.panels import LETTER, PANEL, columns_of, comparable, grid, outer, panels
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, PAPER, Look, looks, said, styled
 
 _FEW = 8
+_WIDTH = 4.1
 STAGE_WORDS = {
     "baseline": "of the unpruned network",
     "pruned": "after pruning",
@@ -30,7 +32,9 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
     A panel for each data set, budget and normalisation. The band is the 95 % t interval of the
     mean over the seeds, from the smaller to the larger value where there are two seeds, and
     absent for one; what of it lies beyond the axes is cut off. The dashed line is the mean of
-    the unpruned networks. A hollow point has a layer at its floor in at least one seed.
+    the unpruned networks. A hollow point has a layer at its floor in at least one seed. Under
+    the title is what the metrics leave of the multiply-accumulates at the smallest and the
+    largest ratio.
 
     Parameters
     ----------
@@ -42,11 +46,13 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
     if points.empty:
         return said("No cell is ok, so there is no accuracy to draw.")
     found = [panel for panel in panels(cells) if len(panel.of(points))]
-    figure, axes = grid(len(found), 4.1, 3.0, columns_of(found))
+    figure, axes = grid(len(found), _WIDTH, 3.1, columns_of(found))
     metrics = looks(cells["metric"])
     for panel, place in zip(found, axes, strict=True):
         _panel(place, panel.of(points), panel.rows, metrics, split)
-        place.set_title(panel.title)
+        ratios = panel.of(points)["ratio"]
+        ends = list(dict.fromkeys([ratios.min(), ratios.max()]))
+        titled(place, panel.title, macs_words(panel.rows, ends), _WIDTH - 0.5)
     outer(axes, "parameter ratio", f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     _legend(figure, points, metrics)
     return figure
@@ -155,7 +161,8 @@ def _band_words(seeds: pd.Series) -> str:
     "Mean top-1 accuracy on the test images after fine-tuning, over the achieved parameter "
     "ratio. Bands are 95 % t intervals of the mean over the seeds, or reach from one seed "
     "to the other where there are two. Hollow points have a layer at its floor in at least "
-    "one seed; the dashed line is the unpruned network.",
+    "one seed; the dashed line is the unpruned network. Networks of equal parameters may leave "
+    "unequal multiply-accumulates (MACs): under each title is their range over the metrics.",
     position=10,
 )
 def _in_report(tables: SweepTables) -> Figure:

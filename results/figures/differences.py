@@ -14,11 +14,13 @@ from matplotlib.lines import Line2D
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below
+from results.figures.macs import macs_words, titled
 from results.figures.panels import columns_of, comparable, grid, outer, panels
 from results.figures.registry import report_figure
 from results.figures.style import COLOURS, GRID, INK, said, styled
 
 _MOST_RATIOS = 3
+_WIDTH = 3.0
 _MARKERS = ("o", "s", "D")
 
 
@@ -35,7 +37,7 @@ def differences(
     A panel for each data set, budget and normalisation, a row for each metric, the best one on
     top. Differences are paired by the baseline; the bar is the 95 % t interval of the mean over
     the seeds, and absent where there is none. An interval that ends in an arrow goes on beyond
-    the axis.
+    the axis. Under the title is what the metrics leave of the multiply-accumulates.
 
     Parameters
     ----------
@@ -59,11 +61,11 @@ def differences(
     found = [panel for panel in panels(cells) if len(panel.of(table))]
     order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
     height = 0.7 + (0.1 + 0.085 * len(wanted)) * len(order)
-    figure, axes = grid(len(found), 3.0, height, columns_of(found), order)
+    figure, axes = grid(len(found), _WIDTH, height + 0.1, columns_of(found), order)
     colours = dict(zip(wanted, cycle(COLOURS), strict=False))
     for panel, place in zip(found, axes, strict=True):
         _panel(place, panel.of(table), order, colours)
-        place.set_title(panel.title)
+        titled(place, panel.title, macs_words(panel.rows, wanted), _WIDTH - 0.2)
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
@@ -129,7 +131,8 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     f"Differences to {REFERENCE}",
     f"Accuracy minus that of {REFERENCE} in percentage points, paired by the baseline that "
     "both prune, at three of the ratios. Bars are 95 % t intervals of the mean difference, "
-    "not corrected for their number; one that ends in an arrow goes on beyond the axis.",
+    "not corrected for their number; one that ends in an arrow goes on beyond the axis. Under "
+    "each title is the range of the multiply-accumulates (MACs) that the metrics leave.",
     position=20,
 )
 def _in_report(tables: SweepTables) -> Figure:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.analysis.study import STUDY, beside_scratch
+from results.analysis.study import STUDY, beside_scratch, check_alike
 from results.storage.schema import UNPRUNED
 
 PANEL = [*STUDY, "scope", "budget", "normalisation"]
@@ -53,8 +53,16 @@ class Panel:
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The pruned cells that are ok, with networks trained from scratch beside what they control."""
-    return beside_scratch(frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)])
+    """The pruned cells that are ok, with networks trained from scratch beside what they control.
+
+    Raises
+    ------
+    ValueError
+        If cells of one study differ in something that no column of a study shows.
+    """
+    cells = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
+    check_alike(cells)
+    return beside_scratch(cells)
 
 
 def panels(cells: pd.DataFrame) -> list[Panel]:

@@ -14,6 +14,7 @@ from results.figures.accuracy import legend_below, metric_handles
 from results.figures.panels import even_columns, grid, outer, point_words, scope_order
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
+from results.storage.schema import UNPRUNED
 
 _PANEL = ["dataset", "scope", "budget", "normalisation"]
 
@@ -125,6 +126,7 @@ def _curve(
     position=60,
 )
 def _in_report(tables: SweepTables) -> Figure:
-    history, good = tables.history, tables.frame[tables.frame["status"] == "ok"]
+    history, frame = tables.history, tables.frame
+    good = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
     told = history["stage"].eq("baseline") | history["key"].isin(good["key"])
     return training_curves(history[told], metrics=good["metric"])

@@ -9,9 +9,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from results.analysis.sweep_tables import SweepTables
+from results.figures.macs import macs_left
 from results.figures.panels import columns_of, comparable, grid, panels
 from results.figures.registry import report_figure
-from results.figures.style import said, styled
+from results.figures.style import INK, said, styled
 
 EVERY = "every metric"
 
@@ -22,7 +23,8 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
 
     A panel for each data set, budget and normalisation. If in none of them the metric makes a
     difference, as with local budgets, all metrics share one row. A metric without a cell in a
-    panel has a blank row.
+    panel has a blank row. To the right of a row is the fraction of the multiply-accumulates that
+    is left.
 
     Parameters
     ----------
@@ -43,10 +45,11 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     names = sorted({str(name) for _, table in drawn for name in table.index})
     layers = max(len(table.columns) for _, table in drawn)
     columns = columns_of([panel for panel, _ in drawn])
-    size = 0.4 + 0.22 * layers, 0.6 + 0.19 * len(names)
+    size = 0.8 + 0.22 * layers, 0.6 + 0.19 * len(names)
     figure, axes = grid(len(drawn), *size, columns, names)
     for at, ((panel, table), place) in enumerate(zip(drawn, axes, strict=True)):
         image = _panel(place, table.reindex(names))
+        _macs(place, panel.rows, names)
         place.set_title(panel.title)
         if at % columns:
             place.set_yticklabels([])
@@ -83,6 +86,24 @@ def _panel(axes: Axes, table: pd.DataFrame) -> ScalarMappable:
     return image
 
 
+def _macs(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    """Writes what each metric leaves of the multiply-accumulates to the right of its row."""
+    left = macs_left(rows).set_index("metric")["macs_left"]
+    if names == [EVERY] and len(left):
+        left = pd.Series({EVERY: left.iloc[0]})
+    if left.empty:
+        return
+    place = axes.get_xlim()[1] + 0.3
+    head = axes.annotate("MACs", (place, 0), (0, 4), "data", "offset points")
+    texts = [
+        axes.text(place, at + 0.5, f"{left[name]:.2f}", verticalalignment="center", gid="macs")
+        for at, name in enumerate(names)
+        if name in left.index
+    ]
+    for text in (head, *texts):
+        text.set(fontsize=7.5, color=INK)
+
+
 def bare(axes: Axes) -> None:
     """Takes from a heat map what belongs to curves."""
     axes.grid(False)
@@ -106,7 +127,8 @@ def heat_bar(figure: Figure, axes: list[Axes], image: ScalarMappable, words: str
     "widths",
     "What is left of each layer",
     "Channels kept in each convolution at the smallest ratio, mean over the seeds. Local "
-    "budgets fix the widths, global ones let the metric decide.",
+    "budgets fix the widths, global ones let the metric decide. MACs: the fraction of the "
+    "multiply-accumulates that is left.",
     position=40,
 )
 def _in_report(tables: SweepTables) -> Figure:

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 from results.analysis.conclusion import conclusion
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
-from results.report import facts, tables
+from results.report import facts, tables, verdicts
 from results.report.facts import Failure
 from results.report.tables import Table
 from results.storage.locations import folder_of
-from results.storage.plan_file import PlanError, read_plan
-from results.storage.schema import SCRATCH
+from results.storage.plan_file import Comparison, PlanError, PlannedCells, read_plan
+from results.storage.schema import CONTROLS
 
 Made = TypeVar("Made")
 
@@ -36,13 +36,17 @@ class Content:
     summary: str
     folders: tuple[str, ...]
     conclusion: Part[list[str]]
+    planned: Part[Table | None]
+    exploratory: Part[str]
     statuses: list[tuple[str, int]]
     datasets: Table
     baselines: Table
+    control: Part[Table | None]
     grid: list[tuple[str, str]]
     claims: Part[tuple[list[Table], list[str]]]
     accuracies: Part[list[Table]]
     differences: Part[list[Table]]
+    equal_macs: Part[list[Table]]
     ranks: Part[list[Table]]
     allocations: Part[Table | None]
     front: Part[Table | None]
@@ -58,19 +62,25 @@ def content(sweep: SweepTables) -> Content:
     frame = sweep.frame
     failures, more = facts.failures(frame)
     key, identity = facts.identity(frame)
+    plans = _plans(sweep.folders)
+    planned = _comparisons(plans)
     none: tuple[list[Table], list[str]] = ([], [])
     return Content(
         title=", ".join(dict.fromkeys(frame["sweep"].dropna())) or "A sweep without cells",
         summary=_summary(sweep),
         folders=tuple(str(folder_of(folder)) for folder in sweep.folders),
         conclusion=_part(lambda: conclusion(frame), []),
-        statuses=facts.statuses(frame, _planned(sweep.folders)),
+        planned=_part(lambda: verdicts.planned(frame, planned), None),
+        exploratory=_part(lambda: verdicts.exploratory(frame, planned), ""),
+        statuses=facts.statuses(frame, {key for plan in plans for key in plan.cells}),
         datasets=facts.datasets(frame),
         baselines=facts.baselines(frame),
+        control=_part(lambda: verdicts.control(frame), None),
         grid=facts.grid(frame),
-        claims=_part(lambda: tables.judged_claims(frame), none),
+        claims=_part(lambda: verdicts.judged_claims(frame), none),
         accuracies=_part(lambda: tables.accuracies(frame), []),
         differences=_part(lambda: tables.differences(frame), []),
+        equal_macs=_part(lambda: tables.equal_macs(frame), []),
         ranks=_part(lambda: tables.ranks(frame), []),
         allocations=_part(lambda: tables.allocations(frame), None),
         front=_part(lambda: tables.front(frame), None),
@@ -92,21 +102,27 @@ def _part(make: Callable[[], Made], otherwise: Made) -> Part[Made]:
 
 def _summary(sweep: SweepTables) -> str:
     frame = sweep.frame
+    pruned = frame[~frame["metric"].isin(CONTROLS)]
     counts = [
         several(len(frame), "cell"),
         several(frame["dataset"].nunique(), "data set"),
-        several(frame.loc[frame["metric"] != SCRATCH, "metric"].nunique(), "metric"),
-        several(frame["ratio"].nunique(), "parameter ratio"),
+        several(pruned["metric"].nunique(), "metric"),
+        several(pruned["ratio"].nunique(), "parameter ratio"),
         several(frame["seed"].nunique(), "seed"),
     ]
     return " · ".join(counts)
 
 
-def _planned(folders: tuple[str, ...]) -> set[str]:
-    """The keys of the cells that the last run in each folder was to make."""
-    keys: set[str] = set()
+def _plans(folders: tuple[str, ...]) -> list[PlannedCells]:
+    """What the last run in each folder was to make."""
+    plans = []
     for name in folders:
         # Without a plan, or with a damaged one, the rows are all there is to say.
         with suppress(PlanError, OSError):
-            keys |= set(read_plan(folder_of(name)).cells)
-    return keys
+            plans.append(read_plan(folder_of(name)))
+    return plans
+
+
+def _comparisons(plans: list[PlannedCells]) -> list[Comparison]:
+    """The comparisons that the runs were made for, each once."""
+    return list(dict.fromkeys(one for plan in plans for one in plan.comparisons))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from results.analysis.identities import BASELINE_PART, identity_parts
+from results.analysis.study import BASELINE, UNPRUNED_STUDY
 from results.formatting import DASH, TIMES, duration, listed, moment, number, percent
 from results.report.tables import Entry, Table
 from results.storage.failure_logs import log_of, without_log
@@ -67,11 +69,12 @@ def datasets(frame: pd.DataFrame) -> Table:
 
 def baselines(frame: pd.DataFrame) -> Table:
     """The unpruned networks, with their accuracy over the seeds."""
-    names = ["dataset", "variant", "width", "train_images", "epochs"]
     known = frame.dropna(subset=["baseline_key", "baseline_test_top1"])
+    # Baselines of different recipes have separate rows, though the table does not show all of it.
+    known = known.assign(recipe=identity_parts(known["identity"])[BASELINE_PART])
     lines = []
-    for _, rows in known.groupby(names, dropna=False):
-        first, once = rows.iloc[0], rows.drop_duplicates("baseline_key")["baseline_test_top1"]
+    for _, rows in known.groupby([*UNPRUNED_STUDY, "recipe"], dropna=False):
+        first, once = rows.iloc[0], rows.drop_duplicates(list(BASELINE))["baseline_test_top1"]
         lines.append(
             (
                 Entry(str(first["dataset"])),
@@ -103,24 +106,40 @@ def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
         ("normalisations", listed(frame["normalisation"])),
         ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
         ("fewest channels of a layer", _floors(frame)),
-        ("fine-tuning", "; ".join(recipes(pruned)) or _epochs(pruned["finetune_epochs"])),
+        ("baselines", "; ".join(recipes(frame, "baseline", "recipe")) or _epochs(frame["epochs"])),
+        (
+            "fine-tuning",
+            "; ".join(recipes(pruned, "finetune")) or _epochs(pruned["finetune_epochs"]),
+        ),
     ]
     if (frame["metric"] == SCRATCH).any():
         scratch = frame[frame["metric"] == SCRATCH]
-        facts.append(("from scratch", "; ".join(recipes(scratch)) or _epochs(scratch["epochs"])))
+        facts.append(
+            ("from scratch", "; ".join(recipes(scratch, "finetune")) or _epochs(scratch["epochs"]))
+        )
     return facts
 
 
-def recipes(frame: pd.DataFrame) -> list[str]:
-    """The distinct trainings after pruning, as the cells' identities have them."""
+def recipes(frame: pd.DataFrame, *path: str) -> list[str]:
+    """The distinct recipes at a path of the cells' identities, in words.
+
+    Parameters
+    ----------
+    path : such as `finetune`, or `baseline` and `recipe`. Identities that lack it are left out.
+    """
     found: dict[str, None] = {}
     for text in frame["identity"].dropna().unique():
         try:
-            recipe = json.loads(text)["finetune"]
+            recipe = json.loads(text)
+            for name in path:
+                recipe = recipe[name]
         except (ValueError, KeyError, TypeError):
             continue
         if isinstance(recipe, dict):
-            words = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()]
+            words = [
+                f"{name.replace('_', ' ')} {'all' if value is None else value}"
+                for name, value in recipe.items()
+            ]
             found[", ".join(words)] = None
     return list(found)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from results.analysis.accuracy import accuracy_table
 from results.analysis.allocation import selection_against_allocation
-from results.analysis.claims import claims
 from results.analysis.comparison import REFERENCE, paired_difference
+from results.analysis.equal_macs import at_equal_macs
 from results.analysis.intervals import LEVEL
 from results.analysis.pareto import pareto
 from results.analysis.ranking import SETTING, rank_metrics
@@ -19,19 +19,14 @@ from results.figures.panels import comparable, panels, point_words, study_words
 from results.formatting import DASH, between, number, percent, probability, several, signed
 from results.storage.schema import UNPRUNED
 
-_STAGES = {
-    "finetuned": "After fine-tuning",
-    "recalibrated": "After recalibration, before fine-tuning",
-    "pruned": "After pruning alone",
-}
-
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table; `detail` is smaller, `strong` bold."""
+    """What stands in one place of a table; `detail` and `below` are smaller, `strong` bold."""
 
     text: str
     detail: str = ""
+    below: str = ""
     strong: bool = False
     kind: str = ""
 
@@ -60,6 +55,7 @@ def accuracies(cells: pd.DataFrame) -> list[Table]:
             detail = f"{detail} ({row['seeds']})".strip()
         return Entry(percent(row["mean"]) + marks, detail, strong=row["mean"] == best)
 
+    table = table.assign(error=100 * table["test_error"])
     return _by_panel(cells, table, "mean", entry)
 
 
@@ -68,13 +64,26 @@ def differences(cells: pd.DataFrame, reference: str = REFERENCE) -> list[Table]:
     if reference not in set(comparable(cells)["metric"]):
         return []
     table = paired_difference(comparable(cells), None, reference)
+    return _by_panel(cells, _measured(table), "difference_points", _difference)
 
-    def entry(row: pd.Series, _: float) -> Entry:
-        sure = bool(row["p_holm"] < 1 - LEVEL)
-        detail = between(row["low_points"], row["high_points"])
-        return Entry(signed(row["difference_points"]), detail, strong=sure)
 
-    return _by_panel(cells, table.dropna(subset="difference_points"), "difference_points", entry)
+def equal_macs(cells: pd.DataFrame, reference: str = REFERENCE) -> list[Table]:
+    """Differences to the reference at equal multiply-accumulates: a table for each panel."""
+    if reference not in set(comparable(cells)["metric"]):
+        return []
+    table = at_equal_macs(comparable(cells), None, reference)
+    return _by_panel(cells, _measured(table), "difference_points", _difference, "macs_ratio")
+
+
+def _measured(table: pd.DataFrame) -> pd.DataFrame:
+    known = table.dropna(subset="difference_points")
+    return known.assign(error=known["test_error_points"])
+
+
+def _difference(row: pd.Series, _: float) -> Entry:
+    sure = bool(row["p_holm"] < 1 - LEVEL)
+    detail = between(row["low_points"], row["high_points"])
+    return Entry(signed(row["difference_points"]), detail, strong=sure)
 
 
 def _by_panel(
@@ -82,20 +91,67 @@ def _by_panel(
     table: pd.DataFrame,
     column: str,
     entry: Callable[[pd.Series, float], Entry],
+    by: str = "ratio",
 ) -> list[Table]:
+    """A table for each panel: a line for each metric, a column for each value of `by`."""
     made = []
     for panel in panels(comparable(cells)):
         rows = panel.of(table)
-        ratios = sorted(rows["ratio"].unique())
-        best = rows.groupby("ratio")[column].max()
+        places = sorted(rows[by].unique())
+        best = rows.groupby(by)[column].max()
+        heads = {place: _head(rows[rows[by] == place], place, by) for place in places}
         lines = []
         for metric, own in rows.groupby("metric"):
-            found = {row["ratio"]: entry(row, best[row["ratio"]]) for _, row in own.iterrows()}
-            lines.append((Entry(str(metric)), *(found.get(ratio, Entry(DASH)) for ratio in ratios)))
+            found = {}
+            for _, row in own.iterrows():
+                shown = entry(row, best[row[by]])
+                if by == "ratio":
+                    shown = replace(shown, below=_macs(row, heads[row[by]]))
+                found[row[by]] = shown
+            lines.append((Entry(str(metric)), *(found.get(place, Entry(DASH)) for place in places)))
         if lines:
-            heads = ("metric", *(f"{ratio:g}" for ratio in ratios))
-            made.append(Table(panel.title, heads, tuple(lines)))
+            titles = ("metric", *heads.values())
+            made.append(Table(panel.title, titles, tuple(lines), note=_shared_images(rows)))
     return made
+
+
+def _head(rows: pd.DataFrame, place: float, by: str) -> str:
+    """The value of a column, with the MACs that all its networks, or all references, leave."""
+    if by == "macs_ratio":
+        return f"MACs {place:g}"
+    own = {number(value) for value in rows["macs_ratio"]}
+    other = {number(value) for value in rows.get("macs_ratio_reference", rows["macs_ratio"])}
+    if len(own) == 1 and own == other:
+        return f"{place:g} (MACs {own.pop()})"
+    alike = len(other) == 1 and "macs_ratio_reference" in rows
+    return f"{place:g} (reference: MACs {other.pop()})" if alike else f"{place:g}"
+
+
+def _macs(row: pd.Series, head: str) -> str:
+    """The MACs that are left, as far as the head of the column does not say them."""
+    own = f"MACs {number(row['macs_ratio'])}"
+    if "(MACs" in head:
+        return ""
+    if "macs_ratio_reference" not in row.index or "(reference" in head:
+        return own
+    return f"{own}, reference {number(row['macs_ratio_reference'])}"
+
+
+def macs_entry(row: pd.Series) -> Entry:
+    """The MACs that are left of a network and of the one that it is compared with."""
+    own, other = number(row["macs_ratio"]), number(row["macs_ratio_reference"])
+    return Entry(own, "" if own == other else f"reference {other}")
+
+
+def _shared_images(rows: pd.DataFrame) -> str:
+    """What the finite number of test images adds to the intervals over seeds."""
+    images, error = rows["test_images"].dropna(), rows["error"].max()
+    if images.empty or pd.isna(error):
+        return ""
+    return (
+        f"All seeds share the same {images.iloc[0]:,} test images. Their number adds a standard "
+        f"error of at most {number(error)} points, which is in no interval."
+    )
 
 
 def ranks(cells: pd.DataFrame) -> list[Table]:
@@ -112,12 +168,12 @@ def ranks(cells: pd.DataFrame) -> list[Table]:
                 Entry(str(row["metric"])),
                 Entry(number(row["mean_rank"])),
                 Entry(percent(row["accuracy"])),
+                Entry(number(row["macs_ratio"])),
             )
             for _, row in rows.iterrows()
         )
-        made.append(
-            Table(title, ("metric", "mean rank", "accuracy, %"), lines, note=_rank_note(first))
-        )
+        heads = ("metric", "mean rank", "accuracy, %", "MACs left")
+        made.append(Table(title, heads, lines, note=_rank_note(first)))
     return made
 
 
@@ -129,41 +185,6 @@ def _rank_note(row: pd.Series) -> str:
     return (
         f"{text}. Friedman's chi-square {number(row['friedman'])}, p {probability(row['p'])}; mean "
         f"ranks that differ by more than {number(row['critical_difference'])} are different."
-    )
-
-
-def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
-    """The claims that were put to the test, a table a stage, and those that were not, as texts.
-
-    What the networks do after fine-tuning comes first.
-    """
-    table = claims(cells)
-    run = table[table["verdict"] != "not run"]
-    absent = [text for text in table["claim"].unique() if text not in set(run["claim"])]
-    heads: tuple[str, ...] = ("data set", "metric", "verdict", "claimed, points", "found, points")
-    heads += ("seeds", "p (Holm)", "collapsed")
-    made = []
-    for stage, title in _STAGES.items():
-        rows = run[run["stage"] == stage]
-        if len(rows):
-            lines = tuple(_claim(row, run) for _, row in rows.iterrows())
-            made.append(Table(title, heads, lines, text_columns=3))
-    return made, absent
-
-
-def _claim(row: pd.Series, run: pd.DataFrame) -> tuple[Entry, ...]:
-    agrees = pd.notna(row["size_agrees"]) and bool(row["size_agrees"])
-    said = "the size agrees" if agrees else row["note"]
-    point = ", ".join([*study_words(row, run), *point_words(row, run)])
-    return (
-        Entry(f"{point}, {row['claimed_ratio']:g}"),
-        Entry(str(row["metric"])),
-        Entry(row["verdict"], said, kind=row["verdict"]),
-        Entry(signed(row["claimed_points"]), "about" if row["about"] else ""),
-        Entry(signed(row["difference_points"]), between(row["low_points"], row["high_points"])),
-        Entry(str(row["seeds"])),
-        Entry(probability(row["p_holm"])),
-        Entry(str(row["collapsed"]), f"reference {row['collapsed_reference']}"),
     )
 
 
@@ -181,13 +202,14 @@ def allocations(cells: pd.DataFrame) -> Table | None:
             Entry(str(row["effect"])),
             Entry(f"{row['ratio']:g}"),
             Entry(signed(row["difference_points"]), between(row["low_points"], row["high_points"])),
+            macs_entry(row),
             Entry(str(row["seeds"])),
             Entry(probability(row["p_holm"])),
         )
         for _, row in table.iterrows()
     )
     heads: tuple[str, ...] = ("data set", "normalisation", "widths of", "metric", "effect")
-    heads += ("ratio", "difference, points", "seeds", "p (Holm)")
+    heads += ("ratio", "difference, points", "MACs left", "seeds", "p (Holm)")
     return Table("", heads, lines, text_columns=5)
 
 
@@ -205,6 +227,7 @@ def front(cells: pd.DataFrame) -> Table | None:
             Entry("" if row["metric"] == UNPRUNED else ", ".join(point_words(row, everything))),
             Entry(f"{row['ratio']:g}"),
             Entry(number(row["parameters"], 0)),
+            Entry(number(row["macs_ratio"])),
             Entry(
                 percent(row["accuracy"]),
                 "" if pd.isna(row["low"]) else f"± {percent((row['high'] - row['low']) / 2)}",
@@ -213,5 +236,6 @@ def front(cells: pd.DataFrame) -> Table | None:
         )
         for _, row in table.iterrows()
     )
-    heads = ("data set", "metric", "budget", "ratio", "parameters", "accuracy, %", "seeds")
+    heads: tuple[str, ...] = ("data set", "metric", "budget", "ratio", "parameters", "MACs left")
+    heads += ("accuracy, %", "seeds")
     return Table("", heads, lines, text_columns=3)

@@ -20,6 +20,7 @@ from results.report.cell_table import packed
 from results.report.content import content
 from results.report.inline import data, script_hash, svg
 from results.storage.locations import DiskFolder, folder_of
+from results.storage.schema import UNPRUNED
 
 Format = Literal["html", "md"]
 FORMATS: tuple[Format, ...] = ("html", "md")
@@ -68,11 +69,13 @@ def _html(tables: SweepTables) -> str:
     templates = resources.files("results.report") / "templates"
     script = (templates / "report.js").read_text(encoding="utf-8")
     frame = tables.frame
+    # The control without pruning is in no figure; figures number the metrics that they draw.
+    drawn = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
     return _render(
         "report.html.j2",
         tables,
         figures=[(one, svg(_drawn(one, tables), one.name, one.title)) for one in in_order()],
-        metrics=sorted(frame.loc[frame["status"] == "ok", "metric"].dropna().unique()),
+        metrics=sorted(drawn["metric"].dropna().unique()),
         cells=data(packed(frame)),
         style=(templates / "report.css").read_text(encoding="utf-8"),
         script=script,

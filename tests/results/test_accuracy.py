@@ -31,3 +31,19 @@ def test_cells_that_did_not_reach_a_stage_do_not_count_as_seeds():
     table = frame(rows)
     assert results.accuracy_table(table)["seeds"].tolist() == [2]
     assert results.accuracy_table(table, "pruned")["seeds"].tolist() == [1]
+
+
+@pytest.mark.parametrize(("split", "images"), [("test", 400), ("validation", 25)])
+def test_the_sampling_error_does_not_shrink_with_seeds(split, images):
+    counts = {"test_images": 400, "validation_images": 25}
+    for seeds in (1, 10):
+        rows = cells({"random": [0.8] * seeds}, **counts)
+        (row,) = results.accuracy_table(frame(rows), split=split).to_dict("records")
+        assert row["test_error"] == pytest.approx((0.8 * 0.2 / images) ** 0.5)
+
+
+def test_what_is_left_is_a_mean_over_the_seeds_that_are_ok():
+    rows = [cell(seed=seed, macs=macs) for seed, macs in enumerate((1_000, 3_000))]
+    rows.append(failed(seed=2, macs=9_000))
+    (row,) = results.accuracy_table(frame(rows)).to_dict("records")
+    assert (row["parameter_ratio"], row["macs_ratio"]) == (pytest.approx(0.3), pytest.approx(0.2))

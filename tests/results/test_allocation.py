@@ -122,3 +122,14 @@ def test_permuted_rows_change_nothing():
     expected = results.selection_against_allocation(frame(study()))
     found = results.selection_against_allocation(frame(study()[::-1]))
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_the_macs_of_both_widths_are_shown():
+    rows = cells({"output_l1": [0.5, 0.6], "taylor": [0.8, 0.9]}, scope="global", macs=9_000)
+    rows += cells({"taylor": [0.7, 0.7]}, macs=200, **LENT)
+    row = effects(rows).loc[("allocation", "taylor")]
+    assert (row["macs_ratio"], row["macs_ratio_reference"]) == (
+        pytest.approx(0.9),
+        pytest.approx(0.02),
+    )
+    assert row["detectable_points"] > row["deviation_points"] > 0

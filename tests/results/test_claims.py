@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from known_cells import cell, cells, failed, frame
+from statsmodels.stats.multitest import multipletests
 
 import results
-from results.analysis.claims import CLAIMS, WEIGHTED_READINGS
+from results.analysis.claims import CLAIMS, RECIPE, VERDICTS, WEIGHTED_READINGS
+from results.analysis.study import STUDY
 
 WMI = "weighted_mutual_information"
+ENTROPY = "entropy_gaussian"
 ONE = {"dataset": "svhn", "ratio": 0.3}
-FIVE_BELOW = {"dataset": "cifar10", "scope": "global", "ratio": 0.4}
+THIRTEEN = {"dataset": "cifar10", "ratio": 0.3}
+GLOBAL = {"dataset": "cifar10", "scope": "global", "ratio": 0.4}
+REFERENCE = (0.5, 0.6, 0.55, 0.52, 0.57)
 
 
 def finetuned(rows, **where):
@@ -45,30 +50,70 @@ def test_an_empty_frame_has_a_row_for_every_claim_and_stage():
     assert set(table["metric"]) == {WMI, "entropy_gaussian"}
     assert table["difference_points"].isna().all()
     assert (table["seeds"] == 0).all()
-    assert table["size_agrees"].isna().all()
+    assert set(table["sign"]) == set(table["size"]) == {"cannot tell"}
+    assert table["p_holm"].isna().all()
+    primary = table[table["family"] == "primary"]
+    assert primary["claim"].tolist() == [claim.text for claim in CLAIMS]
+    assert set(primary["stage"]) == {"finetuned"}
     assert set(table["note"]) == {f"{WMI} was not run here", "entropy_gaussian was not run here"}
 
 
+def ahead(points, metric=WMI, **where):
+    """Cells of a metric and of the reference that differ by these points, one for each seed."""
+    ours = [a + b / 100 for a, b in zip(REFERENCE, points, strict=False)]
+    return cells({metric: ours, "output_l1": REFERENCE[: len(ours)]}, **where)
+
+
 @pytest.mark.parametrize(
-    ("differences", "where", "verdict", "agrees"),
+    ("points", "metric", "where", "sign", "size", "verdict"),
     [
-        ([0.01, 0.015, 0.02], ONE, "confirmed", True),
-        ([0.10, 0.101, 0.102], ONE, "confirmed", False),
-        ([-0.01, -0.015, -0.02], ONE, "contradicted", False),
-        ([-0.01, 0.015, 0.02], ONE, "undecided", True),
-        # A claim of a negative difference.
-        ([-0.05, -0.04, -0.06], FIVE_BELOW, "confirmed", True),
-        ([0.05, 0.04, 0.06], FIVE_BELOW, "contradicted", False),
-        ([0.05, -0.04, -0.06], FIVE_BELOW, "undecided", True),
+        # +1.52 points are claimed.
+        ([1.50, 1.52, 1.56], WMI, ONE, "confirmed", "agrees", "confirmed"),
+        ([1.0, 1.5, 2.0], WMI, ONE, "confirmed", "cannot tell", "same sign, size open"),
+        ([10.0, 10.1, 10.2], WMI, ONE, "confirmed", "refuted", "same sign, size refuted"),
+        ([-1.0, -1.5, -2.0], WMI, ONE, "contradicted", "refuted", "contradicted"),
+        ([-1.0, 1.5, 2.0], WMI, ONE, "cannot tell", "cannot tell", "cannot tell"),
+        ([-0.1, 0.05, 0.1], WMI, ONE, "cannot tell", "refuted", "size refuted"),
+        # +13.24 and +51 points are claimed; a hundredth and a thirtieth do not confirm them.
+        ([0.14, 0.15, 0.16], WMI, THIRTEEN, "confirmed", "refuted", "same sign, size refuted"),
+        ([1.84, 1.85, 1.86], ENTROPY, GLOBAL, "confirmed", "refuted", "same sign, size refuted"),
+        # Within a factor of two, but not equal.
+        ([10.0, 10.1, 10.2], WMI, THIRTEEN, "confirmed", "refuted", "same sign, size refuted"),
+        # A claim of a negative difference, -5 points.
+        ([-4.9, -5.0, -5.1], WMI, GLOBAL, "confirmed", "agrees", "confirmed"),
+        ([-3.1, -5.0, -6.9], WMI, GLOBAL, "confirmed", "cannot tell", "same sign, size open"),
+        ([5.0, 4.0, 6.0], WMI, GLOBAL, "contradicted", "refuted", "contradicted"),
+        ([5.0, -4.0, -6.0], WMI, GLOBAL, "cannot tell", "cannot tell", "cannot tell"),
     ],
 )
-def test_verdicts_follow_the_interval(differences, where, verdict, agrees):
-    reference = [0.5, 0.6, 0.55]
-    ours = [a + b for a, b in zip(reference, differences, strict=True)]
-    found = finetuned(cells({WMI: ours, "output_l1": reference}, **where))
-    assert (found["verdict"], found["size_agrees"]) == (verdict, agrees)
-    assert found["difference_points"] == pytest.approx(100 * np.mean(differences))
+def test_verdicts_tell_the_sign_from_the_size(points, metric, where, sign, size, verdict):
+    found = finetuned(ahead(points, metric, **where))
+    assert (found["sign"], found["size"], found["verdict"]) == (sign, size, verdict)
+    assert found["verdict"] in VERDICTS
+    assert found["difference_points"] == pytest.approx(np.mean(points))
     assert found["note"] == ""
+
+
+def test_an_interval_that_contains_all_sizes_agrees_with_none():
+    found = finetuned(ahead([13.24, 33.24, -6.76], **THIRTEEN))
+    assert found["difference_points"] == pytest.approx(13.24)
+    assert found["low_points"] < 13.24 < found["high_points"]
+    assert (found["size"], found["verdict"]) == ("cannot tell", "cannot tell")
+
+
+def test_a_verdict_needs_the_corrected_p():
+    # The p of each is 0.04. Corrected over the three data sets of one recipe, none is below 0.05.
+    alone = finetuned(ahead([1.0, 1.5, 2.1], **ONE))
+    assert (alone["verdict"], round(alone["p"], 2)) == ("same sign, size open", 0.04)
+    rows = [
+        row
+        for dataset in ("svhn", "cifar10", "cifar100")
+        for row in ahead([1.0, 1.5, 2.1], dataset=dataset, ratio=0.3)
+    ]
+    table = results.claims(frame(rows)).query("stage == 'finetuned' and verdict != 'not run'")
+    assert table["low_points"].gt(0).all()
+    assert table["p_holm"].to_numpy() == pytest.approx(3 * alone["p"])
+    assert set(table["sign"]) == {"cannot tell"}
 
 
 @pytest.mark.parametrize(
@@ -81,15 +126,17 @@ def test_verdicts_follow_the_interval(differences, where, verdict, agrees):
         ([0.9, None], [None, 0.5], "no seed in which both cells are ok"),
     ],
 )
-def test_without_an_interval_over_three_seeds_a_claim_is_undecided(ours, reference, note):
+def test_without_an_interval_over_three_seeds_there_is_no_verdict(ours, reference, note):
     found = finetuned(cells({WMI: ours, "output_l1": reference}, **ONE))
-    assert (found["verdict"], found["note"]) == ("undecided", note)
+    assert (found["verdict"], found["note"]) == ("cannot tell", note)
+    assert (found["sign"], found["size"]) == ("cannot tell", "cannot tell")
 
 
 def test_two_seeds_give_an_interval_but_no_verdict():
     found = finetuned(cells({WMI: [0.9, 0.901], "output_l1": [0.5, 0.5]}, **ONE))
     assert found["low_points"] < 40.05 < found["high_points"]
-    assert found["size_agrees"] is False
+    assert found["p_size_holm"] < 0.05
+    assert (found["sign"], found["size"]) == ("cannot tell", "cannot tell")
 
 
 def test_a_claim_whose_reference_was_not_run_is_not_run():
@@ -99,11 +146,11 @@ def test_a_claim_whose_reference_was_not_run_is_not_run():
     assert (row["note"], row["unpaired"]) == ("output_l1 was not run here", 3)
 
 
-def test_cells_that_failed_leave_a_claim_undecided():
+def test_cells_that_failed_give_no_verdict():
     rows = [failed(WMI, seed, **ONE) for seed in range(3)]
     table = results.claims(frame(rows + cells({"output_l1": [0.5] * 3}, **ONE)))
     verdicts = table[table["dataset"] == "svhn"].set_index("stage")["verdict"]
-    assert verdicts["finetuned"] == "undecided"
+    assert verdicts["finetuned"] == "cannot tell"
 
 
 @pytest.mark.parametrize(
@@ -179,14 +226,53 @@ def test_differences_agree_with_paired_difference():
         assert found[name] == other[name]
 
 
-def test_holms_family_is_the_whole_table():
+def two_recipes():
+    """Two data sets under one recipe, one of them also under another, in several variants."""
     chance = np.random.default_rng(1)
-    rows = cells({WMI: chance.random(4), "output_l1": chance.random(4)}, **ONE)
-    table = results.claims(frame(rows))
-    p = table["p"].dropna().to_numpy()
-    # The made-up cells have one accuracy at all three stages.
-    assert len(p) == 3
-    assert table["p_holm"].dropna().to_numpy() == pytest.approx(np.minimum(3 * p, 1))
+
+    def study(**where):
+        names = [WMI, WEIGHTED_READINGS[1], f"{WMI}(bins=64)", "output_l1"]
+        return cells({name: chance.random(4) for name in names}, **where)
+
+    return [
+        *study(**ONE),
+        *study(budget="uniform_channels", **ONE),
+        *study(**THIRTEEN, train_images=45_000, baseline_images=45_000),
+        *study(**GLOBAL),
+        *study(normalisation="layer_zscore", **GLOBAL),
+        *study(finetune_epochs=9, **ONE),
+    ]
+
+
+def test_the_primary_family_is_one_test_for_each_claim_of_a_recipe():
+    table = results.claims(frame(two_recipes()))
+    run = table[table["p"].notna()]
+    primary = run[run["family"] == "primary"]
+    described = primary[["dataset", "metric", "budget", "normalisation", "stage"]]
+    assert sorted(map(tuple, described[primary["finetune_epochs"] == 2].to_numpy())) == [
+        ("cifar10", WMI, "global", "none", "finetuned"),
+        ("cifar10", WMI, "uniform_parameters", "none", "finetuned"),
+        ("svhn", WMI, "uniform_parameters", "none", "finetuned"),
+    ]
+    assert len(primary) == 4
+    assert set(run["family"]) == {"primary", "exploratory"}
+    assert set(STUDY) - set(RECIPE) >= {"dataset", "train_images", "test_images"}
+
+
+@pytest.mark.parametrize("name", ["p", "p_size"])
+def test_holms_correction_goes_over_the_family(name):
+    table = results.claims(frame(two_recipes()))
+    primary = table["family"] == "primary"
+    for epochs, count in ((2, 3), (9, 1)):
+        family = table[primary & (table["finetune_epochs"] == epochs)].dropna(subset=name)
+        assert len(family) == count
+        expected = multipletests(family[name], method="holm")[1]
+        np.testing.assert_allclose(family[f"{name}_holm"], expected)
+    every = table.dropna(subset=name)
+    expected = pd.Series(multipletests(every[name], method="holm")[1], index=every.index)
+    explored = every.index[every["family"] == "exploratory"]
+    assert len(explored) > 20
+    np.testing.assert_allclose(table.loc[explored, f"{name}_holm"], expected[explored])
 
 
 def test_permuted_rows_and_other_cells_change_nothing():
@@ -196,8 +282,8 @@ def test_permuted_rows_and_other_cells_change_nothing():
     pd.testing.assert_frame_equal(results.claims(frame(other + rows[::-1])), expected)
 
 
-def test_without_an_interval_size_agrees_is_missing():
+def test_without_an_interval_the_size_is_open():
     found = finetuned(cells({WMI: [0.5152], "output_l1": [0.5]}, **ONE))
     assert found["difference_points"] == pytest.approx(1.52)
-    assert pd.isna(found["size_agrees"])
+    assert found["size"] == "cannot tell"
     assert math.isnan(found["low_points"])

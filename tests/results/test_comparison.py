@@ -8,6 +8,7 @@ from hypothesis import strategies as some
 from known_cells import cell, cells, failed, frame
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 import results
 
@@ -31,6 +32,11 @@ def test_a_difference_computed_by_hand():
     assert (found["seeds"], found["unpaired"], found["note"]) == (3, 0, "")
     assert found["p"] == pytest.approx(0.0741799, abs=1e-6)
     assert found["p_holm"] == found["p"]
+    effect = TTestPower().solve_power(nobs=3, alpha=0.05, power=0.8)
+    assert found["detectable_points"] == pytest.approx(effect, rel=1e-6)
+    # 100 test images; accuracies of 0.62 and 0.6.
+    error = 100 * ((0.62 * 0.38 + 0.6 * 0.4) / 100) ** 0.5
+    assert found["test_error_points"] == pytest.approx(error)
     assert found["accuracy"] == pytest.approx(0.62)
     assert found["accuracy_reference"] == pytest.approx(0.6)
     assert (found["metric"], found["reference"]) == ("random", "output_l1")
@@ -89,7 +95,10 @@ def test_without_a_spread_there_is_neither_interval_nor_p(values, reference, poi
     found = only(results.paired_difference(frame(rows), "random", "output_l1"))
     assert found["difference_points"] == pytest.approx(points)
     assert found["note"] == note
-    assert np.isnan([found["low_points"], found["high_points"], found["p"], found["p_holm"]]).all()
+    missing = ["low_points", "high_points", "p", "p_holm", "detectable_points"]
+    assert np.isnan([found[name] for name in missing]).all()
+    # The test images are as few as with a spread.
+    assert found["test_error_points"] > 3
 
 
 def test_rows_without_p_are_not_in_holms_family():
@@ -117,6 +126,32 @@ def test_collapsed_cells_and_achieved_ratios_are_those_of_the_pairs():
     found = only(results.paired_difference(frame(rows), "random", "output_l1"))
     assert (found["collapsed"], found["collapsed_reference"]) == (2, 1)
     assert found["parameter_ratio"] == pytest.approx(0.3)
+
+
+def test_the_macs_that_are_left_are_those_of_the_pairs():
+    rows = [cell("random", seed, 0.5, macs=macs) for seed, macs in enumerate((200, 400, 9_000))]
+    rows += [cell("output_l1", seed, 0.5, macs=9_400) for seed in (0, 1)]
+    found = only(results.paired_difference(frame(rows), "random", "output_l1"))
+    assert found["parameter_ratio"] == found["parameter_ratio_reference"]
+    assert (found["macs_ratio"], found["macs_ratio_reference"]) == (
+        pytest.approx(0.03),
+        pytest.approx(0.94),
+    )
+
+
+@pytest.mark.parametrize(("split", "images"), [("test", 400), ("validation", 25)])
+def test_the_sampling_error_is_that_of_the_images_of_the_split(split, images):
+    counts = {"test_images": 400, "validation_images": 25}
+    rows = cells({"random": [0.5, 0.5], "output_l1": [0.5, 0.5]}, **counts)
+    found = only(results.paired_difference(frame(rows), "random", "output_l1", split=split))
+    assert found["test_error_points"] == pytest.approx(100 * (0.5 / images) ** 0.5)
+
+
+def test_without_a_count_of_images_the_sampling_error_is_missing():
+    rows = cells({"random": [0.5, 0.6], "output_l1": [0.5, 0.5]}, test_images=None)
+    found = only(results.paired_difference(frame(rows), "random", "output_l1"))
+    assert np.isnan(found["test_error_points"])
+    assert found["difference_points"] == pytest.approx(5)
 
 
 def test_stage_and_split_choose_the_column():

@@ -345,3 +345,50 @@ def test_no_pyplot_is_loaded(tmp_path):
         cwd=Path(results.__file__).parents[1],
     )
     assert done.stdout == "False\n"
+
+
+def macs_notes(axes) -> list[str]:
+    found = [text.get_text() for text in axes.texts if text.get_gid() == "macs"]
+    return [" ".join(text.replace("\N{NO-BREAK SPACE}", " ").split()) for text in found]
+
+
+def test_figures_at_a_parameter_ratio_say_the_macs_that_are_left(frame):
+    left = own(frame, "random", "global").groupby("ratio")
+    left = {ratio: (rows["macs"] / rows["macs_full"]).mean() for ratio, rows in left}
+    every = frame.query("dataset == 'cifar10' and scope == 'global' and normalisation == 'none'")
+    every = (every["macs"] / every["macs_full"]).groupby([every["ratio"], every["metric"]]).mean()
+    low, high = every.groupby("ratio").min(), every.groupby("ratio").max()
+    (note,) = macs_notes(panel(figures.accuracy(frame), "cifar10, global, raw scores"))
+    assert note == (
+        f"MACs left: {low[0.2]:.2f} to {high[0.2]:.2f} at 0.2, "
+        f"{low[0.6]:.2f} to {high[0.6]:.2f} at 0.6"
+    )
+    (note,) = macs_notes(
+        panel(figures.differences(frame, ratios=[0.4]), "cifar10, global, raw scores")
+    )
+    assert note == f"MACs left: {low[0.4]:.2f} to {high[0.4]:.2f} at 0.4"
+    # Local widths do not depend on the metric.
+    (note,) = macs_notes(panel(figures.differences(frame, ratios=[0.4]), "cifar10, local"))
+    assert " to " not in note
+    names = sorted(SMALL.metrics)
+    rows = macs_notes(panel(figures.kept_widths(frame), "cifar10, global, raw scores"))
+    assert rows[names.index("random")] == f"{left[0.2]:.2f}"
+    assert len(rows) == len(names)
+
+
+def test_without_macs_figures_say_nothing_of_them(frame):
+    without = frame.assign(macs=pd.array([None] * len(frame), dtype="Int64"))
+    for draw in (figures.accuracy, figures.differences, figures.kept_widths):
+        assert macs_notes(draw(without).axes[0]) in ([], [""])
+
+
+def test_the_fine_tuned_unpruned_network_is_in_no_figure(tmp_path):
+    grid = Grid(("svhn",), ("random", "output_l1"), (0.2, 0.6))
+    rows = [*made_up_sweep.rows(grid), *made_up_sweep.controls(grid)]
+    both = results.load(made_up_sweep.write(tmp_path / "runs", rows))
+    without = both[both["metric"] != "unpruned"]
+    assert len(both) == len(without) + 3
+    for draw in (figures.accuracy, figures.differences, figures.kept_widths):
+        with_control, expected = draw(both), draw(without)
+        assert words(with_control) == words(expected)
+        assert len(with_control.axes) == len(expected.axes)

@@ -126,3 +126,10 @@ def test_permuted_rows_and_failed_ones_change_nothing():
     expected = results.pareto(frame(rows))
     changed = frame([failed("a", 0), *rows[::-1]])
     pd.testing.assert_frame_equal(results.pareto(changed), expected)
+
+
+def test_points_say_what_is_left_of_both_parameters_and_macs():
+    rows = [cell("a", seed, 0.5 + seed / 10, macs=macs) for seed, macs in ((0, 200), (1, 600))]
+    table = results.pareto(frame(rows)).set_index("metric")
+    assert table["parameter_ratio"].round(9).to_dict() == {"a": 0.3, "unpruned": 1}
+    assert table["macs_ratio"].round(9).to_dict() == {"a": 0.04, "unpruned": 1}

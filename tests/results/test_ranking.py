@@ -180,3 +180,14 @@ def test_permuted_rows_change_nothing():
     rows = cells({f"m{at}": chance.random(4) for at in range(4)})
     expected = results.rank_metrics(frame(rows))
     pd.testing.assert_frame_equal(results.rank_metrics(frame(rows[::-1])), expected)
+
+
+def test_the_macs_that_are_left_are_shown_beside_the_ranks():
+    rows = []
+    for ratio, macs in ((0.3, 2_000), (0.6, 4_000)):
+        rows += cells({"a": [0.5, 0.6]}, ratio=ratio, macs=macs)
+        rows += cells({"b": [0.4, 0.7]}, ratio=ratio, macs=9_000)
+    # A baseline that is left out does not count.
+    rows += [cell("a", 2, macs=10), failed("b", 2)]
+    table = results.rank_metrics(frame(rows)).set_index("metric")
+    assert table["macs_ratio"].round(9).to_dict() == {"a": 0.3, "b": 0.9}

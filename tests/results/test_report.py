@@ -17,7 +17,10 @@ from made_up_sweep import Grid
 import results
 from results import report
 from results.analysis.sweep_tables import read_tables
+from results.report import facts, tables, verdicts
 from results.report.content import content
+from results.storage.locations import folder_of
+from results.storage.plan_file import Comparison, PlannedCells, write_plan
 
 SMALL = Grid(
     datasets=("cifar10", "svhn"),
@@ -26,7 +29,7 @@ SMALL = Grid(
     scopes=(("local", "none"), ("global", "none")),
 )
 ATTACK = "<script>alert(1)</script>"
-SECTIONS = ["conclusion", "run", "claims", "figures", "accuracy", "differences", "ranks"]
+SECTIONS = ["conclusion", "planned", "run", "claims", "figures", "accuracy", "differences", "ranks"]
 SECTIONS += ["cells", "provenance"]
 
 
@@ -139,9 +142,13 @@ def test_claims_have_their_verdict(folder, page):
     table = results.claims(results.load(folder))
     run = table[(table["verdict"] != "not run")]
     assert len(run)
-    shown = re.findall(r"\b(confirmed|contradicted|undecided)\b", page.text)
-    # Beside those of the table, the explanation names two of them and the conclusion some.
-    assert len(shown) > len(run)
+    for verdict, count in run["verdict"].value_counts().items():
+        assert page.text.count(verdict) >= count
+    for _, row in run.dropna(subset="detectable_points").iterrows():
+        assert (
+            f"{row['detectable_points']:.1f} test images {row['test_error_points']:.2f} "
+            in page.text
+        )
     absent = table.loc[table["verdict"] == "not run", "claim"].unique()
     assert f"{len(absent)} of the claims were not put to the test" in page.text
     for claim in absent:
@@ -168,6 +175,51 @@ def test_failures_are_shown_escaped_and_shortened(text, page):
     assert "[6,000 characters left out]" in page.text
     assert "1 failed" in page.text
     assert "1 timeout" in page.text
+
+
+TRACEBACK = f"""Traceback (most recent call last):
+  File "sweep/stages/cell.py", line 65, in cell
+    {ATTACK} | `not` *Markdown*
+ValueError: no"""
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory) -> Path:
+    """Three cells that failed for one reason, of which the second has a traceback, and another."""
+    rows = list(made_up_sweep.rows(Grid(("svhn",), ("random", "output_l1"), (0.5,))))
+    for number in (0, 1, 2):
+        error = f"ValueError: no (cell.py:65); log: logs/cell-{rows[number]['key']}.txt"
+        rows[number] |= {"status": "failed", "error": error}
+    rows[1]["traceback"] = TRACEBACK
+    rows[3] |= {"status": "timeout", "error": "the task took more than 60 s (timeout_s)"}
+    return made_up_sweep.write(tmp_path_factory.mktemp("failing") / "runs", rows)
+
+
+def test_cells_with_logs_of_their_own_are_counted_by_their_cause(failing):
+    (first, other), more = facts.failures(results.load(failing))
+    assert more == 0
+    assert (first.error, first.count) == ("ValueError: no (cell.py:65)", 3)
+    assert first.traceback == TRACEBACK
+    assert first.log == f"logs/cell-{1:016x}.txt"
+    assert (other.status, other.count, other.traceback, other.log) == ("timeout", 1, "", "")
+
+
+def test_a_failure_has_its_traceback_in_a_part_that_opens(failing):
+    text = report.write([failing]).read_text(encoding="utf-8")
+    section = text[text.index('<section id="failures"') :]
+    section = section[: section.index("</section>")]
+    (opened,) = re.findall(r"<details>(.*?)</details>", section, re.DOTALL)
+    assert " ".join(TRACEBACK.split()) in Page(opened).text
+    assert f"logs/cell-{1:016x}.txt" in opened
+    assert ATTACK not in text
+
+
+def test_a_failure_has_its_traceback_as_code_in_markdown(failing):
+    text = report.write([failing], "md").read_text(encoding="utf-8")
+    code = "\n".join(f"    {line}" for line in TRACEBACK.splitlines())
+    assert f"\n\n{code}\n\n" in text
+    assert text.count("Traceback (most recent call last)") == 1
+    assert f"logs/cell-{1:016x}.txt" in text
 
 
 def test_it_says_where_the_numbers_come_from(page):
@@ -248,7 +300,8 @@ def test_cells_that_are_not_comparable_are_said_to_be(tmp_path):
     folder = made_up_sweep.write(tmp_path / "runs", rows)
     page = Page(report.write([folder]).read_text(encoding="utf-8"))
     assert "This part cannot be computed" in page.text
-    assert "different fine-tuning" in page.text
+    assert "cannot be pooled" in page.text
+    assert "learning_rate is 0 and 1" in page.text
     assert "learning rate 0; learning rate 1; learning rate 2" in page.text
 
 
@@ -334,3 +387,120 @@ def test_a_report_needs_neither_torch_nor_ray(tmp_path):
     root = Path(results.__file__).parents[1]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=root)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'page.html'}\n"), done.stderr
+
+
+TESTED = Grid(
+    datasets=("svhn",),
+    metrics=("random", "output_l1", "weighted_mutual_information", "wmi_snr"),
+    ratios=(0.3, 0.45, 0.6),
+    scopes=(("local", "none"), ("global", "none")),
+)
+PLANNED = (
+    Comparison("wmi_snr", 0.3),
+    Comparison("wmi_snr", 0.3, reference="random", scope="global"),
+    Comparison("taylor", 0.3),
+)
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory) -> Path:
+    """A study with planned comparisons and the control of its fine-tuning."""
+    rows = [*made_up_sweep.rows(TESTED), *made_up_sweep.controls(TESTED)]
+    folder = made_up_sweep.write(tmp_path_factory.mktemp("tested") / "runs", rows)
+    write_plan(folder_of(folder), PlannedCells("tested", {}, PLANNED))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tested_page(tested) -> Page:
+    return Page(report.write([tested]).read_text(encoding="utf-8"))
+
+
+def test_planned_comparisons_come_before_all_other_tables(tested, tested_page):
+    table = results.planned_differences(results.load(tested), PLANNED)
+    start = tested_page.text.index("These comparisons were named before the run")
+    section = tested_page.text[start : tested_page.text.index("What was run", start)]
+    for _, row in table.dropna(subset="p").iterrows():
+        assert f"{row['difference_points']:+.2f}".replace("-", "\N{MINUS SIGN}") in section
+    assert "taylor was not run here" in section
+    ids = list(tested_page.ids)
+    assert ids.index("planned") < ids.index("run") < ids.index("claims")
+
+
+def test_other_p_values_are_counted_and_called_exploratory(tested):
+    frame = results.load(tested)
+    every = results.paired_difference(frame, None, "output_l1")["p"].count()
+    every += results.at_equal_macs(frame, None, "output_l1")["p"].count()
+    claims = results.claims(frame)
+    every += claims.loc[claims["stage"] != "finetuned", "p"].count()
+    primary = claims.loc[claims["family"] == "primary", "p"].count()
+    assert primary == 2
+    # Of the planned comparisons, one is among the differences to output_l1.
+    said = verdicts.exploratory(frame, PLANNED)
+    assert said.startswith(
+        f"All other p values of this report are exploratory: {every - primary - 1} comparisons."
+    )
+    assert f"about {0.05 * (every - primary - 1):.0f} of them" in said
+    without = verdicts.exploratory(frame, ())
+    assert without.startswith("No comparison was named before the run")
+    assert f"exploratory: {every - primary} comparisons" in without
+
+
+def test_a_recipe_that_lowers_the_unpruned_network_is_named(tested, tested_page):
+    (row,) = results.finetuning_control(results.load(tested)).to_dict("records")
+    assert row["difference_points"] == pytest.approx(-1.9)
+    said = "On svhn, fine-tuning alone lowers the unpruned network by 1.9 points"
+    assert said in tested_page.text
+    assert "Fine-tuning alone lowers the unpruned network on svhn by 1.9" in tested_page.text
+
+
+def test_controls_are_neither_metrics_nor_ratios_nor_budgets(tested, tested_page):
+    made = content(read_tables([str(tested)]))
+    assert "4 metrics · 3 parameter ratios" in made.summary
+    facts = dict(made.grid)
+    assert facts["parameter ratios"] == "0.3, 0.45, 0.6"
+    assert sorted(facts["budgets"].split(", ")) == ["global", "uniform_parameters"]
+    assert "unpruned" not in facts["metrics (4)"]
+
+
+def test_highlighting_finds_the_curves_of_a_metric_after_unpruned_in_the_alphabet(tested):
+    text = report.write([tested]).read_text(encoding="utf-8")
+    (chosen,) = re.findall(r'<option value="(\d+)">wmi_snr</option>', text)
+    names = sorted(results.load(tested)["metric"].unique())
+    assert names.index("wmi_snr") > names.index("unpruned")
+    # The figures number the metrics that they draw.
+    drawn = {int(at) for at in re.findall(r'-metric(\d+)-(?:line|training)"', text)}
+    assert int(chosen) == max(drawn) == 3
+
+
+def test_macs_are_shown_beside_parameters(tested, tested_page):
+    frame = results.load(tested)
+    local, other = (
+        next(table for table in tables.accuracies(frame) if table.title == f"svhn, {scope}")
+        for scope in ("local", "global")
+    )
+    means = results.accuracy_table(frame)
+    shared = means[(means["scope"] == "local") & (means["ratio"] == 0.3)]["macs_ratio"].iloc[0]
+    assert local.columns[1] == f"0.3 (MACs {shared:.2f})"
+    assert local.rows[0][1].below == ""
+    assert other.columns[1] == "0.3"
+    (own,) = means.query("scope == 'global' and ratio == 0.3 and metric == 'wmi_snr'")["macs_ratio"]
+    (entry,) = (row[1] for row in other.rows if row[0].text == "wmi_snr")
+    assert entry.below == f"MACs {own:.2f}"
+    differences = tables.differences(frame)[1]
+    (entry,) = (row[1] for row in differences.rows if row[0].text == "wmi_snr")
+    assert entry.below == f"MACs {own:.2f}"
+    same = "scope == 'global' and ratio == 0.3 and metric == 'output_l1'"
+    reference = means.query(same)["macs_ratio"].item()
+    assert differences.columns[1] == f"0.3 (reference: MACs {reference:.2f})"
+    for head in ("MACs left", "At equal multiply-accumulates", "which is in no interval"):
+        assert head in tested_page.text
+
+
+def test_markdown_has_the_same_parts(tested, tmp_path):
+    markdown = report.write([tested], "md", tmp_path / "a.md").read_text(encoding="utf-8")
+    assert_tables_are_whole(markdown)
+    heads = [line for line in markdown.splitlines() if line.startswith("## ")]
+    assert heads[:3] == ["## Conclusion", "## Planned comparisons", "## What was run"]
+    assert "## Differences at equal multiply-accumulates" in heads
+    assert "minus random" in markdown

@@ -1,0 +1,112 @@
+"""How far two metrics differ in networks that need equally many multiply-accumulates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
+from results.analysis.study import (
+    BASELINE,
+    POINT,
+    STUDY,
+    beside_scratch,
+    figures,
+    known_metrics,
+)
+
+MACS_RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7)
+"""Fractions of the multiply-accumulates at which metrics are compared if none are named."""
+
+_SETTING = (*STUDY, *POINT[:-1])
+_SHOWN = tuple(name for name in SUMMARY if not name.startswith("macs_ratio"))
+# Not `macs_ratio`, which is a figure of each side of a comparison.
+_PLACE = "compared_at"
+_INTERPOLATED = ("accuracy", "parameter_ratio", "collapsed")
+
+
+def at_equal_macs(
+    frame: pd.DataFrame,
+    metric: str | Sequence[str] | None,
+    reference: str,
+    macs_ratios: Iterable[float] = MACS_RATIOS,
+    at: str = "finetuned",
+    split: str = "test",
+) -> pd.DataFrame:
+    """Accuracy of metrics minus that of a reference, at equal multiply-accumulates.
+
+    Networks of equal parameters may differ much in multiply-accumulates. No network was pruned to
+    a number of these, so accuracies are interpolated: for each baseline, setting and metric,
+    piecewise linearly in the logarithm of the MACs, between the networks of neighbouring ratios.
+    Nothing is extrapolated, and nothing is interpolated across a cell that failed.
+
+    Parameters
+    ----------
+    frame : the frame that `results.load` returned.
+    metric : one, several, or None for all others in the frame.
+    reference : the metric that is subtracted.
+    macs_ratios : fractions of the unpruned network's MACs at which to compare.
+    at : pruned, recalibrated or finetuned.
+    split : test; use validation to choose something.
+
+    Returns
+    -------
+    DataFrame as that of `results.paired_difference`, with `macs_ratio` in place of `ratio`: one
+    row for each study, scope, budget, normalisation, MACs ratio and metric. `parameter_ratio` is
+    interpolated too. `collapsed` counts the pairs of which a neighbouring network has a layer at
+    its floor. Where one of the two metrics has no networks on both sides of a MACs ratio, `note`
+    says so; `unpaired` counts the seeds of which this is true.
+
+    Raises
+    ------
+    ValueError
+        If a MACs ratio is not in (0, 1], or as `results.paired_difference`.
+    """
+    grid = sorted(set(macs_ratios))
+    if bad := [value for value in grid if not 0 < value <= 1]:
+        raise ValueError(f"macs_ratios has {bad[0]:g}; allowed: above 0, at most 1")
+    cells = beside_scratch(figures(frame, at, split, [images_of(split)]))
+    wanted = [metric] if isinstance(metric, str) else metric
+    if wanted is not None and reference in wanted:
+        raise ValueError(f"{reference!r} is both metric and reference; its difference is 0")
+    known_metrics(cells, [*(wanted or []), reference])
+    names = cells["metric"].drop_duplicates() if wanted is None else [*wanted, reference]
+    cells = cells[cells["metric"].isin(list(names))].dropna(subset="macs_ratio")
+    shared = [*_SETTING, _PLACE]
+    if not grid or not (cells["metric"] != reference).any():
+        table = no_comparison([*shared, "metric"])
+    else:
+        points = _interpolated(cells, grid, images_of(split))
+        other = points[points["metric"] == reference].drop(columns="metric")
+        chosen = points[points["metric"] != reference]
+        table = summarise(chosen, other, shared, ["metric"], reference, split)
+    outside = (table["seeds"] == 0) & table["note"].str.startswith("no seed")
+    table["note"] = table["note"].mask(outside, "outside the MACs that both metrics cover")
+    table = table.assign(reference=reference)[[*shared, "metric", "reference", *_SHOWN]]
+    return table.rename(columns={_PLACE: "macs_ratio"})
+
+
+def _interpolated(cells: pd.DataFrame, grid: Sequence[float], images: str) -> pd.DataFrame:
+    """A row for each baseline, setting, metric and MACs ratio; NaN outside what the metric has."""
+    names = list(dict.fromkeys([*_SETTING, "metric", *BASELINE, images]))
+    known = cells.astype(dict.fromkeys(_INTERPOLATED, float))
+    known = known.assign(curve=known.groupby(names, dropna=False).ngroup())
+    # Two ratios may leave equally many MACs: then their mean counts.
+    points = known.groupby(["curve", "macs_ratio"])[list(_INTERPOLATED)].mean()
+    curves = known.drop_duplicates("curve").set_index("curve")[names].sort_index()
+    table = curves.loc[curves.index.repeat(len(grid))].reset_index(drop=True)
+    values = [_along(rows.droplevel("curve"), grid) for _, rows in points.groupby("curve")]
+    found = pd.DataFrame(np.concatenate(values), columns=list(_INTERPOLATED))
+    found["collapsed"] = found["collapsed"].gt(0).astype(float)
+    places = np.tile(grid, len(curves))
+    return table.assign(**dict(found.items()), macs_ratio=places, **{_PLACE: places})
+
+
+def _along(points: pd.DataFrame, grid: Sequence[float]) -> NDArray[np.float64]:
+    """The figures of one curve, [grid, figures], linear in the logarithm of its index."""
+    at, known = np.log(grid), np.log(points.index.to_numpy(float))
+    columns = points.to_numpy(float).T
+    return np.stack([np.interp(at, known, one, np.nan, np.nan) for one in columns], axis=1)

@@ -1,0 +1,91 @@
+"""What fine-tuning alone does to the unpruned network."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from results.analysis.comparison import SUMMARY, images_of, summarise
+from results.analysis.identities import FINETUNE, difference, identity_parts
+from results.analysis.study import TRAINED_STUDY, figures
+from results.storage.schema import CONTROLS, SCRATCH, UNPRUNED
+
+_STAND_IN = "the unpruned network"
+_SHOWN = tuple(name for name in SUMMARY if not name.startswith(("parameter", "macs", "collapsed")))
+
+
+def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Accuracy of the unpruned network after fine-tuning, minus that before.
+
+    The network is fine-tuned by the recipe of the pruned ones. A recipe that lowers it also
+    lowers the pruned networks, and so hides differences between metrics.
+
+    Parameters
+    ----------
+    frame : the frame that `results.load` returned.
+    split : test or validation.
+
+    Returns
+    -------
+    DataFrame, one row for each data set, network and training (`TRAINED_STUDY` of
+    `results.analysis.study`) that has this control, with the columns of
+    `results.paired_difference` from `difference_points` on: `accuracy` is that after fine-tuning
+    and `accuracy_reference` that before. `p_holm` is corrected over the rows of this frame.
+
+    Raises
+    ------
+    ValueError
+        If the control has two cells for one seed, or another recipe than the pruned cells of its
+        study, or as `results.paired_difference`.
+    """
+    _check_recipes(frame)
+    # `figures` leaves the control out, since it is no metric; under another name it is checked.
+    control = frame[frame["metric"] == UNPRUNED].assign(metric=_STAND_IN)
+    after, before = (
+        figures(control, stage, split, [images_of(split)]) for stage in ("finetuned", "baseline")
+    )
+    table = summarise(after, before, TRAINED_STUDY, [], "the network before fine-tuning", split)
+    return table[[*TRAINED_STUDY, *_SHOWN]]
+
+
+def lowered(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `finetuning_control` in which fine-tuning lowers the unpruned network.
+
+    The whole interval lies below zero, or there is no interval and the mean does.
+    """
+    low = table["difference_points"] < 0
+    return table[low & ~(table["high_points"] >= 0)]
+
+
+def studies_without_control(frame: pd.DataFrame) -> tuple[int, int]:
+    """How many trainings of pruned networks lack the control of their fine-tuning, and of how many.
+
+    Networks that are not fine-tuned need none.
+    """
+    names = list(TRAINED_STUDY)
+    good = frame[frame["status"] == "ok"]
+    tuned = ~good["metric"].isin(CONTROLS) & (good["finetune_epochs"].fillna(1) > 0)
+    trained = good.loc[tuned, names].drop_duplicates()
+    controlled = good.loc[good["metric"] == UNPRUNED, names].drop_duplicates()
+    return len(trained) - len(trained.merge(controlled, on=names)), len(trained)
+
+
+def _check_recipes(frame: pd.DataFrame) -> None:
+    """Refuses a control with another recipe than the pruned cells of its study."""
+    cells = frame[(frame["status"] == "ok") & (frame["metric"] != SCRATCH)]
+    if not (cells["metric"] == UNPRUNED).any():
+        return
+    cells = cells.assign(recipe=identity_parts(cells["identity"])[FINETUNE])
+    is_control = cells["metric"] == UNPRUNED
+    recipes = [
+        cells.loc[chosen, [*TRAINED_STUDY, "recipe"]].drop_duplicates()
+        for chosen in (is_control, ~is_control)
+    ]
+    pairs = recipes[0].merge(recipes[1], on=list(TRAINED_STUDY))
+    unlike = pairs[pairs["recipe_x"] != pairs["recipe_y"]]
+    if len(unlike):
+        first = unlike.iloc[0]
+        raise ValueError(
+            f"on {first['dataset']} the control {UNPRUNED!r} is not fine-tuned as the pruned "
+            f"networks are: {difference(FINETUNE, first['recipe_x'], first['recipe_y'])}; select "
+            "rows so that they agree, for example by `sweep`"
+        )

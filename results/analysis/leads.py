@@ -1,0 +1,151 @@
+"""The best metric of each setting, chosen by some seeds and judged by another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from results.analysis.intervals import LEVEL, holm, t_interval, t_test
+from results.analysis.ranking import by_block, ratio_means
+from results.analysis.study import BASELINE, STUDY, figures
+from results.storage.schema import CONTROLS
+
+_EPOCHS = ("baseline_images", "finetune_images")
+_PLACE = (*STUDY, "scope", "budget", "normalisation")
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The best metric of a setting, and its lead over the others.
+
+    Attributes
+    ----------
+    place : the setting in words: data set, scope, budget and normalisation.
+    metric, second : the metrics with the highest validation accuracies over all seeds.
+    metrics : number of metrics that were compared.
+    points, low, high : accuracy of the best metric minus that of the second, and the ends of its
+        95 % interval, in percentage points, as `leads` estimates them; NaN for one seed. The ends
+        are also NaN if all seeds have the same difference.
+    seeds : number of seeds, and so of folds.
+    chosen, second_chosen : number of folds that choose the same best metric and the same second
+        metric as all seeds together.
+    behind : number of other metrics that are significantly worse, by Holm's corrected test.
+    macs, macs_second : multiply-accumulates that the two metrics leave, as fractions, mean over
+        ratios and seeds.
+    """
+
+    place: str
+    metric: str
+    second: str
+    metrics: int
+    ratios: int
+    points: float
+    low: float
+    high: float
+    seeds: int
+    chosen: int
+    second_chosen: int
+    behind: int
+    macs: float
+    macs_second: float
+
+
+def leads(frame: pd.DataFrame) -> list[Lead]:
+    """The best metric of each study, scope, budget and normalisation with two metrics or more.
+
+    A metric that was chosen for its accuracy looks better than it is on the networks that chose
+    it, even on other images. So one seed is left out at a time: the best and the second metric
+    are those with the highest validation accuracies after fine-tuning, averaged over the ratios
+    and the other seeds; the difference of their test accuracies on the seed that was left out is
+    one value. The lead is the mean of these values. With two seeds, each fold is chosen by one
+    seed. With one seed there is no fold, and so no estimate. The folds share seeds, so the t
+    interval of the mean is approximate.
+
+    Parameters
+    ----------
+    frame : the frame that `results.load` returned.
+
+    Returns
+    -------
+    list of `Lead`. Only metrics that have every ratio for every baseline of a setting compete.
+
+    Raises
+    ------
+    ValueError
+        As `results.paired_difference`.
+    """
+    validated, tested = _means(frame, "validation"), _means(frame, "test")
+    several = [name for name in STUDY[1:] if len(validated[name].drop_duplicates()) > 1]
+    found = []
+    for place, rows in validated.groupby(list(_PLACE), dropna=False):
+        named = pd.Series(place, index=list(_PLACE))
+        keys = pd.DataFrame([named]).astype(tested[list(_PLACE)].dtypes)
+        validation = by_block(rows, BASELINE).dropna(axis="columns")
+        test = by_block(keys.merge(tested, on=list(_PLACE)), BASELINE).dropna(axis="columns")
+        metrics = [name for name in validation.columns if name in test.columns]
+        if len(metrics) > 1:
+            found.append(_lead(_words(named, several), rows, validation[metrics], test[metrics]))
+    return found
+
+
+def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    cells = figures(frame, "finetuned", split)
+    ranked = cells["scope"].isin(["local", "global"]) & ~cells["metric"].isin(CONTROLS)
+    return ratio_means(cells[ranked], list(_PLACE))
+
+
+def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame) -> Lead:
+    """The lead in accuracies [seeds, metrics], the best metric first."""
+    best, second, *_ = _best_first(validation)
+    folds = {seed: _best_first(validation.drop(index=seed)) for seed in test.index}
+    folds = {seed: names for seed, names in folds.items() if names}
+    first = _of_rank(0, folds, test)
+    ahead = first - _of_rank(1, folds, test)
+    low, high = t_interval(ahead.mean(), ahead.std(), len(ahead))
+    others = -test.drop(columns=best).loc[list(folds)].sub(first, axis="index")
+    p = holm(pd.Series(t_test(others.mean(), others.std(), len(others)), index=others.columns))
+    macs = rows.groupby("metric")["macs_ratio"].mean()
+    return Lead(
+        place=place,
+        metric=str(best),
+        second=str(second),
+        metrics=len(test.columns),
+        ratios=int(rows["ratios"].max()),
+        points=100 * float(ahead.mean()),
+        low=100 * float(low),
+        high=100 * float(high),
+        seeds=len(test),
+        chosen=sum(names[0] == best for names in folds.values()),
+        second_chosen=sum(names[1] == second for names in folds.values()),
+        behind=int(((p < 1 - LEVEL) & (others.mean() > 0)).sum()),
+        macs=float(macs[best]),
+        macs_second=float(macs[second]),
+    )
+
+
+def _of_rank(rank: int, folds: Mapping[int, list[str]], test: pd.DataFrame) -> pd.Series[float]:
+    """For each seed left out, the test accuracy of the metric that the others rank there."""
+    chosen = {seed: test.loc[seed, names[rank]] for seed, names in folds.items()}
+    return pd.Series(chosen, dtype=float)
+
+
+def _best_first(validation: pd.DataFrame) -> list[str]:
+    """The metrics by their mean over the seeds, best first; none without a seed."""
+    means = validation.mean().dropna()
+    return [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
+
+
+def _words(named: pd.Series, several: Sequence[str]) -> str:
+    """A setting in words, with the columns of the study that vary."""
+    words = [str(named["scope"])]
+    if named["budget"] != named["scope"]:
+        words.append(str(named["budget"]))
+    if named["normalisation"] != "none":
+        words.append(str(named["normalisation"]))
+    # An epoch usually has all training images, which need no naming again.
+    whole = [name for name in _EPOCHS if named[name] == named["train_images"]]
+    told = [name for name in several if name not in whole and not pd.isna(named[name])]
+    words += [f"{name} {named[name]}" for name in told]
+    return f"{named['dataset']} ({', '.join(words)})"

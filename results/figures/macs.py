@@ -1,0 +1,55 @@
+"""What figures say of the multiply-accumulates that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from results.figures.style import FAINT
+
+_SIZE = 7.5
+NO_BREAK = "\N{NO-BREAK SPACE}"
+# Inches that a letter of this size takes on average, and points between lines.
+_LETTER, _LINE = 0.058, 10
+
+
+def titled(axes: Axes, title: str, words: str, width: float) -> None:
+    """Gives a panel of so many inches a title, and smaller words between the two."""
+    lines = wrap(words, max(int(width / _LETTER), 1))
+    axes.set_title(title, pad=5 + _LINE * len(lines))
+    note = axes.annotate("\n".join(lines), (0, 1), (0, 4), "axes fraction", "offset points")
+    note.set(fontsize=_SIZE, color=FAINT, verticalalignment="bottom", gid="macs")
+
+
+def macs_words(cells: pd.DataFrame, ratios: Sequence[float]) -> str:
+    """The fraction of the MACs that the metrics leave at some ratios, as a range over metrics.
+
+    Parameters
+    ----------
+    cells : rows of `cells` that are ok; means are over the seeds.
+
+    Returns
+    -------
+    Text such as `MACs left: 0.02 to 0.94 at 0.3`; empty if no MACs are known.
+    """
+    left = macs_left(cells)
+    parts = []
+    for ratio in ratios:
+        means = left[left["ratio"] == ratio]["macs_left"]
+        if len(means):
+            ends = list(dict.fromkeys(f"{value:.2f}" for value in (means.min(), means.max())))
+            # No line breaks within a range.
+            parts.append(
+                " to ".join(ends).replace(" ", NO_BREAK) + f"{NO_BREAK}at{NO_BREAK}{ratio:g}"
+            )
+    return f"MACs left: {', '.join(parts)}" if parts else ""
+
+
+def macs_left(cells: pd.DataFrame) -> pd.DataFrame:
+    """`macs_left` of each metric and ratio, a fraction, mean over the rows that have it."""
+    known = cells.assign(macs_left=cells["macs"].astype(float) / cells["macs_full"].astype(float))
+    known = known.dropna(subset="macs_left")
+    return known.groupby(["metric", "ratio"], as_index=False)["macs_left"].mean()

@@ -1,0 +1,164 @@
+"""What a report tests: planned comparisons, the abstracts' claims, and fine-tuning alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from results.analysis.allocation import selection_against_allocation
+from results.analysis.claims import claims
+from results.analysis.comparison import REFERENCE, paired_difference
+from results.analysis.equal_macs import at_equal_macs
+from results.analysis.finetuning_control import finetuning_control, lowered
+from results.analysis.intervals import LEVEL
+from results.analysis.planned import planned_differences
+from results.analysis.study import POINT, STUDY, TRAINED_STUDY
+from results.figures.panels import comparable, point_words, study_words
+from results.formatting import between, number, percent, probability, several, signed
+from results.report.tables import Entry, Table, macs_entry
+from results.storage.plan_file import Comparison
+
+_STAGES = {
+    "finetuned": "After fine-tuning",
+    "recalibrated": "After recalibration, before fine-tuning",
+    "pruned": "After pruning alone",
+}
+_KINDS = {
+    "same sign, size refuted": "partly",
+    "same sign, size open": "partly",
+    "size refuted": "contradicted",
+}
+
+
+def planned(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Table | None:
+    """The comparisons that were named before the run."""
+    table = planned_differences(cells, comparisons)
+    if table.empty:
+        return None
+    lines = tuple(
+        (
+            Entry(f"{', '.join([*study_words(row, table), *point_words(row, table)])}, {ratio:g}"),
+            Entry(str(row["metric"]), f"minus {row['reference']}"),
+            Entry(*_found(row), strong=bool(row["p_holm"] < 1 - LEVEL)),
+            macs_entry(row),
+            *_power(row),
+            Entry(probability(row["p_holm"])),
+        )
+        for ratio, (_, row) in zip(table["ratio"], table.iterrows(), strict=True)
+    )
+    heads: tuple[str, ...] = ("data set", "metric", "difference, points", "MACs left")
+    heads += ("detectable", "seeds", "p (Holm)")
+    return Table("", heads, lines, text_columns=2)
+
+
+def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+    """How many p values of the report are exploratory, in words; empty if there is none."""
+    count = _exploratory_count(cells, comparisons)
+    if not count:
+        return ""
+    chance = f"{count * (1 - LEVEL):.0f}"
+    start = (
+        "All other p values of this report are exploratory"
+        if comparisons
+        else "No comparison was named before the run, so all p values of this report but those of "
+        "the claims' primary family are exploratory"
+    )
+    return (
+        f"{start}: {several(count, 'comparison')}. If no metric differed from another, about "
+        f"{chance} of them would have p below 0.05 by chance; Holm's correction allows for that."
+    )
+
+
+def _exploratory_count(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> int:
+    known = comparable(cells)
+    judged = claims(cells)
+    tuned = judged["stage"] == "finetuned"
+    # After fine-tuning, the claims' rows are also rows of the differences to the reference.
+    tables = [judged[~tuned], selection_against_allocation(cells)]
+    if REFERENCE in set(known["metric"]):
+        tables += [paired_difference(known, None, REFERENCE), at_equal_macs(known, None, REFERENCE)]
+    found = sum(int(table["p"].notna().sum()) for table in tables)
+    named = judged.loc[tuned & (judged["family"] == "primary")]
+    own = planned_differences(cells, comparisons)
+    own = own[own["reference"] == REFERENCE]
+    names = [*STUDY, *POINT, "metric"]
+    parts = [table.dropna(subset="p")[names] for table in (named, own)]
+    return found - len(pd.concat(parts).drop_duplicates())
+
+
+def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
+    """The claims that were put to the test, a table a stage, and those that were not, as texts.
+
+    What the networks do after fine-tuning comes first, and there the primary comparisons.
+    """
+    table = claims(cells)
+    run = table[table["verdict"] != "not run"]
+    absent = [text for text in table["claim"].unique() if text not in set(run["claim"])]
+    run = run.sort_values("family", ascending=False, kind="stable")
+    heads: tuple[str, ...] = ("data set", "metric", "verdict", "claimed, points", "found, points")
+    heads += ("detectable", "seeds", "MACs left", "p (Holm)", "collapsed")
+    made = []
+    for stage, title in _STAGES.items():
+        rows = run[run["stage"] == stage]
+        if len(rows):
+            lines = tuple(_claim(row, run) for _, row in rows.iterrows())
+            made.append(Table(title, heads, lines, text_columns=3))
+    return made, absent
+
+
+def _claim(row: pd.Series, run: pd.DataFrame) -> tuple[Entry, ...]:
+    study, point = ", ".join(study_words(row, run)), ", ".join(point_words(row, run))
+    verdict = str(row["verdict"])
+    said = "; ".join(filter(None, [row["family"], row["note"]]))
+    return (
+        Entry(study, f"{point}, {row['claimed_ratio']:g}"),
+        Entry(str(row["metric"])),
+        Entry(verdict, said, kind=_KINDS.get(verdict, verdict)),
+        Entry(signed(row["claimed_points"]), "about" if row["about"] else ""),
+        Entry(signed(row["difference_points"]), between(row["low_points"], row["high_points"])),
+        *_power(row),
+        macs_entry(row),
+        Entry(probability(row["p_holm"]), f"size {probability(row['p_size_holm'])}"),
+        Entry(str(row["collapsed"]), f"reference {row['collapsed_reference']}"),
+    )
+
+
+def _found(row: pd.Series) -> tuple[str, str]:
+    """A difference, and its interval or why there is none."""
+    interval = between(row["low_points"], row["high_points"])
+    return signed(row["difference_points"]), interval or row["note"]
+
+
+def _power(row: pd.Series) -> tuple[Entry, Entry]:
+    """What the comparison could have found, with the error of its test images, and its seeds."""
+    error = row["test_error_points"]
+    images = "" if pd.isna(error) else f"test images {number(error)}"
+    return Entry(number(row["detectable_points"], 1), images), Entry(str(row["seeds"]))
+
+
+def control(cells: pd.DataFrame) -> Table | None:
+    """What fine-tuning alone does to the unpruned networks."""
+    table = finetuning_control(cells)
+    if table.empty:
+        return None
+    lines = tuple(
+        (
+            Entry(", ".join(study_words(row, table, TRAINED_STUDY))),
+            Entry(percent(row["accuracy_reference"])),
+            Entry(percent(row["accuracy"])),
+            Entry(*_found(row)),
+            *_power(row),
+            Entry(probability(row["p_holm"])),
+        )
+        for _, row in table.iterrows()
+    )
+    heads: tuple[str, ...] = ("data set", "before, %", "after, %", "difference, points")
+    heads += ("detectable", "seeds", "p (Holm)")
+    said = [
+        f"On {', '.join(study_words(row, table, TRAINED_STUDY))}, fine-tuning alone lowers the "
+        f"unpruned network by {number(-row['difference_points'], 1)} points: the recipe hides "
+        "differences between metrics."
+        for _, row in lowered(table).iterrows()
+    ]
+    return Table("", heads, lines, note=" ".join(said))

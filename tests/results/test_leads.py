@@ -1,0 +1,117 @@
+"""The lead of the best metric, chosen by some seeds and judged by another."""
+
+import math
+
+import numpy as np
+import pytest
+from known_cells import cell, cells, failed, frame, unpruned
+
+from results.analysis.leads import leads
+
+STUDIES, METRICS, SEEDS = 30, 8, 3
+
+
+def noise():
+    """Studies in which no metric is better than another; networks differ by one point.
+
+    The accuracies on validation and on test images are those of one network and are equal.
+    """
+    chance = np.random.default_rng(0)
+    values = 0.5 + 0.01 * chance.standard_normal((STUDIES, METRICS, SEEDS))
+    rows = [
+        row
+        for study in range(STUDIES)
+        for row in cells(
+            {f"m{at:02}": values[study, at] for at in range(METRICS)}, dataset=f"d{study:02}"
+        )
+    ]
+    return values, rows
+
+
+def test_a_choice_among_equal_metrics_has_a_lead_around_zero():
+    values, rows = noise()
+    found = leads(frame(rows))
+    assert len(found) == STUDIES
+    # Where the seeds that choose also judge, the best of equal metrics always has a lead.
+    means = np.sort(values.mean(axis=2), axis=1)
+    assert (means[:, -1] - means[:, -2]).min() > 0
+    points = np.array([lead.points for lead in found])
+    assert abs(points.mean()) < 2 * points.std(ddof=1) / STUDIES**0.5
+    assert 0.3 < (points > 0).mean() < 0.7
+    # 95 % intervals contain the true difference, which is zero.
+    assert np.mean([lead.low <= 0 <= lead.high for lead in found]) >= 0.9
+    assert np.mean([lead.chosen < SEEDS for lead in found]) > 0.8
+
+
+def test_each_fold_is_chosen_by_the_other_seeds():
+    # Validation means without seed 0: b, a, c; without 1: a, c, b; without 2: a, b, c.
+    validation = {"a": [0.5, 0.5, 0.5], "b": [0.1, 0.9, 0.3], "c": [0.4, 0.3, 0.4]}
+    test = {"a": [0.50, 0.61, 0.72], "b": [0.53, 0.1, 0.70], "c": [0.1, 0.60, 0.1]}
+    rows = [
+        cell(name, seed, test[name][seed], finetuned_validation_top1=validation[name][seed])
+        for name in "abc"
+        for seed in range(3)
+    ]
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.second, lead.seeds) == ("a", "b", 3)
+    # Differences of 3, 1 and 2 points; t(2) at 0.975 is 4.302653.
+    assert lead.points == pytest.approx(2)
+    assert lead.high - lead.low == pytest.approx(2 * 4.302653 / 3**0.5, rel=1e-6)
+    assert (lead.chosen, lead.second_chosen) == (2, 1)
+
+
+def test_with_two_seeds_each_is_judged_by_the_choice_of_the_other():
+    rows = [
+        cell(name, seed, test, finetuned_validation_top1=validation)
+        for name, seed, validation, test in [
+            ("a", 0, 0.9, 0.5),
+            ("b", 0, 0.5, 0.53),
+            ("a", 1, 0.4, 0.5),
+            ("b", 1, 0.5, 0.51),
+        ]
+    ]
+    (lead,) = leads(frame(rows))
+    # Seed 1 chooses b, which is 3 points ahead in seed 0. Seed 0 chooses a, 1 point behind.
+    assert (lead.metric, lead.points, lead.chosen) == ("a", pytest.approx(1), 1)
+    assert not math.isnan(lead.low)
+
+
+def test_one_seed_chooses_but_has_no_estimate():
+    (lead,) = leads(frame(cells({"a": [0.9], "b": [0.5]})))
+    assert (lead.metric, lead.second, lead.seeds, lead.chosen) == ("a", "b", 1, 0)
+    assert all(map(math.isnan, (lead.points, lead.low, lead.high)))
+    assert lead.behind == 0
+
+
+def test_a_metric_that_is_chosen_in_no_fold_is_not_ahead_by_its_own_choice():
+    # b and c each win by a seed of luck; a is second everywhere, and so chosen by no fold.
+    rows = cells({"a": [0.5, 0.5, 0.5], "b": [0.9, 0.1, 0.4], "c": [0.1, 0.9, 0.4]})
+    (lead,) = leads(frame(rows))
+    assert lead.points < 0
+    assert lead.behind == 0
+
+
+def test_the_macs_of_the_best_metrics_are_those_that_compete():
+    rows = cells({"a": [0.5, 0.6]}, macs=9_000, ratio=0.3) + cells({"a": [0.5, 0.6]}, macs=9_500)
+    rows = [row | {"ratio": 0.6} if row["macs"] == 9_500 else row for row in rows]
+    rows += cells({"b": [0.4, 0.5]}, macs=1_000, ratio=0.3)
+    rows += cells({"b": [0.4, 0.5]}, macs=2_000, ratio=0.6)
+    (lead,) = leads(frame(rows))
+    assert (lead.macs, lead.macs_second) == (pytest.approx(0.925), pytest.approx(0.15))
+
+
+def test_controls_and_metrics_without_all_their_cells_do_not_compete():
+    rows = cells({"a": [0.5, 0.6], "b": [0.4, 0.5], "lucky": [0.99, None], "scratch": [0.99] * 2})
+    rows += [failed("lucky", 1), unpruned(0), unpruned(1)]
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.metrics) == ("a", 2)
+
+
+def test_images_of_an_epoch_are_named_where_they_are_not_all():
+    rows = cells({"a": [0.5], "b": [0.4]})
+    half = {"train_images": 500, "baseline_images": 500, "finetune_images": 250}
+    rows += cells({"a": [0.5], "b": [0.4]}, **half)
+    assert sorted(lead.place for lead in leads(frame(rows))) == [
+        "digits (local, uniform_parameters, train_images 500, finetune_images 250)",
+        "digits (local, uniform_parameters, train_images 900)",
+    ]

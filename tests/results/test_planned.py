@@ -1,0 +1,127 @@
+"""Comparisons that a study names before the run."""
+
+import json
+
+import numpy as np
+import pytest
+from known_cells import cells, failed, frame
+from statsmodels.stats.multitest import multipletests
+
+import results
+from results.storage.locations import folder_of
+from results.storage.plan_file import Comparison, PlanError, PlannedCells, read_plan, write_plan
+
+CHANCE = np.random.default_rng(0)
+VALUES = {name: CHANCE.random(4) for name in ("output_l1", "taylor", "apoz", "random")}
+
+
+def grid(**changes):
+    return [row for ratio in (0.3, 0.6) for row in cells(VALUES, ratio=ratio, **changes)] + cells(
+        VALUES, scope="global", ratio=0.3, **changes
+    )
+
+
+def test_exactly_the_planned_rows_are_those_of_paired_difference():
+    planned = [Comparison("taylor", 0.3), Comparison("apoz", 0.6, reference="random")]
+    table = results.planned_differences(frame(grid()), planned)
+    assert table[["metric", "reference", "scope", "budget", "ratio"]].to_numpy().tolist() == [
+        ["taylor", "output_l1", "local", "uniform_parameters", 0.3],
+        ["apoz", "random", "local", "uniform_parameters", 0.6],
+    ]
+    for _, row in table.iterrows():
+        every = results.paired_difference(frame(grid()), row["metric"], row["reference"])
+        (same,) = every.query(f"scope == 'local' and ratio == {row['ratio']}").to_dict("records")
+        for name in ("difference_points", "low_points", "p", "seeds", "detectable_points"):
+            assert row[name] == same[name]
+    assert set(every.columns) == set(table.columns)
+
+
+def test_holms_family_is_the_planned_comparisons_alone():
+    planned = [Comparison("taylor", 0.3), Comparison("apoz", 0.3), Comparison("random", 0.6)]
+    table = results.planned_differences(frame(grid()), [*planned, planned[0]])
+    assert len(table) == 3
+    expected = multipletests(table["p"], method="holm")[1]
+    np.testing.assert_allclose(table["p_holm"], expected)
+    (alone,) = results.planned_differences(frame(grid()), planned[:1]).to_dict("records")
+    assert alone["p_holm"] == alone["p"]
+
+
+def test_each_data_set_and_study_has_its_row():
+    rows = grid() + grid(dataset="svhn") + grid(dataset="svhn", width=0.5)
+    table = results.planned_differences(frame(rows), [Comparison("taylor", 0.3)])
+    assert sorted(zip(table["dataset"], table["width"], strict=True)) == [
+        ("digits", 1.0),
+        ("svhn", 0.5),
+        ("svhn", 1.0),
+    ]
+    named = Comparison("taylor", 0.3, scope="global", dataset="digits")
+    (row,) = results.planned_differences(frame(rows), [named]).to_dict("records")
+    assert (row["dataset"], row["budget"]) == ("digits", "global")
+
+
+@pytest.mark.parametrize(
+    ("planned", "note"),
+    [
+        (Comparison("fpgm", 0.3), "fpgm was not run here"),
+        (Comparison("taylor", 0.3, reference="fpgm"), "fpgm was not run here"),
+        (Comparison("taylor", 0.45), "taylor was not run here"),
+        (Comparison("taylor", 0.3, budget="uniform_channels"), "taylor was not run here"),
+        (Comparison("taylor", 0.3, "output_l1", "global", None, "layer_mean"), "taylor was not"),
+        (Comparison("taylor", 0.3, dataset="svhn"), "taylor was not run here"),
+    ],
+)
+def test_what_was_not_run_has_a_row_that_says_so(planned, note):
+    (row,) = results.planned_differences(frame(grid()), [planned]).to_dict("records")
+    assert row["note"].startswith(note)
+    assert (row["metric"], row["reference"]) == (planned.metric, planned.reference)
+    assert row["dataset"] == (planned.dataset or "digits")
+    assert row["seeds"] == 0
+    assert (row["width"] == 1.0) == (planned.dataset is None)
+    assert np.isnan(row["difference_points"])
+
+
+def test_cells_that_failed_are_not_called_not_run():
+    rows = [failed("taylor", seed) for seed in range(3)] + cells({"output_l1": [0.5] * 3})
+    (row,) = results.planned_differences(frame(rows), [Comparison("taylor", 0.3)]).to_dict(
+        "records"
+    )
+    assert (row["note"], row["unpaired"]) == ("no seed in which both cells are ok", 3)
+
+
+@pytest.mark.parametrize("planned", [[], [Comparison("taylor", 0.3)]])
+def test_without_cells_or_comparisons_the_columns_are_the_same(planned):
+    full = results.planned_differences(frame(grid()), [Comparison("taylor", 0.3)])
+    table = results.planned_differences(frame([]), planned)
+    assert list(table.columns) == list(full.columns)
+    assert len(table) == len(planned)
+
+
+def test_a_scope_without_a_default_budget_needs_one():
+    lent = {"scope": "widths_of", "budget": "widths_of(apoz)"}
+    rows = grid() + cells(VALUES, **lent)
+    with pytest.raises(ValueError, match="names no budget; only the scopes local, global"):
+        results.planned_differences(frame(rows), [Comparison("taylor", 0.3, scope="widths_of")])
+    (row,) = results.planned_differences(frame(rows), [Comparison("taylor", 0.3, **lent)]).to_dict(
+        "records"
+    )
+    assert row["seeds"] == 4
+
+
+def test_a_plan_keeps_its_comparisons(tmp_path):
+    folder = folder_of(tmp_path)
+    planned = (Comparison("taylor", 0.3), Comparison("a(b=1)", 0.4, "c", "global", "x", "y", "z"))
+    write_plan(folder, PlannedCells("mine", {"k": "label"}, planned))
+    assert read_plan(folder) == PlannedCells("mine", {"k": "label"}, planned)
+
+
+def test_a_plan_of_an_older_version_has_no_comparisons(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps({"name": "mine", "cells": {"k": "label"}}))
+    assert read_plan(folder_of(tmp_path)).comparisons == ()
+
+
+@pytest.mark.parametrize("damaged", [[{"ratio": 0.3}], [3], [{"metric": "a", "colour": "red"}]])
+def test_a_plan_with_damaged_comparisons_is_refused_by_its_name(damaged, tmp_path):
+    content = {"name": "mine", "cells": {}, "comparisons": damaged}
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(PlanError, match=r"plan\.json cannot be read"):
+        read_plan(folder_of(tmp_path))
