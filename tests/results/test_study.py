@@ -6,7 +6,9 @@ from known_cells import cell, cells, failed, frame
 
 import results
 from results.analysis.study import STUDY, figures
+from results.storage.plan_file import Comparison
 
+PLANNED = (Comparison("random", 0.3),)
 CALLS = {
     "accuracy_table": results.accuracy_table,
     "paired_difference": lambda table: results.paired_difference(table, None, "output_l1"),
@@ -15,6 +17,8 @@ CALLS = {
     "pareto": results.pareto,
     "selection_against_allocation": results.selection_against_allocation,
     "conclusion": results.conclusion,
+    "at_equal_macs": lambda table: results.at_equal_macs(table, None, "output_l1"),
+    "planned_differences": lambda table: results.planned_differences(table, PLANNED),
 }
 
 OTHER = {
