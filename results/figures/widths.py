@@ -94,7 +94,8 @@ def _macs(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     if left.empty:
         return
     place = axes.get_xlim()[1] + 0.3
-    head = axes.annotate("MACs", (place, 0), (0, 4), "data", "offset points")
+    # Without annotation_clip=False, matplotlib leaves out words outside the axes.
+    head = axes.annotate("MACs", (place, 0), (0, 4), "data", "offset points", annotation_clip=False)
     texts = [
         axes.text(place, at + 0.5, f"{left[name]:.2f}", verticalalignment="center", gid="macs")
         for at, name in enumerate(names)

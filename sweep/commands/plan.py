@@ -11,7 +11,7 @@ from rich.text import Text
 from prune_core.budgets import BUDGETS
 from prune_core.cost import multiply_accumulates, parameters
 from results import Store
-from results.formatting import rough_duration
+from results.formatting import rough_duration, several
 from sweep.execution.estimate import Estimate
 from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
 from sweep.execution.tasks import Task, missing_tasks
@@ -107,7 +107,7 @@ def _grid(spec: Spec, planned: Plan) -> str:
     ]
     grid = " x ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in axes)
     controls = len(planned.cells) - math.prod(count for count, _ in axes)
-    return f"{grid} + {controls} controls" if controls else grid
+    return f"{grid} + {several(controls, 'control')}" if controls else grid
 
 
 def _networks(planned: Plan) -> list[str]:
