@@ -22,11 +22,11 @@ def cell(
     """A row of `cells` that is ok, with the same accuracy in every stage and split.
 
     `changes` replace columns; `recipe` is the fine-tuning recipe, `trained` replaces fields of the
-    baseline's recipe, `version` is that of the code.
+    baseline's recipe, `version` is that of the code, `rule_version` that of the budget rule.
     """
     dataset = changes.get("dataset", "digits")
     recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
-    trained = changes.pop("trained", {})
+    trained, rule_version = changes.pop("trained", {}), changes.pop("rule_version", 1)
     row: Row = {
         "baseline_key": f"{dataset}-{changes.get('width', 1.0)}-{seed}",
         "baseline_checksum": f"weights of seed {seed}",
@@ -81,7 +81,7 @@ def cell(
             "stage": "baseline",
             "version": {"preprocessing": 1},
         },
-        "budget": {"rule": row["budget"]},
+        "budget": {"rule": row["budget"], "version": rule_version},
         "finetune": recipe,
         "ratio": row["ratio"],
         "scores": {"metric": metric},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 import typing
@@ -182,6 +183,8 @@ def _checked(name: str, option: str, value: object, hint: object) -> object:
             allowed = ", ".join(str(choice) for choice in typing.get_args(hint))
             raise MetricError(f"{where}; allowed: {allowed}")
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MetricError(f"{where}; it must be a finite number")
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     # `isinstance` would accept True as an integer.
     if type(value) is int and int not in kinds and float in kinds:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
 from results.analysis.intervals import holm
-from results.analysis.study import STUDY, beside_scratch, figures
+from results.analysis.study import BASELINE, STUDY, beside_scratch, figures
 from results.storage.schema import SCRATCH
 
 EFFECTS = ("selection", "allocation", "both", "selection over random", "scratch")
@@ -63,6 +63,7 @@ def selection_against_allocation(
     at_home = own[own["metric"] == own["widths_of"]]
     pruned = borrowed[borrowed["metric"] != SCRATCH]
     scratch = borrowed[borrowed["metric"] == SCRATCH]
+    _check_widths(at_home, pruned)
     others = own[own["metric"] != own["widths_of"]]
     # Skip metrics without a cell at A's widths: their difference cannot be split.
     others = others.merge(pruned[[*_SHARED, "metric"]].drop_duplicates(), on=[*_SHARED, "metric"])
@@ -88,3 +89,22 @@ def selection_against_allocation(
     order = [*_SHARED, "metric", "effect"]
     table = table.sort_values(order, ignore_index=True).astype({"effect": "str"})
     return table[list(COLUMNS)]
+
+
+def _check_widths(home: pd.DataFrame, borrowed: pd.DataFrame) -> None:
+    """Refuses borrowed widths that are not those of the lender's own global cell.
+
+    They differ if the lender's scores were computed from other images or by other options.
+    """
+    where = [*_SHARED, *BASELINE]
+    pairs = borrowed.merge(home, on=where, suffixes=("", "_home"))
+    sizes = pairs[["parameter_ratio", "parameter_ratio_home"]].astype(float).dropna()
+    unlike = pairs.loc[sizes.index][sizes.iloc[:, 0] != sizes.iloc[:, 1]]
+    if len(unlike):
+        first = unlike.iloc[0]
+        raise ValueError(
+            f"on {first['dataset']} at ratio {first['ratio']:g}, the widths of "
+            f"{first['widths_of']} that {first['metric']} borrows are not those of its own global "
+            f"cell: parameter ratio {first['parameter_ratio']:.6f} and "
+            f"{first['parameter_ratio_home']:.6f}; select rows so that they agree"
+        )

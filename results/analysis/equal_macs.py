@@ -74,7 +74,9 @@ def at_equal_macs(
         raise ValueError(f"{reference!r} is both metric and reference; its difference is 0")
     known_metrics(cells, [*(wanted or []), reference])
     names = cells["metric"].drop_duplicates() if wanted is None else [*wanted, reference]
-    cells = cells[cells["metric"].isin(list(names))].dropna(subset="macs_ratio")
+    cells = cells[cells["metric"].isin(list(names))]
+    if cells["macs_ratio"].isna().all():
+        cells = cells.iloc[:0]
     shared = [*_SETTING, _PLACE]
     if not grid or not (cells["metric"] != reference).any():
         table = no_comparison([*shared, "metric"])
@@ -94,6 +96,7 @@ def _interpolated(cells: pd.DataFrame, grid: Sequence[float], images: str) -> pd
     names = list(dict.fromkeys([*_SETTING, "metric", *BASELINE, images]))
     known = cells.astype(dict.fromkeys(_INTERPOLATED, float))
     known = known.assign(curve=known.groupby(names, dropna=False).ngroup())
+    known = _placed(known.astype({"macs_ratio": float}))
     # Two ratios may leave equally many MACs: then their mean counts.
     points = known.groupby(["curve", "macs_ratio"])[list(_INTERPOLATED)].mean()
     curves = known.drop_duplicates("curve").set_index("curve")[names].sort_index()
@@ -103,6 +106,20 @@ def _interpolated(cells: pd.DataFrame, grid: Sequence[float], images: str) -> pd
     found["collapsed"] = found["collapsed"].gt(0).astype(float)
     places = np.tile(grid, len(curves))
     return table.assign(**dict(found.items()), macs_ratio=places, **{_PLACE: places})
+
+
+def _placed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with MACs, also those that failed before their MACs were known.
+
+    Such a cell is placed between the cells of its curve with the next smaller and the next larger
+    ratio, so that nothing is interpolated across it; at an end of the curve it is left out.
+    """
+    cells = cells.sort_values(["curve", "ratio"])
+    logarithms = np.log(cells["macs_ratio"])
+    between = logarithms.groupby(cells["curve"]).transform(
+        lambda values: values.interpolate(limit_area="inside")
+    )
+    return cells.assign(macs_ratio=np.exp(between)).dropna(subset="macs_ratio")
 
 
 def _along(points: pd.DataFrame, grid: Sequence[float]) -> NDArray[np.float64]:

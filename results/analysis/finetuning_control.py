@@ -5,7 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from results.analysis.comparison import SUMMARY, images_of, summarise
-from results.analysis.identities import FINETUNE, difference, identity_parts
+from results.analysis.identities import (
+    BASELINE_PART,
+    FINETUNE,
+    VERSION,
+    difference,
+    identity_parts,
+)
 from results.analysis.study import TRAINED_STUDY, figures
 from results.storage.schema import CONTROLS, SCRATCH, UNPRUNED
 
@@ -74,18 +80,19 @@ def _check_recipes(frame: pd.DataFrame) -> None:
     cells = frame[(frame["status"] == "ok") & (frame["metric"] != SCRATCH)]
     if not (cells["metric"] == UNPRUNED).any():
         return
-    cells = cells.assign(recipe=identity_parts(cells["identity"])[FINETUNE])
+    parts = identity_parts(cells["identity"])
     is_control = cells["metric"] == UNPRUNED
-    recipes = [
-        cells.loc[chosen, [*TRAINED_STUDY, "recipe"]].drop_duplicates()
-        for chosen in (is_control, ~is_control)
-    ]
-    pairs = recipes[0].merge(recipes[1], on=list(TRAINED_STUDY))
-    unlike = pairs[pairs["recipe_x"] != pairs["recipe_y"]]
-    if len(unlike):
-        first = unlike.iloc[0]
-        raise ValueError(
-            f"on {first['dataset']} the control {UNPRUNED!r} is not fine-tuned as the pruned "
-            f"networks are: {difference(FINETUNE, first['recipe_x'], first['recipe_y'])}; select "
-            "rows so that they agree, for example by `sweep`"
-        )
+    for part in (VERSION, BASELINE_PART, FINETUNE):
+        told = cells.assign(part=parts[part])
+        recipes = [
+            told.loc[chosen, [*TRAINED_STUDY, "part"]].drop_duplicates()
+            for chosen in (is_control, ~is_control)
+        ]
+        pairs = recipes[0].merge(recipes[1], on=list(TRAINED_STUDY))
+        unlike = pairs[pairs["part_x"] != pairs["part_y"]]
+        if len(unlike):
+            first = unlike.iloc[0]
+            raise ValueError(
+                f"on {first['dataset']} the control {UNPRUNED!r} is not trained as the pruned "
+                f"networks are: {difference(part, first['part_x'], first['part_y'])}"
+            )

@@ -14,15 +14,18 @@ from typing import Any
 
 import pandas as pd
 
-VERSION, BASELINE_PART, FINETUNE, REST = "version", "baseline", "finetune", "scores and budget"
+VERSION, BASELINE_PART, FINETUNE = "version", "baseline", "finetune"
+BUDGET, REST = "budget rule", "scores"
 """Parts of an identity: versions of the code, the baseline without its seed, the recipe of
-fine-tuning, and the rest."""
+fine-tuning, the budget, and the rest, which is the metric with its statistics."""
 
 # Without the seed, many cells have the same text, which is then parsed once. In rows of earlier
 # schema versions, hashes of baselines and of statistics include the seed.
 _SEED = re.compile(r'"seed":\s*\d+(?=,\s*"stage":\s*"baseline")')
 _HASHES = re.compile(r'"(baseline|statistics)":\s*(?:"[^"]*"|\["[^\]]*\])')
 _ABSENT = "nothing"
+# The first word is the name in an identity; `budget` alone is a column of the frame.
+_NAMED = (VERSION, BASELINE_PART, FINETUNE, BUDGET)
 
 
 def identities(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,47 +42,53 @@ def identities(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with the index of `frame`, one column for each value that is not the same in all
-    rows. Lists are JSON text. Values that an identity lacks are missing.
+    DataFrame with the index of `frame`, one column for each value. Lists are JSON text. Values that
+    an identity lacks are missing.
     """
     numbers, texts = pd.factorize(frame["identity"].astype("str").fillna(""))
     flat = pd.DataFrame([dict(_flat(_parsed(text, {}))) for text in texts])
-    found = flat.take(numbers).set_axis(frame.index)
-    return found.loc[:, [len(found[name].drop_duplicates()) > 1 for name in found]]
+    return flat.take(numbers).set_axis(frame.index)
 
 
 def identity_parts(texts: pd.Series[Any]) -> dict[str, Any]:
-    """The four parts of each identity, as JSON text without the seed, by part."""
+    """The parts of each identity, as JSON text without the seed, by part."""
     plain = texts.astype("str").str.replace(_SEED, '"seed":0', regex=True)
     plain = plain.str.replace(_HASHES, r'"\1":""', regex=True)
     numbers, distinct = pd.factorize(plain)
-    names = (VERSION, BASELINE_PART, FINETUNE, REST)
+    names = (*_NAMED, REST)
     parsed = pd.DataFrame([_parts(text) for text in [*distinct, ""]], columns=list(names))
     return {name: parsed[name].array[numbers] for name in names}
 
 
 def difference(what: str, one: object, other: object) -> str:
-    """The first value in which two parts of identities differ, with its name: `x is 1 and 2`.
+    """Why two cells cannot be pooled, and how to select: the first value in which they differ.
 
     Parameters
     ----------
     what : the name of the part, or of a column.
     one, other : JSON text, or any text.
     """
-    values = [dict(_flat({what: _parsed(str(part), part)})) for part in (one, other)]
+    named = what.split()[0]
+    values = [dict(_flat({named: _parsed(str(part), part)})) for part in (one, other)]
     for name in sorted(values[0].keys() | values[1].keys()):
         pair = [found.get(name, _ABSENT) for found in values]
         if pair[0] != pair[1]:
-            return f"{name} is {pair[0]} and {pair[1]}"
-    return f"{what} is {one} and {other}"
+            return (
+                f"{name} is {pair[0]} and {pair[1]}; select rows that agree, such as "
+                f'frame[results.identities(frame)["{name}"] == {pair[0]!r}]'
+            )
+    return (
+        f"{what} is {one or _ABSENT} and {other or _ABSENT}; select rows that agree, such as "
+        f'frame[frame["{what}"] == {one!r}]'
+    )
 
 
 def _parts(text: str) -> tuple[str, ...]:
     content = _parsed(text)
     if not isinstance(content, dict):
         # Tables of the first version may have null here.
-        return ("",) * 4
-    named = [content.pop(name, "") for name in (VERSION, BASELINE_PART, FINETUNE)]
+        return ("",) * (len(_NAMED) + 1)
+    named = [content.pop(name.split()[0], "") for name in _NAMED]
     return tuple(json.dumps(part, sort_keys=True) for part in (*named, content))
 
 

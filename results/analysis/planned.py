@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from results.analysis.comparison import DEFAULT_BUDGETS, NOT_RUN, SUMMARY, images_of, summarise
@@ -13,6 +13,10 @@ from results.analysis.study import POINT, STUDY, beside_scratch, figures
 from results.storage.plan_file import Comparison
 
 _WHAT = (*POINT, "metric", "reference")
+LATE = "named when results could already be seen"
+"""Begins the note of a comparison that is not one made in advance."""
+
+_PAIR = ["metric", "reference"]
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 
 
@@ -34,8 +38,9 @@ def planned_differences(
     -------
     DataFrame, one row for each comparison, data set and study, in the order of `comparisons`,
     with the columns of `results.paired_difference`. `p_holm` is corrected over these rows and
-    nothing else. Where a metric or its reference was not run, or the data set has no cell, the
-    row has no figures, and `note` says why.
+    nothing else. `note` says which comparisons were added to the spec when rows of the sweep could
+    already be seen: their p values are exploratory. Where a metric or its reference was not run, or
+    the data set has no cell, the row has no figures, and `note` says why.
 
     Raises
     ------
@@ -56,6 +61,10 @@ def planned_differences(
     arms = pd.concat(metrics), pd.concat(references).drop(columns=["metric", "reference"])
     table = summarise(*arms, ["number", *STUDY], ["reference"], "the reference", split)
     rows = pd.concat(wanted, ignore_index=True)
+    # A comparison of every data set and one of a single data set may ask the same, as may one with
+    # its two metrics exchanged. A test that counts twice would be corrected too much.
+    asked = rows.assign(pair=["/".join(sorted(pair)) for pair in rows[_PAIR].to_numpy()])
+    rows = rows[~asked.duplicated([*STUDY, *POINT, "pair"])]
     table = rows.merge(table.drop(columns="reference"), on=["number", *STUDY], how="left")
     return _noted(table)
 
@@ -67,7 +76,9 @@ def _distinct(comparisons: Sequence[Comparison]) -> list[Comparison]:
                 f"the comparison of {one.metric} names no budget; only the scopes "
                 f"{', '.join(DEFAULT_BUDGETS)} have a default rule, not {one.scope!r}"
             )
-    return list(dict.fromkeys(comparisons))
+        if one.metric == one.reference:
+            raise ValueError(f"{one.metric!r} is both metric and reference; its difference is 0")
+    return list(dict.fromkeys(replace(one, budget=_budget(one)) for one in comparisons))
 
 
 def _budget(one: Comparison) -> str:
@@ -77,7 +88,7 @@ def _budget(one: Comparison) -> str:
 def _at(cells: pd.DataFrame, one: Comparison) -> pd.Series[bool]:
     """The cells at the point of a comparison, of any metric."""
     at = (cells["scope"] == one.scope) & (cells["budget"] == _budget(one))
-    at &= (cells["normalisation"] == one.normalisation) & np.isclose(cells["ratio"], one.ratio)
+    at &= (cells["normalisation"] == one.normalisation) & (cells["ratio"] == one.ratio)
     return at if one.dataset is None else at & (cells["dataset"] == one.dataset)
 
 
@@ -94,6 +105,7 @@ def _rows(number: int, one: Comparison, studies: pd.DataFrame) -> pd.DataFrame:
         ratio=one.ratio,
         metric=one.metric,
         reference=one.reference,
+        in_advance=one.in_advance,
     )
 
 
@@ -102,6 +114,8 @@ def _noted(table: pd.DataFrame) -> pd.DataFrame:
     without_reference = table["note"] == f"the reference{NOT_RUN}"
     note = table["note"].mask(absent, table["metric"] + NOT_RUN)
     note = note.mask(without_reference, table["reference"] + NOT_RUN)
+    late = ~table["in_advance"].astype(bool)
+    note = note.mask(late, (LATE + "; " + note).str.removesuffix("; "))
     counts = table[list(_COUNTS)].fillna(0).astype("int64")
     table = table.assign(note=note, p_holm=holm(table["p"]), **dict(counts.items()))
     return table[[*STUDY, *_WHAT, *SUMMARY]]

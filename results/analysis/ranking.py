@@ -65,6 +65,7 @@ def rank_metrics(
     Returns
     -------
     DataFrame, one row for each setting (the columns of `SETTING`) and metric, best first:
+    `finetune_images` is missing where an epoch has all training images;
     `mean_rank` (1 is the highest accuracy; equal ones share the mean of their ranks), `accuracy`
     (mean over the blocks, a fraction), `macs_ratio` (the fraction of the multiply-accumulates that
     is left, mean over the same cells: metrics of equal parameters may differ in it), `blocks` (the
@@ -84,6 +85,9 @@ def rank_metrics(
         raise ValueError(f"blocks={blocks!r} is unknown; allowed: {', '.join(_BLOCKS)}")
     cells = figures(frame, at, split)
     cells = cells[cells["metric"] != SCRATCH]
+    # An epoch of all images is one setting, whatever the number of images of a data set.
+    whole = cells["finetune_images"] == cells["train_images"]
+    cells = cells.assign(finetune_images=cells["finetune_images"].mask(whole))
     if metrics is not None:
         known_metrics(cells, metrics)
         cells = cells[cells["metric"].isin(list(metrics))]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from results.analysis.identities import (
     BASELINE_PART,
+    BUDGET,
     FINETUNE,
     REST,
     VERSION,
@@ -47,7 +48,7 @@ BASELINE = ("seed", "baseline_key", "baseline_checksum")
 
 _CARRIED = ("collapsed", "parameter_ratio", "macs_ratio")
 _COUNTS = ("macs", "macs_full")
-_HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity")
+_HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
 _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
 
 
@@ -207,7 +208,11 @@ def check_alike(cells: pd.DataFrame) -> None:
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = cells[cells["metric"] != SCRATCH]
     _check_single(pruned, list(TRAINED_STUDY), FINETUNE)
+    # All metrics of a point are compared with one another, so they must share the budget.
+    _check_single(cells, [*STUDY, *POINT], BUDGET)
     _check_single(cells, point, REST)
+    # bf16 and fp32 differ as much as two seeds do, and `auto` depends on the device.
+    _check_single(cells.dropna(subset="precision"), list(STUDY), "precision")
 
 
 def _check_single(cells: pd.DataFrame, names: list[str], column: str) -> None:
@@ -219,8 +224,7 @@ def _check_single(cells: pd.DataFrame, names: list[str], column: str) -> None:
     one, other = same[column].iloc[:2]
     raise ValueError(
         f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "
-        f"{difference(column, one, other)}; select rows so that they agree, for example by "
-        "`sweep`, or with the help of results.identities"
+        f"{difference(column, one, other)}"
     )
 
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from results.analysis.study import UNPRUNED_STUDY
 from results.analysis.sweep_tables import SweepTables
-from results.figures.panels import LETTER, grid
+from results.figures.panels import LETTER, check_one_study, comparable, grid
 from results.figures.registry import report_figure
 from results.figures.style import said, styled
 from results.figures.widths import bare, heat_bar
@@ -95,4 +96,5 @@ def _panel(axes: Axes, table: pd.DataFrame) -> ScalarMappable:
     position=50,
 )
 def _in_report(tables: SweepTables) -> Figure:
+    check_one_study(comparable(tables.frame), UNPRUNED_STUDY)
     return agreement(tables.agreement)

@@ -65,6 +65,29 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     return beside_scratch(cells)
 
 
+def check_one_study(cells: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Refuses several studies of one data set, for figures that average over a data set.
+
+    Parameters
+    ----------
+    cells : what `comparable` returned.
+    columns : those of a study, such as `STUDY`.
+
+    Raises
+    ------
+    ValueError
+        Naming the data set, the column and two of its values.
+    """
+    for dataset, rows in cells.groupby("dataset"):
+        for name in columns:
+            values = rows[name].drop_duplicates()
+            if len(values) > 1:
+                raise ValueError(
+                    f"the cells of {dataset} are of several studies: {name} is {values.iloc[0]} "
+                    f"and {values.iloc[1]}; this figure averages over a data set, so select one"
+                )
+
+
 def panels(cells: pd.DataFrame) -> list[Panel]:
     """One panel for each study, scope, budget and normalisation, local before global.
 

@@ -9,12 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from results.analysis.study import STUDY
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, metric_handles
-from results.figures.panels import even_columns, grid, outer, point_words, scope_order
+from results.figures.panels import (
+    check_one_study,
+    comparable,
+    even_columns,
+    grid,
+    outer,
+    point_words,
+    scope_order,
+)
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
-from results.storage.schema import UNPRUNED
 
 _PANEL = ["dataset", "scope", "budget", "normalisation"]
 
@@ -126,7 +134,7 @@ def _curve(
     position=60,
 )
 def _in_report(tables: SweepTables) -> Figure:
-    history, frame = tables.history, tables.frame
-    good = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
+    history, good = tables.history, comparable(tables.frame)
+    check_one_study(good, STUDY)
     told = history["stage"].eq("baseline") | history["key"].isin(good["key"])
     return training_curves(history[told], metrics=good["metric"])

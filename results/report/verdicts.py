@@ -12,7 +12,7 @@ from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.finetuning_control import finetuning_control, lowered
 from results.analysis.intervals import LEVEL
-from results.analysis.planned import planned_differences
+from results.analysis.planned import LATE, planned_differences
 from results.analysis.study import POINT, STUDY, TRAINED_STUDY
 from results.figures.panels import comparable, point_words, study_words
 from results.formatting import between, number, percent, probability, several, signed
@@ -39,8 +39,15 @@ def planned(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Table | N
     lines = tuple(
         (
             Entry(f"{', '.join([*study_words(row, table), *point_words(row, table)])}, {ratio:g}"),
-            Entry(str(row["metric"]), f"minus {row['reference']}"),
-            Entry(*_found(row), strong=bool(row["p_holm"] < 1 - LEVEL)),
+            Entry(
+                str(row["metric"]),
+                f"minus {row['reference']}",
+                LATE if row["note"].startswith(LATE) else "",
+            ),
+            Entry(
+                *_found(row),
+                strong=bool(row["p_holm"] < 1 - LEVEL) and not row["note"].startswith(LATE),
+            ),
             macs_entry(row),
             *_power(row),
             Entry(probability(row["p_holm"])),

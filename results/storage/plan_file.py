@@ -24,6 +24,7 @@ class Comparison:
     metric, reference : as in the column `metric`.
     budget : the rule; None for the default rule of the scope.
     dataset : as in the column `dataset`; None for every data set.
+    in_advance : whether it was named before any cell of its sweep had a row in the folder.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class Comparison:
     budget: str | None = None
     normalisation: str = "none"
     dataset: str | None = None
+    in_advance: bool = True
 
 
 @dataclass(frozen=True)

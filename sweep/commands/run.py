@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +12,13 @@ from rich.console import Console
 from results import Store
 from results.storage.lease import Lease
 from results.storage.locations import Where
-from results.storage.plan_file import PlannedCells, write_plan
+from results.storage.plan_file import (
+    Comparison,
+    PlanError,
+    PlannedCells,
+    read_plan,
+    write_plan,
+)
 from sweep.commands.summary import conclude
 from sweep.execution.executor import Follow, Job
 from sweep.execution.executors import executor_named
@@ -69,9 +77,11 @@ def run(
     workspace = Workspace(store.folder.absolute(), spec.name, spec.keep != "none")
     with Lease(workspace.folder, lambda holder: say(console, _WAITING.format(holder))) as lease:
         labels = {cell.key: cell.label for cell in planned.cells}
-        comparisons = tuple(one.comparison() for one in spec.comparisons)
+        seen = not labels.keys().isdisjoint(store.statuses())
+        comparisons = _comparisons(spec, store, seen)
         write_plan(store.folder, PlannedCells(planned.name, labels, comparisons))
-        keep_spec(store.folder, spec, f"prune-sweep {version_of('prune-sweep')}")
+        made_by = f"prune-sweep {version_of('prune-sweep')}"
+        keep_spec(store.folder, spec, f"{made_by} --data {data.resolve()}" if data else made_by)
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
@@ -90,6 +100,16 @@ def run(
             job = Job(spec, workspace, tasks, console, lease.check, follow, debugger)
             chosen_executor.execute(job)
     return conclude(console, chosen, store)
+
+
+def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]:
+    """The planned comparisons; those that are new although rows could be seen are marked."""
+    before: tuple[Comparison, ...] = ()
+    with suppress(PlanError):
+        before = read_plan(store.folder).comparisons
+    known = {replace(one, in_advance=True): one for one in before}
+    named = (one.comparison() for one in spec.comparisons)
+    return tuple(known.get(one, replace(one, in_advance=not seen)) for one in named)
 
 
 def _removing_networks(

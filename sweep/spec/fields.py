@@ -29,7 +29,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
-    return value
+    return value + 0.0  # -0.0 and 0.0 would have two keys
 
 
 def _distinct(values: list[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ def keep_spec(folder: Folder, spec: Spec, made_by: str) -> None:
 
     Parameters
     ----------
-    made_by : the version of prune-sweep, for the first line.
+    made_by : the version of prune-sweep, with its --data, for the first line.
     """
     content = f"# {made_by}\n{resolved(spec)}".encode()
     try:

@@ -76,11 +76,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
+EXPONENTS = (
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+0123456789."),
 )
+"""YAML 1.1 reads 5e-4 as text. Who writes a spec must quote a text that looks like this."""
+
+_Loader.add_implicit_resolver(*EXPONENTS)
 
 
 def _explain(where: str, content: Any, error: ValidationError) -> list[str]:

@@ -10,19 +10,27 @@ from pydantic import BaseModel
 from prune_core.metrics import Choice
 from prune_core.metrics.registry import IMAGES
 from sweep.spec.fields import Spec
+from sweep.spec.parsing import EXPONENTS
 
 
 def resolved(spec: Spec) -> str:
     """The spec as YAML text; reading the text gives an equal spec."""
-    return yaml.safe_dump(_plain(spec), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(_plain(spec), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that the reader of specs would take for numbers."""
+
+
+_Dumper.add_implicit_resolver(*EXPONENTS)
 
 
 def _plain(value: Any) -> Any:
     """The value in terms of YAML: mappings, lists, numbers and text."""
     if isinstance(value, Choice):
-        options: dict[str, Any] = {"name": value.name, **dict(value.options)}
+        options: dict[str, Any] = dict(value.options)
         options |= {IMAGES: value.images} if value.metric.reads_images else {}
-        return options if len(options) > 1 else value.name
+        return {value.name: options} if options else value.name
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, list | tuple):

@@ -45,6 +45,7 @@ datasets: [{source: digits, train_images: 600}]
 network: {variant: simplenet_310k, width: 0.25}
 recipe: {epochs: 1}
 finetune: {epochs: 4, batch_size: 64, learning_rate: 0.05}
+controls: {unpruned: false}
 metrics: [output_l1, input_l1]
 ratios: [0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
 resources: {gpus: 0}

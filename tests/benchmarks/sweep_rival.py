@@ -34,6 +34,7 @@ datasets: [{source: digits, train_images: 300}]
 network: {variant: simplenet_310k, width: 0.1}
 recipe: {epochs: 1, batch_size: 64}
 finetune: {epochs: 1, batch_size: 64, learning_rate: 0.05}
+controls: {unpruned: false}
 metrics: [input_l1, entropy_gaussian]
 ratios: [0.5, 0.7]
 """

@@ -29,6 +29,7 @@ datasets: [{{source: digits, train_images: 300}}]
 network: {{variant: simplenet_310k, width: 0.125}}
 recipe: {{epochs: 1, batch_size: 64}}
 finetune: {{epochs: {epochs}, batch_size: 64, learning_rate: 0.05}}
+controls: {{unpruned: false}}
 metrics: [{metrics}]
 ratios: [{ratios}]
 resources: {{cpus: 1, gpus: 0}}

@@ -23,6 +23,7 @@ network: {variant: simplenet_310k, width: 0.125}
 seeds: [0]
 recipe: {epochs: 1, batch_size: 64}
 finetune: {epochs: 1, batch_size: 64, learning_rate: 0.05}
+controls: {unpruned: false}
 metrics: [output_l1, entropy_gaussian]
 ratios: [0.4, 0.6]
 resources: {cpus: 1, gpus: 0}

@@ -160,3 +160,18 @@ def test_without_two_metrics_there_is_no_row(rows):
     empty = results.at_equal_macs(frame(rows), None, "output_l1")
     assert empty.empty
     assert list(empty.columns) == list(full.columns)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["after its MACs were known", "before"])
+def test_nothing_is_interpolated_across_a_failed_cell(known):
+    rows = []
+    for ratio, macs in ((0.3, 2_000), (0.5, 4_000), (0.7, 8_000)):
+        for metric in ("random", "output_l1"):
+            for seed in range(3):
+                one = cell(metric, seed, ratio, ratio=ratio, macs=macs)
+                if metric == "random" and ratio == 0.5:
+                    one |= {"status": "timeout", "finetuned_test_top1": None}
+                    one |= {} if known else {"macs": None, "macs_full": None}
+                rows.append(one)
+    table = results.at_equal_macs(frame(rows), "random", "output_l1", [0.3, 0.4, 0.6, 0.8])
+    assert table["seeds"].tolist() == [0, 0, 0, 3]

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from known_cells import cells, failed, frame
 from statsmodels.stats.multitest import multipletests
@@ -125,3 +126,34 @@ def test_a_plan_with_damaged_comparisons_is_refused_by_its_name(damaged, tmp_pat
     (tmp_path / "plan.json").write_text(json.dumps(content))
     with pytest.raises(PlanError, match=r"plan\.json cannot be read"):
         read_plan(folder_of(tmp_path))
+
+
+def test_a_comparison_that_was_named_late_says_so():
+    table = frame(cells({"random": [0.4, 0.5, 0.7], "output_l1": [0.5, 0.6, 0.6]}))
+    late = Comparison("random", 0.3, in_advance=False)
+    (row,) = results.planned_differences(table, [late]).to_dict("records")
+    assert row["note"] == "named when results could already be seen"
+    assert row["seeds"] == 3
+
+
+def test_a_comparison_of_a_nearby_ratio_is_another_one():
+    accuracies = {"random": [0.4, 0.5, 0.7], "output_l1": [0.5, 0.6, 0.6]}
+    table = frame(cells(accuracies) + cells(accuracies, ratio=0.300002))
+    (row,) = results.planned_differences(table, [Comparison("random", 0.3)]).to_dict("records")
+    assert row["seeds"] == 3
+
+
+def test_the_same_test_named_twice_counts_once():
+    table = frame(cells({"random": [0.4, 0.5, 0.7], "output_l1": [0.5, 0.6, 0.6]}))
+    one = Comparison("random", 0.3)
+    same = [
+        one,
+        Comparison("random", 0.3, budget="uniform_parameters"),
+        Comparison("random", 0.3, dataset="digits"),
+        Comparison("output_l1", 0.3, reference="random"),
+    ]
+    pd.testing.assert_frame_equal(
+        results.planned_differences(table, same), results.planned_differences(table, [one])
+    )
+    with pytest.raises(ValueError, match="both metric and reference"):
+        results.planned_differences(table, [Comparison("random", 0.3, reference="random")])

@@ -49,7 +49,7 @@ def test_an_identity_holds_the_whole_baseline_as_values(frame):
         assert identity["finetune"]["images"] == 128 or row["metric"] == "scratch"
     values = results.identities(frame)
     assert set(values["baseline.seed"]) == {0, 1}
-    assert "baseline.recipe.learning_rate" not in values
+    assert set(values["baseline.recipe.learning_rate"]) == {0.1}
 
 
 def test_rows_of_one_baseline_have_the_checksum_of_its_weights(frame, folder):

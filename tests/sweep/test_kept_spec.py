@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from prune_core.metrics import METRICS
+from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, read_plan
 from sweep.errors import SpecError
 from sweep.spec.kept import keep_spec
@@ -33,7 +34,12 @@ def test_a_resolved_spec_names_every_field_and_option(spec):
     content = yaml.safe_load(text)
     assert set(content) == set(type(made).model_fields)
     assert content["finetune"]["images"] == 200
-    assert content["metrics"][-1]["bins"] == 7
+    assert content["metrics"][-1]["mutual_information"]["bins"] == 7
+
+
+def test_a_name_that_looks_like_a_number_stays_a_name(spec):
+    made = spec().model_copy(update={"name": "1e5"})
+    assert parse(resolved(made), "resolved") == made
 
 
 def test_an_earlier_spec_is_kept_under_a_number(spec, store):
@@ -60,10 +66,15 @@ def test_a_run_stores_its_spec_and_its_comparisons(run_digits, tmp_path, spec):
     done = run_digits(tmp_path / "runs", changes)
     assert done.exit_code == 0, done.output
     assert parse((tmp_path / "runs" / "spec.yaml").read_text(), "spec.yaml") == spec(changes)
-    from results.storage.locations import folder_of
-
     planned = read_plan(folder_of(tmp_path / "runs")).comparisons
-    assert planned == (Comparison("entropy_gaussian", 0.3, scope="global"),)
+    first = Comparison("entropy_gaussian", 0.3, scope="global")
+    assert planned == (first,)
+    # Whoever names another one now can have seen the rows.
+    changes["comparisons"] = [comparison, {"metric": "entropy_gaussian", "ratio": 0.3}]
+    for _ in range(2):
+        done = run_digits(tmp_path / "runs", changes)
+        planned = read_plan(folder_of(tmp_path / "runs")).comparisons
+        assert planned == (first, Comparison("entropy_gaussian", 0.3, in_advance=False))
 
 
 @pytest.mark.parametrize(
