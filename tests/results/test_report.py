@@ -418,7 +418,7 @@ def tested_page(tested) -> Page:
 
 def test_planned_comparisons_come_before_all_other_tables(tested, tested_page):
     table = results.planned_differences(results.load(tested), PLANNED)
-    start = tested_page.text.index("These comparisons were named before the run")
+    start = tested_page.text.index("These comparisons were named in the spec before the run")
     section = tested_page.text[start : tested_page.text.index("What was run", start)]
     for _, row in table.dropna(subset="p").iterrows():
         assert f"{row['difference_points']:+.2f}".replace("-", "\N{MINUS SIGN}") in section
