@@ -22,11 +22,13 @@ def cell(
     """A row of `cells` that is ok, with the same accuracy in every stage and split.
 
     `changes` replace columns; `recipe` is the fine-tuning recipe, `trained` replaces fields of the
-    baseline's recipe, `version` is that of the code, `rule_version` that of the budget rule.
+    baseline's recipe, `version` is that of the code, `rule_version` that of the budget rule,
+    `scores` the metric's part of the identity.
     """
     dataset = changes.get("dataset", "digits")
     recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
     trained, rule_version = changes.pop("trained", {}), changes.pop("rule_version", 1)
+    scores = changes.pop("scores", {"metric": metric})
     row: Row = {
         "baseline_key": f"{dataset}-{changes.get('width', 1.0)}-{seed}",
         "baseline_checksum": f"weights of seed {seed}",
@@ -84,7 +86,7 @@ def cell(
         "budget": {"rule": row["budget"], "version": rule_version},
         "finetune": recipe,
         "ratio": row["ratio"],
-        "scores": {"metric": metric},
+        "scores": scores,
         "version": version,
     }
     return {"identity": json.dumps(identity), **row}

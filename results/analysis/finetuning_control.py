@@ -94,5 +94,5 @@ def _check_recipes(frame: pd.DataFrame) -> None:
             first = unlike.iloc[0]
             raise ValueError(
                 f"on {first['dataset']} the control {UNPRUNED!r} is not trained as the pruned "
-                f"networks are: {difference(part, first['part_x'], first['part_y'])}"
+                f"networks are: {difference(first['part_x'], first['part_y'])}"
             )

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-VERSION, BASELINE_PART, FINETUNE = "version", "baseline", "finetune"
-BUDGET, REST = "budget rule", "scores"
+VERSION, BASELINE_PART, FINETUNE, BUDGET = _NAMED = ("version", "baseline", "finetune", "budget")
+REST = "rest"
 """Parts of an identity: versions of the code, the baseline without its seed, the recipe of
 fine-tuning, the budget, and the rest, which is the metric with its statistics."""
 
@@ -24,8 +24,6 @@ fine-tuning, the budget, and the rest, which is the metric with its statistics."
 _SEED = re.compile(r'"seed":\s*\d+(?=,\s*"stage":\s*"baseline")')
 _HASHES = re.compile(r'"(baseline|statistics)":\s*(?:"[^"]*"|\["[^\]]*\])')
 _ABSENT = "nothing"
-# The first word is the name in an identity; `budget` alone is a column of the frame.
-_NAMED = (VERSION, BASELINE_PART, FINETUNE, BUDGET)
 
 
 def identities(frame: pd.DataFrame) -> pd.DataFrame:
@@ -55,31 +53,26 @@ def identity_parts(texts: pd.Series[Any]) -> dict[str, Any]:
     plain = texts.astype("str").str.replace(_SEED, '"seed":0', regex=True)
     plain = plain.str.replace(_HASHES, r'"\1":""', regex=True)
     numbers, distinct = pd.factorize(plain)
-    names = (*_NAMED, REST)
-    parsed = pd.DataFrame([_parts(text) for text in [*distinct, ""]], columns=list(names))
+    names = [*_NAMED, REST]
+    parsed = pd.DataFrame([_parts(text) for text in [*distinct, ""]], columns=names)
     return {name: parsed[name].array[numbers] for name in names}
 
 
-def difference(what: str, one: object, other: object) -> str:
-    """Why two cells cannot be pooled, and how to select: the first value in which they differ.
+def difference(one: str, other: str) -> str:
+    """Why two cells cannot be pooled, and how to select one of them.
 
     Parameters
     ----------
-    what : the name of the part, or of a column.
-    one, other : JSON text, or any text.
+    one, other : unlike texts of one part, as `identity_parts` returns them.
     """
-    named = what.split()[0]
-    values = [dict(_flat({named: _parsed(str(part), part)})) for part in (one, other)]
-    for name in sorted(values[0].keys() | values[1].keys()):
-        pair = [found.get(name, _ABSENT) for found in values]
-        if pair[0] != pair[1]:
-            return (
-                f"{name} is {pair[0]} and {pair[1]}; select rows that agree, such as "
-                f'frame[results.identities(frame)["{name}"] == {pair[0]!r}]'
-            )
+    values = [dict(_flat(_parsed(text, {}))) for text in (one, other)]
+    names = sorted(values[0].keys() | values[1].keys())
+    name = next(name for name in names if values[0].get(name) != values[1].get(name))
+    first, second = (found.get(name, _ABSENT) for found in values)
+    selected = second if first == _ABSENT else first
     return (
-        f"{what} is {one or _ABSENT} and {other or _ABSENT}; select rows that agree, such as "
-        f'frame[frame["{what}"] == {one!r}]'
+        f"{name} is {first} and {second}; select rows that agree, such as "
+        f'frame[results.identities(frame)["{name}"] == {selected!r}]'
     )
 
 
@@ -88,7 +81,7 @@ def _parts(text: str) -> tuple[str, ...]:
     if not isinstance(content, dict):
         # Tables of the first version may have null here.
         return ("",) * (len(_NAMED) + 1)
-    named = [content.pop(name.split()[0], "") for name in _NAMED]
+    named = [{name: content.pop(name, "")} for name in _NAMED]
     return tuple(json.dumps(part, sort_keys=True) for part in (*named, content))
 
 

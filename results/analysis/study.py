@@ -7,7 +7,7 @@ their `identity`, such as in a learning rate, are refused by `results.analysis.i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -46,7 +46,7 @@ POINT = ("scope", "budget", "normalisation", "ratio")
 BASELINE = ("seed", "baseline_key", "baseline_checksum")
 """Columns that identify a baseline: all cells that prune the same weights have the same values."""
 
-_CARRIED = ("collapsed", "parameter_ratio", "macs_ratio")
+_CARRIED = ("collapsed", "parameter_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
 _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
@@ -79,12 +79,11 @@ def figures(
     """
     column = accuracy_column(at, split)
     names = [*STUDY, *POINT, "metric", *BASELINE]
-    needed = [*names, *_CARRIED[:-1], *_COUNTS, *extra, *_HIDDEN]
-    need_columns(frame, [*needed, column])
-    macs_ratio = frame["macs"].astype(float) / frame["macs_full"].astype(float)
-    kept = list(dict.fromkeys([*names, *_CARRIED, *extra, *_HIDDEN]))
-    cells = frame.assign(macs_ratio=macs_ratio, accuracy=frame[column].astype(float))
-    cells = cells.loc[cells["metric"] != UNPRUNED, [*kept, "accuracy"]].copy()
+    kept = [*names, *_CARRIED, *extra, *_HIDDEN]
+    need_columns(frame, [*kept, *_COUNTS, column])
+    kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy"]))
+    cells = frame.assign(macs_ratio=macs_ratio(frame), accuracy=frame[column].astype(float))
+    cells = cells.loc[cells["metric"] != UNPRUNED, kept].copy()
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
     cells["baseline_checksum"] = _known_checksums(cells)
@@ -93,6 +92,11 @@ def figures(
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
     cells = cells.drop_duplicates(names).sort_index()
     return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
+
+
+def macs_ratio(frame: pd.DataFrame) -> pd.Series[float]:
+    """Multiply-accumulates that are left, over those of the unpruned network; NaN if not known."""
+    return frame["macs"].astype(float) / frame["macs_full"].astype(float)
 
 
 def accuracy_column(at: str, split: str) -> str:
@@ -198,33 +202,48 @@ def check_alike(cells: pd.DataFrame) -> None:
         Naming the first value in which two of them differ, and both values.
     """
     point = [*STUDY, *POINT, "metric"]
-    _check_single(cells, list(STUDY), "dataset_fingerprint")
-    _check_single(cells, point, "metric_options")
+    _check_column(cells, list(STUDY), "dataset_fingerprint")
+    _check_column(cells, point, "metric_options")
     parts = identity_parts(cells["identity"])
-    cells = cells.assign(**parts)
-    _check_single(cells, list(STUDY), VERSION)
+    _check_single(cells, list(STUDY), parts[VERSION])
     # Studies that differ only in what follows the baseline share it.
-    _check_single(cells, list(UNPRUNED_STUDY), BASELINE_PART)
+    _check_single(cells, list(UNPRUNED_STUDY), parts[BASELINE_PART])
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
-    pruned = cells[cells["metric"] != SCRATCH]
-    _check_single(pruned, list(TRAINED_STUDY), FINETUNE)
+    pruned = (cells["metric"] != SCRATCH).to_numpy()
+    _check_single(cells[pruned], list(TRAINED_STUDY), parts[FINETUNE][pruned])
     # All metrics of a point are compared with one another, so they must share the budget.
-    _check_single(cells, [*STUDY, *POINT], BUDGET)
-    _check_single(cells, point, REST)
+    _check_single(cells, [*STUDY, *POINT], parts[BUDGET])
+    _check_single(cells, point, parts[REST])
     # bf16 and fp32 differ as much as two seeds do, and `auto` depends on the device.
-    _check_single(cells.dropna(subset="precision"), list(STUDY), "precision")
+    _check_column(cells.dropna(subset="precision"), list(STUDY), "precision")
 
 
-def _check_single(cells: pd.DataFrame, names: list[str], column: str) -> None:
-    values = cells[[*names, column]].drop_duplicates()
-    if not (twice := values.duplicated(names, keep=False)).any():
+def _check_column(cells: pd.DataFrame, names: list[str], column: str) -> None:
+    """Refuses cells that agree in `names`, but not in a column of the frame."""
+
+    def unlike(one: object, other: object) -> str:
+        select = f'frame[frame["{column}"] == {one!r}]'
+        return f"{column} is {one} and {other}; select rows that agree, such as {select}"
+
+    _check_single(cells, names, cells[column].array, unlike)
+
+
+def _check_single(
+    cells: pd.DataFrame,
+    names: list[str],
+    values: Any,
+    unlike: Callable[[Any, Any], str] = difference,
+) -> None:
+    """Refuses cells that agree in `names`, but not in the value that each of them has."""
+    found = cells[names].assign(value=values).drop_duplicates()
+    if not (twice := found.duplicated(names, keep=False)).any():
         return
-    first = values[twice].iloc[0]
-    same = values[twice & (values[names].eq(first[names]) | values[names].isna()).all(axis=1)]
-    one, other = same[column].iloc[:2]
+    first = found[twice].iloc[0]
+    same = found[twice & (found[names].eq(first[names]) | found[names].isna()).all(axis=1)]
+    one, other = same["value"].iloc[:2]
     raise ValueError(
         f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "
-        f"{difference(column, one, other)}"
+        f"{unlike(one, other)}"
     )
 
 

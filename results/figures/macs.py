@@ -8,6 +8,7 @@ from textwrap import wrap
 import pandas as pd
 from matplotlib.axes import Axes
 
+from results.analysis.study import macs_ratio
 from results.figures.style import FAINT
 
 _SIZE = 7.5
@@ -50,6 +51,6 @@ def macs_words(cells: pd.DataFrame, ratios: Sequence[float]) -> str:
 
 def macs_left(cells: pd.DataFrame) -> pd.DataFrame:
     """`macs_left` of each metric and ratio, a fraction, mean over the rows that have it."""
-    known = cells.assign(macs_left=cells["macs"].astype(float) / cells["macs_full"].astype(float))
+    known = cells.assign(macs_left=macs_ratio(cells))
     known = known.dropna(subset="macs_left")
     return known.groupby(["metric", "ratio"], as_index=False)["macs_left"].mean()

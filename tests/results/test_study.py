@@ -239,3 +239,27 @@ def test_identities_are_readable_columns():
     assert found["scores.metric"].tolist()[::2] == ["output_l1", "random"]
     assert found["baseline.seed"].isna().tolist() == [False, True, False]
     assert results.identities(table.iloc[:0]).empty
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"trained": {"learning_rate": 0.4}},
+        {"trained": {"crop": 0}},
+        {"recipe": {"epochs": 2, "lr": 0.1}},
+        {"rule_version": 2},
+        {"precision": "bf16"},
+        {"metric_options": '{"bins": 9}'},
+        {"scores": {"metric": "output_l1", "statistics": {"images": 9}}},
+    ],
+    ids=str,
+)
+def test_the_line_that_a_refusal_prints_selects_rows_that_agree(unlike):
+    alike = {"precision": "fp32", "metric_options": "{}"}
+    table = frame([cell(**alike), cell(seed=1, **(alike | unlike))])
+    with pytest.raises(ValueError, match="such as frame") as caught:
+        results.accuracy_table(table)
+    line = str(caught.value).partition("such as ")[2]
+    chosen = eval(line, {"frame": table, "results": results})
+    assert len(chosen) == 1
+    results.accuracy_table(chosen)
