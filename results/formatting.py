@@ -71,6 +71,14 @@ def moment(time: Any) -> str:
     return DASH if pd.isna(time) else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
+def without_middle(text: str, most: int, head: int, tail: int) -> str:
+    """A text of more than `most` characters as its first `head` and its last `tail` of them."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - head - tail
+    return f"{text[:head]}\n[{left_out:,} characters left out]\n{text[-tail:]}"
+
+
 def several(count: int, one: str, many: str = "") -> str:
     """A count with its noun, singular or plural."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

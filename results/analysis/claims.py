@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.analysis.comparison import DEFAULT_BUDGETS, NOT_RUN, SUMMARY, images_of, summarise
+from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
 from results.analysis.intervals import LEVEL, holm, t_test
 from results.analysis.study import POINT, STUDY, figures, need_columns
+from results.storage.plan_file import DEFAULT_BUDGETS
 from results.storage.schema import STAGES
 
 WEIGHTED_READINGS = (

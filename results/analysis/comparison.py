@@ -43,9 +43,6 @@ SUMMARY = (
 REFERENCE = "output_l1"
 """The metric that reports compare with: the paper's own baseline."""
 
-DEFAULT_BUDGETS = {"local": "uniform_parameters", "global": "global"}
-"""The budget rule of a scope that is meant where none is named."""
-
 NOT_RUN = " was not run here"
 """Ends the note of a comparison one side of which has no cell."""
 

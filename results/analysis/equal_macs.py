@@ -74,14 +74,12 @@ def at_equal_macs(
         raise ValueError(f"{reference!r} is both metric and reference; its difference is 0")
     known_metrics(cells, [*(wanted or []), reference])
     names = cells["metric"].drop_duplicates() if wanted is None else [*wanted, reference]
-    cells = cells[cells["metric"].isin(list(names))]
-    if cells["macs_ratio"].isna().all():
-        cells = cells.iloc[:0]
+    cells = _placed(cells[cells["metric"].isin(list(names))], images_of(split))
     shared = [*_SETTING, _PLACE]
     if not grid or not (cells["metric"] != reference).any():
         table = no_comparison([*shared, "metric"])
     else:
-        points = _interpolated(cells, grid, images_of(split))
+        points = _interpolated(cells, grid)
         other = points[points["metric"] == reference].drop(columns="metric")
         chosen = points[points["metric"] != reference]
         table = summarise(chosen, other, shared, ["metric"], reference, split)
@@ -91,35 +89,36 @@ def at_equal_macs(
     return table.rename(columns={_PLACE: "macs_ratio"})
 
 
-def _interpolated(cells: pd.DataFrame, grid: Sequence[float], images: str) -> pd.DataFrame:
-    """A row for each baseline, setting, metric and MACs ratio; NaN outside what the metric has."""
-    names = list(dict.fromkeys([*_SETTING, "metric", *BASELINE, images]))
+def _placed(cells: pd.DataFrame, images: str) -> pd.DataFrame:
+    """The cells whose MACs are known, and failed ones between them; `curve` numbers their curves.
+
+    A curve has a baseline, setting and metric. A cell that failed before its MACs were known is
+    placed between the cells of the next smaller and the next larger ratio, so that nothing is
+    interpolated across it; at an end of the curve it is left out.
+    """
+    curves = cells.groupby([*_SETTING, "metric", *BASELINE, images], dropna=False).ngroup()
+    cells = cells.assign(curve=curves).sort_values(["curve", "ratio"])
+    between = (
+        np.log(cells["macs_ratio"])
+        .groupby(cells["curve"])
+        .transform(lambda values: values.interpolate(limit_area="inside"))
+    )
+    return cells.assign(macs_ratio=np.exp(between)).dropna(subset="macs_ratio")
+
+
+def _interpolated(cells: pd.DataFrame, grid: Sequence[float]) -> pd.DataFrame:
+    """A row for each curve of `_placed` and MACs ratio; NaN outside what the curve covers."""
     known = cells.astype(dict.fromkeys(_INTERPOLATED, float))
-    known = known.assign(curve=known.groupby(names, dropna=False).ngroup())
-    known = _placed(known.astype({"macs_ratio": float}))
     # Two ratios may leave equally many MACs: then their mean counts.
     points = known.groupby(["curve", "macs_ratio"])[list(_INTERPOLATED)].mean()
-    curves = known.drop_duplicates("curve").set_index("curve")[names].sort_index()
-    table = curves.loc[curves.index.repeat(len(grid))].reset_index(drop=True)
+    curves = known.drop_duplicates("curve").sort_values("curve")
+    table = curves.drop(columns=["ratio", "macs_ratio", *_INTERPOLATED])
+    table = table.loc[table.index.repeat(len(grid))].reset_index(drop=True)
     values = [_along(rows.droplevel("curve"), grid) for _, rows in points.groupby("curve")]
     found = pd.DataFrame(np.concatenate(values), columns=list(_INTERPOLATED))
     found["collapsed"] = found["collapsed"].gt(0).astype(float)
     places = np.tile(grid, len(curves))
     return table.assign(**dict(found.items()), macs_ratio=places, **{_PLACE: places})
-
-
-def _placed(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with MACs, also those that failed before their MACs were known.
-
-    Such a cell is placed between the cells of its curve with the next smaller and the next larger
-    ratio, so that nothing is interpolated across it; at an end of the curve it is left out.
-    """
-    cells = cells.sort_values(["curve", "ratio"])
-    logarithms = np.log(cells["macs_ratio"])
-    between = logarithms.groupby(cells["curve"]).transform(
-        lambda values: values.interpolate(limit_area="inside")
-    )
-    return cells.assign(macs_ratio=np.exp(between)).dropna(subset="macs_ratio")
 
 
 def _along(points: pd.DataFrame, grid: Sequence[float]) -> NDArray[np.float64]:

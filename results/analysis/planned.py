@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from results.analysis.comparison import DEFAULT_BUDGETS, NOT_RUN, SUMMARY, images_of, summarise
+from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
 from results.analysis.intervals import holm
 from results.analysis.study import POINT, STUDY, beside_scratch, figures
-from results.storage.plan_file import Comparison
+from results.storage.plan_file import DEFAULT_BUDGETS, Comparison
 
 _WHAT = (*POINT, "metric", "reference")
 LATE = "named when results could already be seen"
@@ -78,16 +78,12 @@ def _distinct(comparisons: Sequence[Comparison]) -> list[Comparison]:
             )
         if one.metric == one.reference:
             raise ValueError(f"{one.metric!r} is both metric and reference; its difference is 0")
-    return list(dict.fromkeys(replace(one, budget=_budget(one)) for one in comparisons))
-
-
-def _budget(one: Comparison) -> str:
-    return one.budget or DEFAULT_BUDGETS[one.scope]
+    return list(dict.fromkeys(replace(one, budget=one.rule) for one in comparisons))
 
 
 def _at(cells: pd.DataFrame, one: Comparison) -> pd.Series[bool]:
     """The cells at the point of a comparison, of any metric."""
-    at = (cells["scope"] == one.scope) & (cells["budget"] == _budget(one))
+    at = (cells["scope"] == one.scope) & (cells["budget"] == one.rule)
     at &= (cells["normalisation"] == one.normalisation) & (cells["ratio"] == one.ratio)
     return at if one.dataset is None else at & (cells["dataset"] == one.dataset)
 
@@ -100,7 +96,7 @@ def _rows(number: int, one: Comparison, studies: pd.DataFrame) -> pd.DataFrame:
     return named.assign(
         number=number,
         scope=one.scope,
-        budget=_budget(one),
+        budget=one.rule,
         normalisation=one.normalisation,
         ratio=one.ratio,
         metric=one.metric,

@@ -11,7 +11,16 @@ import pandas as pd
 
 from results.analysis.identities import BASELINE_PART, identity_parts
 from results.analysis.study import BASELINE, UNPRUNED_STUDY
-from results.formatting import DASH, TIMES, duration, listed, moment, number, percent
+from results.formatting import (
+    DASH,
+    TIMES,
+    duration,
+    listed,
+    moment,
+    number,
+    percent,
+    without_middle,
+)
 from results.report.tables import Entry, Table
 from results.storage.failure_logs import log_of, without_log
 from results.storage.schema import CONTROLS, SCRATCH, STATUSES, UNPRUNED
@@ -210,10 +219,7 @@ def _example(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _shortened(error: str) -> str:
-    left = len(error) - _ERROR_HEAD - _ERROR_TAIL
-    if left <= 0:
-        return error
-    return f"{error[:_ERROR_HEAD]}\n[{left:,} characters left out]\n{error[-_ERROR_TAIL:]}"
+    return without_middle(error, _ERROR_HEAD + _ERROR_TAIL, _ERROR_HEAD, _ERROR_TAIL)
 
 
 def _cell_words(row: pd.Series) -> str:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from results.storage.folder import Folder, StoreError
 
 PLAN = "plan.json"
+DEFAULT_BUDGETS = {"local": "uniform_parameters", "global": "global"}
+"""The budget rule of a scope that is meant where none is named."""
 
 
 class PlanError(ValueError):
@@ -35,6 +37,11 @@ class Comparison:
     normalisation: str = "none"
     dataset: str | None = None
     in_advance: bool = True
+
+    @property
+    def rule(self) -> str:
+        """The budget rule that is meant."""
+        return self.budget or DEFAULT_BUDGETS[self.scope]
 
 
 @dataclass(frozen=True)

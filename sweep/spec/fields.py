@@ -303,13 +303,12 @@ class Spec(_Strict):
         for index, one in enumerate(self.comparisons):
             rules = self.local_budgets if one.scope == "local" else self.global_budgets
             normalisations = ["none"] if one.scope == "local" else self.normalisations
-            default = "uniform_parameters" if one.scope == "local" else "global"
             asked: list[tuple[str, Any, list[Any]]] = [
                 ("metric", one.metric.label, [choice.label for choice in self.metrics]),
                 ("reference", one.reference.label, [choice.label for choice in self.metrics]),
                 ("scope", one.scope, list(self.scopes)),
                 ("ratio", one.ratio, list(self.ratios)),
-                ("budget", one.budget or default, list(rules)),
+                ("budget", one.comparison().rule, list(rules)),
                 ("normalisation", one.normalisation, normalisations),
                 ("dataset", one.dataset, [None, *(dataset.name for dataset in self.datasets)]),
             ]
