@@ -77,12 +77,12 @@ def run(
     workspace = Workspace(store.folder.absolute(), spec.name, spec.keep != "none")
     with Lease(workspace.folder, lambda holder: say(console, _WAITING.format(holder))) as lease:
         labels = {cell.key: cell.label for cell in planned.cells}
-        seen = not labels.keys().isdisjoint(store.statuses())
+        rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
+        seen = any(row["key"] in labels for row in rows)
         comparisons = _comparisons(spec, store, seen)
         write_plan(store.folder, PlannedCells(planned.name, labels, comparisons))
         made_by = f"prune-sweep {version_of('prune-sweep')}"
         keep_spec(store.folder, spec, f"{made_by} --data {data.resolve()}" if data else made_by)
-        rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
         follow = [

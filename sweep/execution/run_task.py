@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import torch
 
-from prune_core.budgets import Floor
+from prune_core.training import Recipe
 from results import StoreError
 from sweep.execution.failures import diagnosis, write_log
 from sweep.execution.tasks import Outcome, Task
-from sweep.plan.cells import Baseline, Budget, Cell, Statistics
+from sweep.plan.cells import Baseline, Cell, Statistics
 from sweep.stages.baseline import baseline
 from sweep.stages.cell import cell
 from sweep.stages.observer import SILENT, Observer
@@ -40,7 +40,7 @@ def run_task(
         If the row cannot be written. The sweep cannot continue without its results folder.
     """
     began = datetime.now(UTC)
-    ran = _provenance(task, began)
+    ran = provenance(_recipe(task.work), began)
     row: Row = {}
     status, error, own_frames, accuracy, validation = "ok", None, None, None, None
     try:
@@ -76,11 +76,8 @@ def write_row(workspace: Workspace, of: Cell, figures: Row, status: str, error: 
     workspace.store.write(identity_row(of, workspace.sweep) | figures | ending)
 
 
-def _provenance(task: Task, began: datetime) -> Row:
-    work = task.work
+def _recipe(work: Baseline | Statistics | Cell) -> Recipe:
+    """The recipe by which a task trains; that of its baseline, if it trains nothing itself."""
     if isinstance(work, Cell):
-        return provenance(work, began)
-    # A baseline trains with its own recipe, as the control that is trained from scratch does.
-    baseline = work if isinstance(work, Baseline) else work.baseline
-    budget = Budget("uniform_parameters", "none", Floor())
-    return provenance(Cell(baseline, None, budget, 1.0, baseline.recipe), began)
+        return work.finetune
+    return work.recipe if isinstance(work, Baseline) else work.baseline.recipe

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from prune_core.plugins import GROUPS
+from results.formatting import without_middle
 
 LENGTH = 4_000
 _HEAD, _TAIL = 1_500, 2_450
@@ -41,10 +42,7 @@ def own_traceback(problem: BaseException) -> str:
     for part, of in _parts(summary, problem):
         part.stack = _own_frames(part.stack, of, ours)
     text = storable("".join(summary.format()).rstrip())
-    left_out = len(text) - _HEAD - _TAIL
-    if len(text) <= LENGTH:
-        return text
-    return f"{text[:_HEAD]}\n[{left_out:,} characters left out]\n{text[-_TAIL:]}"
+    return without_middle(text, LENGTH, _HEAD, _TAIL)
 
 
 def innermost(problem: BaseException) -> str:

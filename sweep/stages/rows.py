@@ -16,6 +16,7 @@ import torch
 
 from prune_core.evaluation import Evaluation
 from prune_core.precision import best_device, resolve
+from prune_core.training import Recipe
 from sweep.plan.cells import Cell
 
 Row = dict[str, Any]
@@ -58,15 +59,20 @@ def identity_row(cell: Cell, sweep: str) -> Row:
     }
 
 
-def provenance(cell: Cell, started: datetime) -> Row:
-    """The columns of start time, host, hardware and software versions."""
+def provenance(recipe: Recipe, started: datetime) -> Row:
+    """The columns of start time, host, hardware and software versions.
+
+    Parameters
+    ----------
+    recipe : of the training; its precision depends on the device.
+    """
     device = best_device()
     return {
         "started_at": started,
         "host": socket.gethostname(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "precision": resolve(cell.finetune.precision, device),
+        "precision": resolve(recipe.precision, device),
         "git_revision": git_revision(),
         "version_prune_sweep": version_of("prune-sweep"),
         "version_python": platform.python_version(),

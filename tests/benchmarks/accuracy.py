@@ -5,6 +5,7 @@ python tests/benchmarks/accuracy.py [--epochs 6] [--seeds 3] [--data FOLDER] [--
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,21 +32,10 @@ HOLDOUT = 0.1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints test accuracies by seed, and the mean paired difference with its interval."""
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as Parquet files")
-    parser.add_argument("--images", type=int, default=10_000, help="training images")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
-    given = begin(parser, arguments)
-    if not (given.data / "train.parquet").is_file():
-        print(f"accuracy is left out: no train.parquet in {given.data}; name a folder with --data")
+    asked = asked_of("accuracy", __doc__, arguments, images=10_000, epochs=6, seeds=3)
+    if asked is None:
         return
-    split = cifar10(given.data, 256 if given.quick else given.images)
-    if given.quick:
-        split = replace(split, test=split.test.first(256))
-    recipe = Recipe(1 if given.quick else given.epochs, BATCH, learning_rate=0.2, recalibrate=False)
-    seeds = range(2 if given.quick else given.seeds)
+    given, split, recipe, seeds = asked
     outcomes = [both(given.variant, split, recipe, seed) for seed in seeds]
     rows = [
         [str(seed), *(f"{100 * value:.2f}" for value in found)]
@@ -64,6 +54,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{seconds[0]:.0f} s and {seconds[1]:.0f} s, mean of the seeds.",
     ]
     finish("accuracy", section("\n\n".join([table(columns, rows), *notes])), given.quick)
+
+
+def asked_of(
+    name: str,
+    description: str | None,
+    arguments: Sequence[str] | None,
+    images: int,
+    epochs: int,
+    seeds: int,
+) -> tuple[argparse.Namespace, Split, Recipe, range] | None:
+    """The options of a benchmark that trains on CIFAR-10, its images, recipe and seeds.
+
+    Parameters
+    ----------
+    images, epochs, seeds : defaults of these options.
+
+    Returns
+    -------
+    None, after a message, if the images are not there.
+    """
+    parser = options(description)
+    parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as Parquet files")
+    parser.add_argument("--images", type=int, default=images, help="training images")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
+    given = begin(parser, arguments)
+    if not (given.data / "train.parquet").is_file():
+        print(f"{name} is left out: no train.parquet in {given.data}; name a folder with --data")
+        return None
+    split = cifar10(given.data, 256 if given.quick else given.images)
+    if given.quick:
+        split = replace(split, test=split.test.first(256))
+    recipe = Recipe(1 if given.quick else given.epochs, BATCH, learning_rate=0.2, recalibrate=False)
+    return given, split, recipe, range(2 if given.quick else given.seeds)
 
 
 def cifar10(folder: Path, train_images: int) -> Split:

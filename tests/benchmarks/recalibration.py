@@ -8,16 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from accuracy import DATA, cifar10, difference
+from accuracy import asked_of, difference
 from made_up import BATCH
-from measuring import begin, finish, options, section, table
+from measuring import finish, section, table
 
 from prune_core.evaluation import evaluate
 from prune_core.images import Split
-from prune_core.network import VARIANTS, Architecture, SimpleNet
+from prune_core.network import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.training import Recipe, recalibrate, train
@@ -25,21 +24,10 @@ from prune_core.training import Recipe, recalibrate, train
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints test accuracies by seed, and the mean paired differences with their intervals."""
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as Parquet files")
-    parser.add_argument("--images", type=int, default=3_200, help="training images")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--variant", choices=VARIANTS, default="simplenet_310k")
-    given = begin(parser, arguments)
-    if not (given.data / "train.parquet").is_file():
-        print(f"recalibration is left out: no train.parquet in {given.data}; name one with --data")
+    asked = asked_of("recalibration", __doc__, arguments, images=3_200, epochs=15, seeds=5)
+    if asked is None:
         return
-    split = cifar10(given.data, 256 if given.quick else given.images)
-    if given.quick:
-        split = replace(split, test=split.test.first(256))
-    recipe = Recipe(1 if given.quick else given.epochs, BATCH, learning_rate=0.2, recalibrate=False)
-    seeds = range(2 if given.quick else given.seeds)
+    given, split, recipe, seeds = asked
     found = torch.tensor([accuracies(given.variant, split, recipe, seed) for seed in seeds])
     rows = [
         [str(seed), *(f"{100 * value:.2f}" for value in values.tolist())]
