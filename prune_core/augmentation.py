@@ -1,4 +1,4 @@
-"""Random crops and flips of uint8 images on their device.
+"""Random crops and flips of uint8 images of any size, on their device.
 
 The random numbers of a whole epoch are drawn on the CPU and copied to the device once. So the same
 seed gives the same crops on every device, and no training step waits for the CPU.

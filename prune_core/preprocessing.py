@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from prune_core.images import LabelledImages
+
 PREPROCESSING_VERSION = 1
+
+_PART = 512  # images that are counted at a time
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,23 @@ class Preprocessing:
     deviation: tuple[float, float, float]
 
     @classmethod
-    def of(cls, images: Tensor) -> Preprocessing:
-        """Computes the scaling for uint8 training images [N, 3, H, W] from exact integer sums."""
-        histogram = torch.stack(
-            [torch.bincount(images[:, c].flatten(), minlength=256).cpu() for c in range(3)]
-        ).double()
+    def of(cls, images: LabelledImages | Tensor) -> Preprocessing:
+        """Computes the scaling for training images from exact integer sums, a part at a time.
+
+        Parameters
+        ----------
+        images : uint8 [N, 3, H, W], with or without labels.
+        """
+        parts: Iterable[Tensor]
+        if isinstance(images, Tensor):
+            parts = images.split(_PART)
+        else:
+            parts = (pixels for pixels, _ in images.batches(_PART))
+        counts = torch.zeros(3, 256, dtype=torch.int64)
+        for part in parts:
+            for colour in range(3):
+                counts[colour] += torch.bincount(part[:, colour].flatten(), minlength=256).cpu()
+        histogram = counts.double()
         levels = torch.arange(256, dtype=torch.float64)
         count = histogram.sum(1)
         mean = (histogram * levels).sum(1) / count

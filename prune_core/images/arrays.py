@@ -1,21 +1,25 @@
 """Decoded images as NumPy arrays, before they become an `Images`, and the rules they must meet."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prune_core.images.errors import ImagesError
+from prune_core.images.size import Size
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+_HASHED_BYTES = 1 << 26  # at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What a source holds: images uint8 [N, 3, 32, 32] in RGB, labels int64 [N] in 0..K-1."""
+    """What a source holds: images uint8 [N, 3, H, W] in RGB, labels int64 [N] in 0..K-1."""
 
     train_images: Pixels
     train_labels: Labels
@@ -29,13 +33,61 @@ class Arrays:
         return int(self.train_labels.max()) + 1
 
 
+@dataclass(frozen=True, eq=False)
+class Undecoded:
+    """Images that need not fit into memory: they are decoded straight into the files of the cache.
+
+    Attributes
+    ----------
+    train_labels, test_labels
+        int64 [N] in 0..K-1, one for each image.
+    decode
+        Called once, with an array for the training images and one for the test images, both uint8
+        [N, 3, H, W] on disk. Writes the images, in RGB and of the size of these arrays, and returns
+        the notes.
+    """
+
+    train_labels: Labels
+    test_labels: Labels
+    decode: Callable[[Pixels, Pixels], tuple[str, ...]]
+
+
 def fingerprint(arrays: Arrays) -> str:
-    """Returns 16 hex digits of the sha256 of the shapes, types and bytes of the four arrays."""
+    """Returns 16 hex digits of the sha256 of the shapes, types and bytes of the four arrays.
+
+    Arrays on disk are read in parts.
+    """
     digest = hashlib.sha256()
     for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
         digest.update(f"{array.dtype.str} {array.shape};".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for part in _parts(array):
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
+
+
+def check_images(source: str, arrays: Arrays, image_size: Size) -> None:
+    """Raises an ImagesError unless a source gave images of the type and size that were asked for.
+
+    Parameters
+    ----------
+    source
+        As given to `load`.
+    """
+    for images in (arrays.train_images, arrays.test_images):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ImagesError(
+                f"{source}: its images are {images.dtype} {list(images.shape)}; they must be uint8 "
+                "[N, 3, H, W]"
+            )
+        height, width = images.shape[2:]
+        if (height, width) != image_size:
+            raise ImagesError(
+                f"{source}: images of {image_size[0]} x {image_size[1]} pixels (height x width) "
+                f"were asked for, but this source gave images of {height} x {width}; ask for "
+                f"image_size ({height}, {width}), or let the source resize them to its location's "
+                "image_size, as with prune_core.images.resized. A source whose own size is not "
+                "32 x 32 names it in @image_source(..., image_size=...)"
+            )
 
 
 def check_labels(where: str, train: Labels, test: Labels) -> None:
@@ -77,6 +129,12 @@ def listed(values: Sequence[object], limit: int = 10) -> str:
     """Returns "1, 2, 3 and 4 more": at most `limit` values by name."""
     text = ", ".join(str(value) for value in values[:limit])
     return text if len(values) <= limit else f"{text} and {len(values) - limit:,} more"
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The array in consecutive parts of about `_HASHED_BYTES`."""
+    rows = max(1, _HASHED_BYTES * len(array) // max(1, array.nbytes))
+    return (array[start : start + rows] for start in range(0, len(array), rows))
 
 
 def _first_absent(present: Labels, limit: int = 10) -> list[str]:

@@ -3,8 +3,15 @@
 An entry is a folder `images/<key>/` with four .npy files and meta.json. It is written beside its
 place and renamed into it, so that a reader sees a whole entry or none, however many processes
 write at once.
+
+On disk an image takes 3 H W bytes and its label 8: 3 KiB at 32 x 32, 147 KiB at 224 x 224, 14 GiB
+for 100,000 images of 224 x 224. Neither decoding nor opening an entry needs as much memory. Images
+are decoded straight into the files. An opened entry is a memory map: processes share its pages, and
+the system takes them back when memory is short. Each process that opens an entry reads it once to
+check its fingerprint, which takes about a second per GiB.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -14,17 +21,21 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prune_core.images.arrays import Arrays, fingerprint
+from prune_core.images.arrays import Arrays, Undecoded, fingerprint
 from prune_core.images.decode import DECODE_VERSION
 from prune_core.images.errors import ImagesError
 from prune_core.images.shared_cache import SharedCache
+from prune_core.images.size import DEFAULT_SIZE, Size
 
 CACHE_VARIABLE = "PRUNE_SWEEP_CACHE"
 """The environment variable that names the cache's folder, or the URI of one to share."""
 
+_IMAGES = ("train_images", "test_images")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _META = "meta.json"
 _FILES = (*(f"{name}.npy" for name in _ARRAYS), _META)
@@ -57,21 +68,32 @@ def file_states(folder: Path, files: Sequence[Path]) -> list[tuple[str, int, int
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def entry_folder(cache: Path, identity: object) -> Path:
+def entry_folder(cache: Path, identity: object, image_size: Size = DEFAULT_SIZE) -> Path:
     """Returns where the cache keeps the arrays of a source, `identity` being JSON-able."""
-    text = json.dumps([DECODE_VERSION, identity], ensure_ascii=True, separators=(",", ":"))
+    # Entries of 32 x 32 are older than other sizes, and their names have no size.
+    sized = [] if image_size == DEFAULT_SIZE else [image_size]
+    parts = [DECODE_VERSION, identity, *sized]
+    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
     return cache / "images" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+Read = Callable[[], Arrays | Undecoded]
+
+
 def cached(
-    entry: Path, read: Callable[[], Arrays], shared: SharedCache | None = None
+    entry: Path, read: Read, image_size: Size, shared: SharedCache | None = None
 ) -> tuple[Arrays, str]:
     """Returns the arrays of a cache entry and their fingerprint, calling `read` if it has none.
 
     An entry that is not here but in `shared` is copied, and one that is in neither is put in both.
 
-    The arrays are memory maps of the entry's files, shared between processes until written to,
-    and writing to them never reaches the files. A damaged entry is replaced, with a warning.
+    The arrays are memory maps of the entry's files, see `mapped`. A damaged entry is replaced, with
+    a warning.
+
+    Parameters
+    ----------
+    image_size
+        Height and width of images that are not decoded yet.
 
     Raises
     ------
@@ -90,11 +112,12 @@ def cached(
                 stacklevel=3,
             )
             _discard(entry)
-    # Copying once is worth waiting for.
-    with _alone(entry) if shared else nullcontext():
-        if shared is not None and entry.exists():
+    # Copying once is worth waiting for, and so is decoding large images.
+    waits = shared is not None or image_size != DEFAULT_SIZE
+    with _alone(entry) if waits else nullcontext():
+        if waits and entry.exists():
             return _open(entry)
-        arrays, digest = _fill(entry, read, shared)
+        arrays, digest = _fill(entry, read, image_size, shared)
     try:
         return _open(entry)
     except Exception:
@@ -102,8 +125,23 @@ def cached(
         return arrays, digest
 
 
+def mapped(file: Path) -> NDArray[Any]:
+    """Maps a .npy file; processes share its pages, and writing to the array never reaches the file.
+
+    Linux refuses a map that may be written to if it is larger than the memory of the machine. Then
+    the map is read-only.
+    """
+    try:
+        # Copy on write: torch warns of read-only arrays, and "r+" would let one alter the cache.
+        return np.load(file, mmap_mode="c", allow_pickle=False)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
 def _fill(
-    entry: Path, read: Callable[[], Arrays], shared: SharedCache | None
+    entry: Path, read: Read, image_size: Size, shared: SharedCache | None
 ) -> tuple[Arrays, str]:
     # The folder is made before the images are decoded, so that a cache that cannot be written is
     # told at once.
@@ -111,6 +149,8 @@ def _fill(
         found = _fetch(entry, staging, shared) if shared else None
         if found is None:
             arrays = read()
+            if isinstance(arrays, Undecoded):
+                arrays = _decoded(entry, staging, arrays, image_size)
             found = arrays, fingerprint(arrays)
             with _named_errors(entry):
                 _write(staging, *found)
@@ -119,6 +159,31 @@ def _fill(
         with _named_errors(entry):
             _publish(staging, entry)
     return found
+
+
+def _decoded(entry: Path, staging: Path, undecoded: Undecoded, image_size: Size) -> Arrays:
+    """Decodes images into new files of the staging folder."""
+    counts = len(undecoded.train_labels), len(undecoded.test_labels)
+    with _named_errors(entry):
+        train, test = (
+            _new_file(staging / f"{name}.npy", (count, 3, *image_size))
+            for name, count in zip(_IMAGES, counts, strict=True)
+        )
+    notes = undecoded.decode(train, test)
+    with _named_errors(entry):
+        train.flush()
+        test.flush()
+    return Arrays(train, undecoded.train_labels, test, undecoded.test_labels, notes)
+
+
+def _new_file(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A uint8 array on disk whose space is reserved."""
+    array = np.lib.format.open_memmap(file, "w+", np.uint8, shape=shape)
+    # Without space for a page that was written to a map, the system would end the process.
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def _fetch(entry: Path, staging: Path, shared: SharedCache) -> tuple[Arrays, str] | None:
@@ -131,6 +196,8 @@ def _fetch(entry: Path, staging: Path, shared: SharedCache) -> tuple[Arrays, str
             f"the images {entry.name} in {shared} are damaged ({error}) and are decoded again",
             stacklevel=5,
         )
+        for file in _FILES:
+            (staging / file).unlink()
         return None
 
 
@@ -159,8 +226,7 @@ def _alone(entry: Path) -> Iterator[None]:
 
 def _open(entry: Path) -> tuple[Arrays, str]:
     meta = json.loads((entry / _META).read_text(encoding="utf-8"))
-    # Copy on write: torch warns of read-only arrays, and "r+" would let a caller alter the cache.
-    loaded = [np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _ARRAYS]
+    loaded = [mapped(entry / f"{name}.npy") for name in _ARRAYS]
     notes = tuple(str(note) for note in meta["notes"])
     arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes)
     digest = fingerprint(arrays)
@@ -171,9 +237,10 @@ def _open(entry: Path) -> tuple[Arrays, str]:
 
 def _write(staging: Path, arrays: Arrays, digest: str) -> None:
     for name in _ARRAYS:
-        with (staging / f"{name}.npy").open("wb") as file:
-            np.save(file, getattr(arrays, name), allow_pickle=False)
-            file.flush()
+        path = staging / f"{name}.npy"
+        if not path.exists():
+            np.save(path, getattr(arrays, name), allow_pickle=False)
+        with path.open("r+b") as file:
             os.fsync(file.fileno())
     meta = {
         "classes": arrays.classes,
@@ -227,7 +294,7 @@ def _named_errors(entry: Path) -> Iterator[None]:
         raise ImagesError(
             f"the image cache {entry.parent} cannot be used ({error.strerror or error}); set "
             f"the environment variable {CACHE_VARIABLE} to a folder that can be written, "
-            "with space for the decoded images (3 KB each)"
+            "with space for the decoded images (3 bytes a pixel: 3 KB for one of 32 x 32)"
         ) from error
 
 

@@ -1,6 +1,13 @@
-"""Images in memory, and how they are cut and split."""
+"""Images in memory or in memory maps, and how they are cut and split.
 
+What a trial holds: labels and positions, 16 bytes for each training image; and the pages of the
+images, which all processes of a machine share. No split copies an image. Training on a GPU moves
+images of at most `RESIDENT_BYTES` there as a whole, and copies larger ones batch by batch.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,28 +16,133 @@ from torch import Tensor
 from prune_core.images.arrays import listed
 from prune_core.images.errors import ImagesError
 from prune_core.images.order import held_out, shuffled
+from prune_core.images.size import Size
 
 # Raised when the same images are split or ordered otherwise.
 SPLIT_VERSION = 1
 
 
+# Images that take at most so many bytes are moved to a GPU as a whole, others batch by batch.
+RESIDENT_BYTES = 1 << 30
+
+_PART = 512  # images that are copied at a time
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images uint8 [N, 3, 32, 32] in RGB and their labels int64 [N]."""
+    """Images uint8 [N, 3, H, W] in RGB and their labels int64 [N].
 
-    images: Tensor = field(repr=False)
+    The images may be a selection of more images, such as the training images without those held
+    out. A selection is an index: it copies no image, so the images may be a memory map that is
+    larger than the memory.
+
+    Attributes
+    ----------
+    stored
+        uint8 [M, 3, H, W], the images and possibly others.
+    labels
+        int64 [N], on the same device.
+    index
+        int64 [N], the position of each image in `stored`, on the same device; None for all, M = N.
+    """
+
+    stored: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
+    index: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_size(self) -> Size:
+        """Height and width in pixels."""
+        return _size_of(self.stored)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.stored.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all N images."""
+        height, width = self.image_size
+        return len(self) * 3 * height * width
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All images in one tensor, uint8 [N, 3, H, W].
+
+        The first use copies the images of a selection, and the copy is kept. Use `batch` or
+        `batches` where they may be many.
+
+        Raises
+        ------
+        ImagesError
+            The copy would take more than `RESIDENT_BYTES`.
+        """
+        if self.index is None:
+            return self.stored
+        if self.nbytes > RESIDENT_BYTES:
+            raise ImagesError(
+                f"one tensor of {len(self):,} selected images would take {self.nbytes:,} bytes, "
+                f"more than {RESIDENT_BYTES:,}; read them with batch() or batches()"
+            )
+        return self.batch(slice(None))[0]
+
+    def batch(
+        self, which: slice | Tensor, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns some of the images, uint8 [n, 3, H, W], and their labels, int64 [n].
+
+        Parameters
+        ----------
+        which
+            A slice, or positions int64 [n]; each at least 0 and below N.
+        device
+            Where the two are moved to; None for where the images lie.
+        """
+        if not isinstance(which, slice):
+            which = which.to(self.device)
+        at = which if self.index is None else self.index[which]
+        # index_select copies whole images at once, several times as fast as stored[at].
+        pixels = self.stored[at] if isinstance(at, slice) else self.stored.index_select(0, at)
+        device = device or self.device
+        return _moved(pixels, device), _moved(self.labels[which], device)
+
+    def batches(
+        self, size: int, device: torch.device | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields all images and their labels in order, `size` at a time; the last may be fewer."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size), device)
+
     def to(self, device: torch.device | str) -> "LabelledImages":
-        """Returns the same on a device."""
-        return LabelledImages(self.images.to(device), self.labels.to(device))
+        """Returns the same on a device: itself if it is there already, else a copy."""
+        device = torch.device(device)
+        if self.index is None:
+            return LabelledImages(self.stored.to(device), self.labels.to(device))
+        if device == self.device:
+            return self
+        images = torch.empty(
+            (len(self), *self.stored.shape[1:]), dtype=self.stored.dtype, device=device
+        )
+        for part, (pixels, _) in zip(images.split(_PART), self.batches(_PART), strict=True):
+            part.copy_(pixels)
+        return LabelledImages(images, self.labels.to(device))
+
+    def resident(self, device: torch.device) -> "LabelledImages":
+        """Returns the same on a device if it takes at most `RESIDENT_BYTES` there, else itself.
+
+        A loop over batches then calls `batch(..., device)` in both cases.
+        """
+        return self.to(device) if self.nbytes <= RESIDENT_BYTES else self
 
     def first(self, n: int) -> "LabelledImages":
         """Returns the first n of them, or all if there are fewer; shares their memory."""
-        return LabelledImages(self.images[:n], self.labels[:n])
+        if self.index is None:
+            return LabelledImages(self.stored[:n], self.labels[:n])
+        return LabelledImages(self.stored, self.labels[:n], self.index[:n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +155,15 @@ class Split:
     classes: int
     flip_keeps_label: bool
 
+    @property
+    def image_size(self) -> Size:
+        """Height and width in pixels."""
+        return self.train.image_size
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set: uint8 images [N, 3, 32, 32] in RGB, int64 labels [N] in 0..classes-1.
+    """A data set: uint8 images [N, 3, H, W] in RGB, int64 labels [N] in 0..classes-1.
 
     Attributes
     ----------
@@ -75,6 +192,11 @@ class Images:
     flip_keeps_label: bool
     fingerprint: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def image_size(self) -> Size:
+        """Height and width in pixels."""
+        return _size_of(self.train_images)
 
     def cut(self, train: int | None = None, test: int | None = None) -> "Images":
         """Returns the same with the first so many training and test images only; None for all.
@@ -118,7 +240,7 @@ class Images:
         The share is taken of each class: of n >= 2 images `holdout` x n, rounded, at least one and
         at most n - 1. What is left is put into one fixed random order, so that its first images
         are a fair sample even where a file is sorted by class. No generator is used, and no seed
-        of a run changes it.
+        of a run changes it. No image is copied.
 
         Parameters
         ----------
@@ -137,12 +259,25 @@ class Images:
             raise ImagesError(
                 f"{self.source}: no class has two training images, so none can be held out"
             )
+        held = torch.nonzero(chosen).flatten()
         left = torch.nonzero(~chosen).flatten()
         left = left[torch.from_numpy(shuffled(len(left)))]
         return Split(
-            train=LabelledImages(self.train_images[left], self.train_labels[left]),
-            validation=LabelledImages(self.train_images[chosen], self.train_labels[chosen]),
+            train=LabelledImages(self.train_images, self.train_labels[left], left),
+            validation=LabelledImages(self.train_images, self.train_labels[held], held),
             test=LabelledImages(self.test_images, self.test_labels),
             classes=self.classes,
             flip_keeps_label=self.flip_keeps_label,
         )
+
+
+def _size_of(images: Tensor) -> Size:
+    _, _, height, width = images.shape
+    return height, width
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # From pinned memory, so that the GPU computes while the next batch is gathered.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

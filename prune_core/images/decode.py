@@ -1,4 +1,4 @@
-"""Encoded images (JPEG, PNG, ...) to uint8 [N, 3, 32, 32]."""
+"""Encoded images (JPEG, PNG, ...) to uint8 [N, 3, H, W]."""
 
 import io
 import os
@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune_core.images.arrays import Arrays, Labels, Pixels, check_labels
+from prune_core.images.arrays import Arrays, Labels, Pixels, Undecoded, check_labels
 from prune_core.images.errors import ImagesError
+from prune_core.images.size import DEFAULT_SIZE, Size
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SIDE = 32
-"""Height and width of every image, in pixels."""
 
 DECODE_VERSION = 1
 """Part of the cache's keys: raise it when the same files would give other arrays."""
@@ -27,7 +25,9 @@ _CHUNK = 64  # images a task: large enough to hide the cost of a task, small eno
 _SMALL = 8192  # bytes
 
 _CHANGES = {
-    "resized": "of another size: resized to 32 x 32 (bilinear, antialiased, aspect ratio not kept)",
+    "resized": (
+        "of another size: resized to {0} x {1} (bilinear, antialiased, aspect ratio not kept)"
+    ),
     "grey": "in grey scale: the one channel repeated for red, green and blue",
     "palette": "with a palette: converted to RGB",
     "alpha": "with transparency: the alpha channel dropped, the colours under it kept",
@@ -64,8 +64,8 @@ class EncodedPart:
 
 def decode_parts(
     where: str, train: EncodedPart, test: EncodedPart, notes: tuple[str, ...] = ()
-) -> Arrays:
-    """Checks the labels of both parts, then decodes their images.
+) -> Undecoded:
+    """Checks the labels of both parts; their images are decoded when the cache asks for them.
 
     Parameters
     ----------
@@ -77,69 +77,135 @@ def decode_parts(
     Raises
     ------
     ImagesError
-        Labels that are not 0..K-1, or bytes that are no image.
+        Labels that are not 0..K-1; and later bytes that are no image.
     """
     check_labels(where, train.labels, test.labels)
-    train_images, train_changes = decode_all(train.batches, len(train.labels))
-    test_images, test_changes = decode_all(test.batches, len(test.labels))
-    notes += change_notes(train_changes + test_changes)
-    return Arrays(train_images, train.labels, test_images, test.labels, notes)
+
+    def decode(train_images: Pixels, test_images: Pixels) -> tuple[str, ...]:
+        changes = decode_into(train.batches, train_images) + decode_into(test.batches, test_images)
+        return notes + change_notes(changes, _size_of(train_images))
+
+    return Undecoded(train.labels, test.labels, decode)
 
 
-def decode_all(batches: Iterable[Sequence[Encoded]], count: int) -> tuple[Pixels, Counter[str]]:
-    """Decodes `count` images in their order, holding the encoded bytes of one batch at a time.
+def decode_all(
+    batches: Iterable[Sequence[Encoded]], count: int, image_size: Size = DEFAULT_SIZE
+) -> tuple[Pixels, Counter[str]]:
+    """Decodes `count` images into memory, see `decode_into`: uint8 [count, 3, H, W]."""
+    images = np.empty((count, 3, *image_size), dtype=np.uint8)
+    return images, decode_into(batches, images)
+
+
+def decode_into(batches: Iterable[Sequence[Encoded]], images: Pixels) -> Counter[str]:
+    """Decodes images in order into an array, holding the encoded bytes of one batch at a time.
+
+    Parameters
+    ----------
+    images
+        uint8 [N, 3, H, W]. Images of another size are resized to H x W.
 
     Returns
     -------
-    uint8 [count, 3, 32, 32], and how many images needed which change (see `change_notes`).
+    How many images needed which change (see `change_notes`).
 
     Raises
     ------
     ImagesError
         Bytes that are no image or a truncated one; names the first such file and row.
     """
-    images = np.empty((count, 3, SIDE, SIDE), dtype=np.uint8)
     changes: Counter[str] = Counter()
     done = 0
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with _decoders() as pool:
         for batch in batches:
             starts = range(0, len(batch), _CHUNK)
             chunks = [batch[start : start + _CHUNK] for start in starts]
             targets = [images[done + start : done + start + _CHUNK] for start in starts]
-            spread = pool.map if _is_worth_threads(batch) else map
+            spread = pool.map if _is_worth_threads(batch, images) else map
             for changed in spread(_decode_chunk, chunks, targets):
                 changes += changed
             done += len(batch)
-    if done != count:
-        raise ImagesError(f"{count:,} labels but {done:,} images: the files changed while read")
-    return images, changes
+    if done != len(images):
+        raise ImagesError(
+            f"{len(images):,} labels but {done:,} images: the files changed while read"
+        )
+    return changes
 
 
-def change_notes(changes: Counter[str]) -> tuple[str, ...]:
+def resized(arrays: Arrays, image_size: Size) -> Arrays | Undecoded:
+    """The same images at another size, for a source whose files are all of one size.
+
+    They are resized like files, but not before the cache asks for them, so that only the images of
+    the source's own size need to fit into memory.
+    """
+    if _size_of(arrays.train_images) == _size_of(arrays.test_images) == image_size:
+        return arrays
+
+    def decode(train_images: Pixels, test_images: Pixels) -> tuple[str, ...]:
+        resize_into(arrays.train_images, train_images)
+        resize_into(arrays.test_images, test_images)
+        count = len(train_images) + len(test_images)
+        return arrays.notes + change_notes(Counter(resized=count), image_size)
+
+    return Undecoded(arrays.train_labels, arrays.test_labels, decode)
+
+
+def resize_into(source: Pixels, images: Pixels) -> None:
+    """Resizes images uint8 [N, 3, h, w] into an array uint8 [N, 3, H, W]."""
+    starts = range(0, len(source), _CHUNK)
+    parts = ([array[start : start + _CHUNK] for start in starts] for array in (source, images))
+    with _decoders() as pool:
+        for _ in pool.map(_resize_chunk, *parts):
+            pass
+
+
+def resize(image: "Image.Image", image_size: Sequence[int]) -> "Image.Image":
+    """Resizes an image of any mode; a reduction is antialiased.
+
+    Pillow resizes in integers, so that every machine gets the same bytes.
+    """
+    from PIL import Image
+
+    height, width = image_size
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def change_notes(changes: Counter[str], image_size: Size = DEFAULT_SIZE) -> tuple[str, ...]:
     """Returns one sentence for each kind of change, with the number of images."""
     return tuple(
-        f"{changes[change]:,} {'image' if changes[change] == 1 else 'images'} {text}"
+        f"{changes[change]:,} {'image' if changes[change] == 1 else 'images'} "
+        f"{text.format(*image_size)}"
         for change, text in _CHANGES.items()
         if changes[change]
     )
 
 
-def _is_worth_threads(batch: Sequence[Encoded]) -> bool:
+def _decoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+
+
+def _size_of(images: Pixels) -> Size:
+    _, _, height, width = images.shape
+    return height, width
+
+
+def _is_worth_threads(batch: Sequence[Encoded], images: Pixels) -> bool:
     """False for small images in memory: there the threads only wait for the interpreter's lock.
 
     Measured with 2 cores: 32x32 JPEGs take 1.2 to 1.8 times as long with threads, 400x300 ones
     about 0.6 times. Files always have threads, which read while others decode.
     """
+    if 3 * images.shape[2] * images.shape[3] > _SMALL:
+        return True
     return any(encoded.content is None or len(encoded.content) > _SMALL for encoded in batch)
 
 
 def _decode_chunk(chunk: Sequence[Encoded], target: Pixels) -> Counter[str]:
-    """Fills `target` [len(chunk), 3, 32, 32] in place, so that no second copy is ever held."""
+    """Fills `target` [len(chunk), 3, H, W] in place, so that no second copy is ever held."""
     changes: Counter[str] = Counter()
     for position, encoded in enumerate(chunk):
         try:
             content = encoded.file.read_bytes() if encoded.content is None else encoded.content
-            pixels, changed = _decode(content)
+            pixels, changed = _decode(content, _size_of(target))
         # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more.
         except Exception as error:
             raise ImagesError(
@@ -150,8 +216,8 @@ def _decode_chunk(chunk: Sequence[Encoded], target: Pixels) -> Counter[str]:
     return changes
 
 
-def _decode(content: bytes) -> tuple[Pixels, list[str]]:
-    """One image as uint8 [32, 32, 3], and the changes that took.
+def _decode(content: bytes, image_size: Size) -> tuple[Pixels, list[str]]:
+    """One image as uint8 [H, W, 3], and the changes that took.
 
     The first frame of an animation; orientation tags are ignored, as torchvision does.
     """
@@ -167,11 +233,18 @@ def _decode(content: bytes) -> tuple[Pixels, list[str]]:
     with opened:
         opened.load()
         image, changed = _to_rgb(opened)
-    if image.size != (SIDE, SIDE):
-        # Pillow resizes in integers, so that every machine gets the same bytes, and antialiases.
-        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    if (image.height, image.width) != image_size:
+        image = resize(image, image_size)
         changed.append("resized")
     return np.asarray(image), changed
+
+
+def _resize_chunk(source: Pixels, target: Pixels) -> None:
+    from PIL import Image
+
+    for pixels, place in zip(source, target, strict=True):
+        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        place[:] = np.asarray(resize(image, place.shape[1:])).transpose(2, 0, 1)
 
 
 def _to_rgb(image: "Image.Image") -> tuple["Image.Image", list[str]]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from prune_core.images.arrays import Arrays, Pixels
-from prune_core.images.decode import SIDE
+from prune_core.images.arrays import Pixels, Undecoded
+from prune_core.images.decode import resize
 from prune_core.images.order import held_out
 from prune_core.images.sources import Location, Origin, image_source
 
@@ -21,22 +21,24 @@ def digits(location: Location) -> Origin:
     return Origin("digits", ["digits"], read_digits, lambda: tuple(map(str, range(10))))
 
 
-def read_digits() -> Arrays:
+def read_digits() -> Undecoded:
     """Returns 1,797 digits, a fixed fifth of each class as test images.
 
-    The 8x8 greys of 0..16 are scaled to 0..255, enlarged bilinearly to 32x32 and repeated for the
-    three channels.
+    The 8x8 greys of 0..16 are scaled to 0..255, enlarged bilinearly and repeated for the three
+    channels.
     """
     from PIL import Image
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     greys = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    images: Pixels = np.empty((len(greys), 3, SIDE, SIDE), dtype=np.uint8)
-    for target, grey in zip(images, greys, strict=True):
-        target[:] = np.asarray(
-            Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        )
     labels = digits.target.astype(np.int64)
     test = held_out(labels, TEST_SHARE)
-    return Arrays(images[~test], labels[~test], images[test], labels[test])
+
+    def decode(train_images: Pixels, test_images: Pixels) -> tuple[str, ...]:
+        for images, chosen in ((train_images, ~test), (test_images, test)):
+            for target, grey in zip(images, greys[chosen], strict=True):
+                target[:] = np.asarray(resize(Image.fromarray(grey), target.shape[1:]))
+        return ()
+
+    return Undecoded(labels[~test], labels[test], decode)

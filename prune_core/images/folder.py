@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prune_core.images.arrays import Arrays, Labels, listed
+from prune_core.images.arrays import Labels, Undecoded, listed
 from prune_core.images.cache import file_states
 from prune_core.images.decode import Encoded, EncodedPart, decode_parts
 from prune_core.images.errors import ImagesError
@@ -81,13 +81,13 @@ def find_class_folders(folder: Path) -> ClassFolders:
     return ClassFolders(folder, names, train, test, notes)
 
 
-def read_class_folders(found: ClassFolders) -> Arrays:
-    """Decodes the images that `find_class_folders` listed.
+def read_class_folders(found: ClassFolders) -> Undecoded:
+    """The images that `find_class_folders` listed.
 
     Raises
     ------
     ImagesError
-        A single class, or a file that is no image.
+        A single class; and later, when the images are decoded, a file that is no image.
     """
     train, test = (
         EncodedPart(_labels(pairs), _batches(pairs)) for pairs in (found.train, found.test)

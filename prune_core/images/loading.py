@@ -1,24 +1,41 @@
 """From the name of a source to its images, through the cache."""
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from prune_core.images.arrays import Arrays, Labels, Pixels, Undecoded, check_images
 from prune_core.images.cache import cache_folder, cached, entry_folder, shared_cache
 from prune_core.images.dataset import Images
 from prune_core.images.errors import ImagesError
+from prune_core.images.size import Size, check_size
 from prune_core.images.sources import ClassNames, Location, Source, parse_source
 
 
-def load(source: str, *, data: Path | None = None, cache: Path | None = None) -> Images:
-    """Loads images, decoding them only if the cache does not hold them.
+def load(
+    source: str,
+    *,
+    image_size: Size | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+) -> Images:
+    """Loads images, decoding them only if the cache does not hold them at this size.
+
+    The images need not fit into memory: they are decoded into files of the cache and mapped, see
+    `prune_core.images.cache`.
 
     Parameters
     ----------
     source
         One of `SOURCES`: "svhn", "cifar10", "cifar100", "digits", "parquet:FOLDER",
         "folder:PATH", or one that was registered with `image_source`.
+    image_size
+        Height and width in pixels, 8 to 1,024 each; None for the source's own size, which is 32 x
+        32 unless the source says otherwise. Images of another size are resized bilinearly, with
+        antialiasing; their aspect ratio is not kept.
     data
         Where a relative FOLDER or PATH begins (default: the current directory), and where the
         files of svhn, cifar10 and cifar100 lie or are fetched to (default: `cache`/downloads).
@@ -31,29 +48,37 @@ def load(source: str, *, data: Path | None = None, cache: Path | None = None) ->
     Returns
     -------
     Images, whose tensors are memory maps shared by the processes of a machine; writing to them
-    changes neither the cache nor what another process sees.
+    changes neither the cache nor what another process sees. Tensors that are larger than the memory
+    of the machine cannot be written to.
 
     Raises
     ------
     ImagesError
-        Whatever is wrong with the source, its files or the cache's folder.
+        Whatever is wrong with the source, its size, its files or the cache's folder.
     """
-    kind, location = _located(source, data, cache)
-    store = cache_folder(cache)
+    kind, location = _located(source, image_size, data, cache)
+    size = location.image_size
     try:
         origin = kind.find(location)
-        arrays, digest = cached(
-            entry_folder(store, origin.identity), origin.read, shared_cache(cache)
-        )
+
+        def read() -> Arrays | Undecoded:
+            found = origin.read()
+            if isinstance(found, Arrays):
+                check_images(source, found, size)
+            return found
+
+        entry = entry_folder(cache_folder(cache), origin.identity, size)
+        arrays, digest = cached(entry, read, size, shared_cache(cache))
     except OSError as error:
         raise ImagesError(f"{source}: {error}; the file must exist and be readable") from error
+    check_images(source, arrays, size)
     return Images(
         name=origin.name,
         source=source,
-        train_images=torch.from_numpy(arrays.train_images),
-        train_labels=torch.from_numpy(arrays.train_labels),
-        test_images=torch.from_numpy(arrays.test_images),
-        test_labels=torch.from_numpy(arrays.test_labels),
+        train_images=_tensor(arrays.train_images),
+        train_labels=_tensor(arrays.train_labels),
+        test_images=_tensor(arrays.test_images),
+        test_labels=_tensor(arrays.test_labels),
         classes=arrays.classes,
         flip_keeps_label=kind.flip_keeps_label,
         fingerprint=digest,
@@ -73,13 +98,25 @@ def class_names(source: str, data: Path | None = None) -> ClassNames:
     source, data : as for `load`.
     """
     try:
-        kind, location = _located(source, data, None)
+        kind, location = _located(source, None, data, None)
         return kind.find(location).class_names()
     # Names are optional: whatever is wrong with them, the numbers of the classes remain.
     except (ImagesError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _located(source: str, data: Path | None, cache: Path | None) -> tuple[Source, Location]:
+def _located(
+    source: str, image_size: Size | None, data: Path | None, cache: Path | None
+) -> tuple[Source, Location]:
     kind, folder = parse_source(source)
-    return kind, Location(source, folder, data, cache_folder(cache) / "downloads")
+    size = kind.image_size if image_size is None else check_size(image_size)
+    return kind, Location(source, folder, data, cache_folder(cache) / "downloads", size)
+
+
+def _tensor(array: Pixels | Labels) -> Tensor:
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        # torch warns of arrays that cannot be written to; the docstring of `load` does, too.
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)

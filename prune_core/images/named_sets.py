@@ -6,7 +6,8 @@ torchvision reads them. It is imported when it is needed, since that takes secon
 from collections.abc import Callable
 from pathlib import Path
 
-from prune_core.images.arrays import Arrays
+from prune_core.images.arrays import Arrays, Undecoded
+from prune_core.images.decode import resized
 from prune_core.images.sources import ClassNames, Location, Origin, image_source
 
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -50,10 +51,10 @@ def _cifar(name: str, location: Location) -> Origin:
 
 
 def _origin(name: str, location: Location, names: Callable[[], ClassNames]) -> Origin:
-    def read() -> Arrays:
+    def read() -> Arrays | Undecoded:
         from prune_core.images.torchvision_sets import read_torchvision
 
-        return read_torchvision(name, _root(location))
+        return resized(read_torchvision(name, _root(location)), location.image_size)
 
     return Origin(name, [name], read, names)
 

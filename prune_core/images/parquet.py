@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune_core.images.arrays import Arrays, Labels, listed
+from prune_core.images.arrays import Labels, Undecoded, listed
 from prune_core.images.cache import file_states
 from prune_core.images.decode import Encoded, EncodedPart, decode_parts
 from prune_core.images.errors import ImagesError
@@ -95,14 +95,15 @@ def find_parquet(folder: Path) -> ParquetFolder:
     )
 
 
-def read_parquet(found: ParquetFolder) -> Arrays:
-    """Decodes the files that `find_parquet` found; labels first, so that their errors come early.
+def read_parquet(found: ParquetFolder) -> Undecoded:
+    """The images of the files that `find_parquet` found; their labels are read at once.
 
     Raises
     ------
     ImagesError
-        A damaged file, a column that is absent or of the wrong type, a null, labels that are not
-        0..K-1, or bytes that are no image; names file and row.
+        A damaged file, a column that is absent or of the wrong type, a null label, or labels that
+        are not 0..K-1; and later, when the images are decoded, one that is null or no image. Names
+        file and row.
     """
     train, test = (
         EncodedPart(np.concatenate([_labels(file) for file in files]), _batches(files))

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prune_core.images.arrays import Arrays
+from prune_core.images.arrays import Arrays, Undecoded
 from prune_core.images.errors import ImagesError
+from prune_core.images.size import DEFAULT_SIZE, Size, check_size
 
 ClassNames = tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a source was asked for.
+    """Where a source was asked for, and at which size.
 
     Attributes
     ----------
@@ -29,12 +30,15 @@ class Location:
         Where relative folders begin, and where the files of named sets lie; None if not given.
     downloads
         Where the files of named sets are fetched to if `data` is None.
+    image_size
+        The height and width in pixels that the images must get.
     """
 
     source: str
     folder: str
     data: Path | None
     downloads: Path
+    image_size: Size = DEFAULT_SIZE
 
     def path(self) -> Path:
         """Returns the folder after the colon, absolute.
@@ -68,16 +72,18 @@ class Origin:
     name
         Short, for people.
     identity
-        JSON-able; the cache keeps one entry for each. A changed file must change it.
+        JSON-able; the cache keeps one entry for each, and for each size. A changed file must change
+        it.
     read
-        Decodes the images.
+        Returns the images: all in memory as `Arrays` of the location's size, or `Undecoded`, which
+        the cache decodes at this size.
     class_names
         What the classes are called, in the order of their labels; None where nothing says so.
     """
 
     name: str
     identity: list[Any]
-    read: Callable[[], Arrays]
+    read: Callable[[], Arrays | Undecoded]
     class_names: Callable[[], ClassNames] = lambda: None
 
 
@@ -93,6 +99,8 @@ class Source:
         Whether a mirrored image still shows its class, so that training may flip it.
     find
         Finds the images of a location.
+    image_size
+        Height and width in pixels where none are asked for.
     """
 
     pattern: str
@@ -100,6 +108,7 @@ class Source:
     citation: str
     flip_keeps_label: bool
     find: Callable[[Location], Origin]
+    image_size: Size = DEFAULT_SIZE
 
     @property
     def kind(self) -> str:
@@ -117,12 +126,16 @@ SOURCES: dict[str, Source] = {}
 
 
 def image_source(
-    pattern: str, summary: str, citation: str, flip_keeps_label: bool
+    pattern: str,
+    summary: str,
+    citation: str,
+    flip_keeps_label: bool,
+    image_size: Size = DEFAULT_SIZE,
 ) -> Callable[[Callable[[Location], Origin]], Callable[[Location], Origin]]:
     """Registers a function from a `Location` to an `Origin` as a source; see `Source`."""
 
     def register(find: Callable[[Location], Origin]) -> Callable[[Location], Origin]:
-        source = Source(pattern, summary, citation, flip_keeps_label, find)
+        source = Source(pattern, summary, citation, flip_keeps_label, find, check_size(image_size))
         if source.kind in SOURCES:
             raise ImagesError(f"a source of images '{source.kind}' is already registered")
         SOURCES[source.kind] = source

@@ -1,4 +1,4 @@
-"""The effect of keeping freed memory in the process of a trial.
+"""The memory of a trial: the effect of keeping what it frees, and what its images take.
 
 python tests/benchmarks/memory.py [--quick]
 """
@@ -9,19 +9,26 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from made_up import BATCH, SCALING, network, noise
 from measuring import Spread, begin, finish, options, section, table
 
 from prune_core.evaluation import evaluate
+from prune_core.images import load
 from prune_core.memory import keep_freed_memory
 from prune_core.training import Recipe, train
 
 IMAGES = {"simplenet_310k": 1_024, "simplenet_5m": 256}
 SMALLEST = 64
+SIZES = (32, 64, 224)
+TRAINED = 64  # images
+MIB = 1024**2
 
 Figures = dict[str, tuple[float, int]]
 """Seconds and page faults of each kind of work."""
@@ -31,15 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints seconds and page faults of evaluation and training, without and with kept memory."""
     parser = options(__doc__)
     parser.add_argument("--child", choices=("kept", "returned"), help="for internal use")
+    parser.add_argument("--digits", type=int, help="for internal use")
+    parser.add_argument("--cache", type=Path, help="for internal use")
     # As in a trial, which has one CPU.
     parser.set_defaults(threads=1)
     given = begin(parser, arguments)
     if given.child:
         print(json.dumps(figures(given.child == "kept", given.quick)))
         return
+    if given.digits:
+        print(json.dumps(memory_of_images(given.digits, given.cache)))
+        return
     repeats = given.repeats or (1 if given.quick else 3)
     turns = [
-        [asked(how, given.threads, given.quick) for how in ("returned", "kept")]
+        [
+            asked("--child", how, threads=given.threads, quick=given.quick)
+            for how in ("returned", "kept")
+        ]
         for _ in range(repeats)
     ]
     rows = []
@@ -55,12 +70,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Median (lowest to highest) of {repeats} turns of a process each; page faults are those "
         "that took a page from the system."
     )
-    finish("memory", section(f"{table(columns, rows)}\n\n{note}"), given.quick)
+    text = f"{table(columns, rows)}\n\n{note}\n\n{images_table(given.threads, given.quick)}"
+    finish("memory", section(text), given.quick)
 
 
-def asked(how: str, threads: int, quick: bool) -> Figures:
+def images_table(threads: int, quick: bool) -> str:
+    """What the digits take at several sizes, on disk and in a process that trains on them."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for side in SIZES[: 1 if quick else None]:
+            load("digits", image_size=(side, side), cache=Path(cache))
+            found = asked("--digits", str(side), "--cache", cache, threads=threads, quick=quick)
+            rows.append([f"{side} x {side}", *(f"{value / MIB:,.1f}" for value in found.values())])
+    columns = ["digits, MiB", "training images", "mapped", "own, opened", "own, trained"]
+    note = (
+        "All processes of a machine share what is mapped. The last two columns are the growth of "
+        "the process's own memory while it opened and split the images, and while it trained a "
+        f"small network on {TRAINED} of them, in batches of 32."
+    )
+    return f"{table(columns, rows)}\n\n{note}"
+
+
+def memory_of_images(side: int, cache: Path) -> dict[str, int]:
+    """Bytes of the training images, and what this process maps and copies to train on them."""
+    # The memory of the first convolution is that of the library, not of the images.
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.AdaptiveAvgPool2d(1))
+    net.extend([torch.nn.Flatten(), torch.nn.Linear(4, 10)])
+    recipe = Recipe(1, 32, learning_rate=1e-3, recalibrate=False, images=TRAINED)
+    train(net, noise(TRAINED), SCALING, recipe, 0, True)
+    before, mapped = resident("RssAnon"), resident("RssFile")
+    split = load("digits", image_size=(side, side), cache=cache).split(0.1)
+    opened, mapped = resident("RssAnon"), resident("RssFile") - mapped
+    train(net, split.train, SCALING, recipe, 0, True)
+    return {
+        "images": split.train.nbytes,
+        "mapped": mapped,
+        "opened": opened - before,
+        "trained": resident("RssAnon") - opened,
+    }
+
+
+def resident(field: str) -> int:
+    """Bytes of this process in memory: `RssAnon` are its own, `RssFile` are shared; Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (found,) = (line for line in lines if line.startswith(f"{field}:"))
+    return 1024 * int(found.split()[1])
+
+
+def asked(*arguments: str, threads: int, quick: bool) -> dict[str, Any]:
     """The figures of a new process."""
-    command = [sys.executable, Path(__file__), "--child", how, "--threads", str(threads)]
+    command = [sys.executable, Path(__file__), *arguments, "--threads", str(threads)]
     found = subprocess.run(
         [*command, *(["--quick"] if quick else [])], stdout=subprocess.PIPE, text=True, check=True
     )

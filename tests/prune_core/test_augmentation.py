@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from prune_core.augmentation import Crops
+from prune_core.images import LabelledImages
 
 
 def pictures(count=6, height=8, width=10):
@@ -78,8 +79,21 @@ def test_the_original_images_are_not_changed():
     assert torch.equal(images, before)
 
 
-def test_crops_of_an_epoch_can_be_applied_in_batches():
-    images = pictures()
+@pytest.mark.parametrize(("height", "width"), [(8, 10), (10, 8), (32, 9)])
+def test_crops_of_an_epoch_can_be_applied_in_batches(height, width):
+    images = pictures(height=height, width=width)
     crops = Crops.draw(len(images), torch.Generator().manual_seed(0), 4, True)
     parts = [crops[part].of(images[part]) for part in (slice(0, 2), slice(2, 6))]
     assert torch.equal(torch.cat(parts), crops.of(images))
+
+
+def test_crops_do_not_depend_on_how_the_images_are_gathered():
+    stored, labels = pictures(9), torch.arange(6)
+    index = torch.tensor([8, 0, 3, 1, 7, 2])
+    selected = LabelledImages(stored, labels, index)
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(2))
+    crops = Crops.draw(6, torch.Generator().manual_seed(0), 2, True)
+    for part in (slice(0, 4), slice(4, 6)):
+        pixels, _ = selected.batch(order[part])
+        made = crops[part].of(pixels)
+        assert torch.equal(made, crops[part].of(stored[index][order][part]))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from prune_core.images import SOURCES, Images, ImagesError, load
+from prune_core.images import SOURCES, Images, ImagesError, LabelledImages, dataset, load
 from prune_core.images.order import shuffled
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
@@ -169,6 +169,8 @@ def test_split_is_stratified_disjoint_complete_and_fixed(
             assert abs(number - holdout * total) <= 0.5 or number in (1, total - 1)
     again = images.split(holdout)
     assert torch.equal(again.validation.images, split.validation.images)
+    for part in (split.train, split.validation):
+        assert part.stored.data_ptr() == images.train_images.data_ptr()
 
 
 def test_split_keeps_its_identity(digits: Images) -> None:
@@ -188,9 +190,67 @@ def test_split_names_the_allowed_holdout(digits: Images, holdout: float) -> None
 
 
 def test_labelled_images_move_together(digits: Images) -> None:
-    moved = digits.split(0.5).validation.to("meta")
-    assert moved.images.device.type == moved.labels.device.type == "meta"
-    assert len(moved) == len(moved.images)
+    held = digits.split(0.5).validation
+    moved = held.to("meta")
+    assert moved.device.type == moved.images.device.type == moved.labels.device.type == "meta"
+    assert len(moved) == len(moved.images) == len(held)
+    assert held.to("cpu") is held
+
+
+@pytest.fixture(params=["all", "selected"])
+def some(request: pytest.FixtureRequest) -> tuple[LabelledImages, list[int]]:
+    """Images of which each has its own colour, and these colours."""
+    everything = images_of([0, 1] * 20)
+    if request.param == "all":
+        labelled = LabelledImages(everything.train_images, everything.train_labels)
+        return labelled, list(range(40))
+    labelled = everything.split(0.25).train
+    assert labelled.index is not None
+    return labelled, labelled.index.tolist()
+
+
+def test_batches_are_read_by_position(some: tuple[LabelledImages, list[int]]) -> None:
+    labelled, colours = some
+
+    def check(batch: tuple[torch.Tensor, torch.Tensor], expected: list[int]) -> None:
+        pixels, labels = batch
+        assert (pixels.shape, pixels.dtype) == ((len(expected), 3, 32, 32), torch.uint8)
+        assert pixels.amin(dim=(1, 2, 3)).tolist() == pixels.amax(dim=(1, 2, 3)).tolist()
+        assert pixels[:, 0, 0, 0].tolist() == expected
+        assert labels.tolist() == [colour % 2 for colour in expected]
+
+    check(labelled.batch(slice(3, 9)), colours[3:9])
+    check(labelled.batch(slice(25, 90)), colours[25:])
+    check(labelled.batch(torch.tensor([7, 0, 7])), [colours[7], colours[0], colours[7]])
+    check(labelled.batch(torch.tensor([], dtype=torch.int64)), [])
+    check((labelled.images, labelled.labels), colours)
+    parts = list(labelled.batches(12))
+    assert [len(labels) for _, labels in parts][:-1] == [12] * (len(parts) - 1)
+    check((torch.cat([p for p, _ in parts]), torch.cat([n for _, n in parts])), colours)
+    first = labelled.first(5)
+    assert (len(first), first.nbytes) == (5, 5 * 3 * 32 * 32)
+    check(first.batch(slice(None)), colours[:5])
+    check(labelled.batch(slice(2), torch.device("cpu")), colours[:2])
+    on_meta = labelled.batch(torch.tensor([1, 2]), torch.device("meta"))
+    assert [tensor.device.type for tensor in on_meta] == ["meta", "meta"]
+
+
+def test_only_images_that_take_little_memory_move_as_a_whole(
+    some: tuple[LabelledImages, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled, _ = some
+    there = torch.device("meta")
+    monkeypatch.setattr(dataset, "RESIDENT_BYTES", labelled.nbytes)
+    assert labelled.resident(there).device == there
+    assert len(labelled.images) == len(labelled)
+    monkeypatch.setattr(dataset, "RESIDENT_BYTES", labelled.nbytes - 1)
+    assert labelled.resident(there) is labelled
+    fresh = labelled.first(len(labelled))
+    if labelled.index is None:
+        assert fresh.images.data_ptr() == labelled.stored.data_ptr()
+    else:
+        with pytest.raises(ImagesError, match=r"one tensor of 30 selected images would take 92,16"):
+            _ = fresh.images
 
 
 @pytest.mark.parametrize(

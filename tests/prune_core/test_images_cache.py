@@ -1,5 +1,6 @@
 """The cache of decoded images: hits, changes, damage, several processes, folders one cannot use."""
 
+import hashlib
 import io
 import json
 import os
@@ -18,8 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
-from prune_core.images import Images, ImagesError, load
-from prune_core.images.cache import cache_folder
+from prune_core.images import Images, ImagesError, arrays, load
+from prune_core.images.arrays import Arrays, fingerprint
+from prune_core.images.cache import cache_folder, entry_folder
 
 ARRAYS = ["train_images", "train_labels", "test_images", "test_labels"]
 
@@ -74,6 +76,26 @@ def test_entry_holds_plain_arrays_and_their_description(folder: Path, cache: Pat
     assert meta["classes"] == 2
     assert meta["notes"] == list(images.notes) != []
     assert meta["decode_version"] == 1
+
+
+def test_entries_keep_their_names() -> None:
+    """A change here makes every machine decode its images again."""
+    names = {size: entry_folder(Path(), ["digits"], size).name for size in ((32, 32), (32, 48))}
+    assert entry_folder(Path(), ["digits"]).name == names[32, 32]
+    assert names[32, 32] == "859bb3218feb571a9b16e3a007d0ba67"
+    assert names[32, 48] == "41fdfa879f3411545a34f4321ec3a7db"
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+def test_files_are_those_that_numpy_writes(
+    folder: Path, cache: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Images are decoded into their files; these must not differ from those of older versions."""
+    images = load(f"parquet:{folder}", image_size=size, cache=cache)
+    for name in ARRAYS:
+        np.save(tmp_path / f"{name}.npy", getattr(images, name).numpy())
+        expected = (tmp_path / f"{name}.npy").read_bytes()
+        assert (the_entry(cache) / f"{name}.npy").read_bytes() == expected
 
 
 def test_hit_gives_the_same_without_decoding(folder: Path, cache: Path) -> None:
@@ -229,12 +251,28 @@ def test_two_processes_at_once(cache: Path) -> None:
     the_entry(cache)
 
 
-def test_failed_decoding_leaves_nothing(folder: Path, cache: Path) -> None:
+@pytest.mark.parametrize("size", [(32, 32), (64, 64)])
+def test_failed_decoding_leaves_nothing(folder: Path, cache: Path, size: tuple[int, int]) -> None:
     bad = pa.table({"image": [b"bad", b"bad"], "label": [0, 1]})
     pq.write_table(bad, folder / "train.parquet")
-    with pytest.raises(ImagesError):
-        read(folder, cache)
+    with pytest.raises(ImagesError, match="row 0"):
+        load(f"parquet:{folder}", image_size=size, cache=cache)
     assert list((cache / "images").iterdir()) == []
+
+
+@pytest.mark.parametrize("part", [1, 5, 1 << 20])
+def test_the_fingerprint_does_not_depend_on_the_parts(
+    part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), dtype=np.uint8)
+    labels = np.arange(7)
+    monkeypatch.setattr(arrays, "_HASHED_BYTES", part * noise[0].nbytes)
+    # Neither array is in the order in which its bytes count.
+    whole = Arrays(noise.transpose(0, 3, 1, 2), labels, noise[::2].transpose(0, 3, 2, 1), labels)
+    digest = hashlib.sha256()
+    for array in (whole.train_images, labels, whole.test_images, labels):
+        digest.update(f"{array.dtype.str} {array.shape};".encode() + array.tobytes())
+    assert fingerprint(whole) == digest.hexdigest()[:16]
 
 
 def test_cache_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:

@@ -242,6 +242,23 @@ def test_other_sizes_are_resized_and_noted_once(folder: Path) -> None:
     assert all(image[2].eq(7).all() for image in uniform)
 
 
+def test_another_size_is_a_height_and_a_width(folder: Path) -> None:
+    noise = Image.effect_noise((90, 70), 60).convert("RGB")
+    exact = Image.effect_noise((24, 40), 60).convert("RGB")
+    save(folder / "test/cat/000.png", noise)
+    save(folder / "test/dog/000.png", exact)
+    images = load(f"folder:{folder}", image_size=(40, 24), cache=folder.parent / "cache")
+    assert images.train_images.shape == (6, 3, 40, 24)
+    expected = [noise.resize((24, 40), Image.Resampling.BILINEAR), exact]
+    for label, image in enumerate(expected):
+        (found,) = images.test_images[images.test_labels == label]
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(image))
+    assert images.notes == (
+        "7 images of another size: resized to 40 x 24 (bilinear, antialiased, aspect ratio not "
+        "kept)",
+    )
+
+
 def test_reduction_is_antialiased(folder: Path) -> None:
     """One-pixel stripes average to grey; without antialiasing they would stay black or white."""
     (folder / "test/cat/000.png").unlink()

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 
@@ -146,6 +147,24 @@ def test_files_that_lie_there_need_no_network(
 ) -> None:
     make(name, tmp_path / "data", nowhere, monkeypatch)
     check(name, load(name, data=tmp_path / "data", cache=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(48, 64), (16, 20)])
+def test_other_sizes_are_resized_as_files_are(
+    name: str, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(name, tmp_path / "data", "http://nowhere.invalid", monkeypatch)
+    images = load(name, image_size=size, data=tmp_path / "data", cache=tmp_path / "cache")
+    for pixels, found in zip(TEST_PIXELS, images.test_images, strict=True):
+        image = Image.fromarray(pixels.transpose(1, 2, 0))
+        expected = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
+    assert images.train_images.shape == (5, 3, *size)
+    assert images.train_labels.tolist() == {"svhn": [0, 1, 2, 1, 0]}.get(name, [0, 1, 2, 2, 1])
+    height, width = size
+    resizing = f"9 images of another size: resized to {height} x {width} (bilinear, "
+    assert [note.startswith(resizing) for note in images.notes] == [True]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from prune_core import preprocessing
+from prune_core.images import LabelledImages
 from prune_core.preprocessing import Preprocessing
 
 
@@ -22,6 +24,19 @@ def test_mean_and_deviation_are_those_of_each_colour():
         axis=(0, 2, 3), keepdims=True
     )
     np.testing.assert_allclose(scaled.numpy(), expected, atol=1e-5)
+
+
+def test_images_are_counted_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 200, (53, 3, 9, 12), generator=generator).to(torch.uint8)
+    index = torch.randperm(53, generator=generator)[:37]
+    selected = LabelledImages(images, torch.zeros(37, dtype=torch.int64), index)
+    whole = Preprocessing.of(images[index])
+    assert Preprocessing.of(selected) == whole
+    monkeypatch.setattr(preprocessing, "_PART", 10)
+    assert Preprocessing.of(selected) == Preprocessing.of(images[index]) == whole
+    pixels = images[index].double()
+    assert whole.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), rel=1e-12)
 
 
 def test_sums_do_not_overflow():
