@@ -1,8 +1,8 @@
-"""Train, score, prune and fine-tune SimpleNet: plain PyTorch, usable in a notebook.
+"""Train, score, prune and fine-tune networks: plain PyTorch, usable in a notebook.
 
 >>> import prune_core as pc
 >>> net = pc.load("exported")  # doctest: +SKIP
->>> logits = net(images)  # uint8 [N, 3, 32, 32] to fp32 [N, classes]  # doctest: +SKIP
+>>> logits = net(images)  # uint8 [N, 3, H, W] to fp32 [N, classes]  # doctest: +SKIP
 """
 
 from prune_core.budgets import BUDGETS, Floor, global_, layerwise, local, ranking
@@ -11,9 +11,15 @@ from prune_core.cost import multiply_accumulates, parameters
 from prune_core.evaluation import Evaluation, evaluate
 from prune_core.images import SOURCES, Images, image_source
 from prune_core.images import load as load_images
-from prune_core.layer import LayerView, views
+from prune_core.layer import LayerView, combined, views
 from prune_core.metrics import METRICS, Choice, metric
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import (
+    NETWORKS,
+    Architecture,
+    SimpleNet,
+    SimpleNetArchitecture,
+    network,
+)
 from prune_core.normalisation import NORMALISATIONS, normalise
 from prune_core.plugins import load_plugins
 from prune_core.preprocessing import Preprocessing
@@ -24,6 +30,7 @@ from prune_core.training import Recipe, recalibrate, train
 __all__ = [
     "BUDGETS",
     "METRICS",
+    "NETWORKS",
     "NORMALISATIONS",
     "SOURCES",
     "Architecture",
@@ -36,7 +43,9 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "SimpleNet",
+    "SimpleNetArchitecture",
     "collect",
+    "combined",
     "evaluate",
     "global_",
     "image_source",
@@ -46,6 +55,7 @@ __all__ = [
     "local",
     "metric",
     "multiply_accumulates",
+    "network",
     "normalise",
     "parameters",
     "prune",

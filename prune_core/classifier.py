@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, SimpleNet
 from prune_core.network_files import load as load_stored
+from prune_core.networks import INPUT_CHANNELS, architecture_of
 from prune_core.preprocessing import Preprocessing
-
-IMAGE_SHAPE = (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 
 
 class Classifier(nn.Module):
@@ -25,6 +23,7 @@ class Classifier(nn.Module):
     ----------
     net : the network without the scaling.
     class_names : the names of the classes, or their numbers if no names are known.
+    image_shape : (3, H, W) of the images that it takes.
     """
 
     mean: Tensor
@@ -32,20 +31,22 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        net: SimpleNet,
+        net: nn.Module,
         preprocessing: Preprocessing,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
-        self.class_names = tuple(class_names or map(str, range(net.architecture.classes)))
+        architecture = architecture_of(net)
+        self.image_shape = (INPUT_CHANNELS, *architecture.image_size)
+        self.class_names = tuple(class_names or map(str, range(architecture.classes)))
         for name in ("mean", "deviation"):
             values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits fp32 [N, classes] of uint8 RGB images [N, 3, 32, 32], values 0 to 255.
+        """Logits fp32 [N, classes] of uint8 RGB images [N, 3, H, W], values 0 to 255.
 
         Raises
         ------
@@ -57,9 +58,10 @@ class Classifier(nn.Module):
                 f"images are {images.dtype}; they must be torch.uint8 with values 0 to 255; this "
                 "network scales them itself"
             )
-        if images.ndim != 4 or tuple(images.shape[1:]) != IMAGE_SHAPE:
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
+            wanted = ", ".join(map(str, self.image_shape))
             raise ValueError(
-                f"images have shape {list(images.shape)}; it must be [N, 3, 32, 32]; image[None] "
+                f"images have shape {list(images.shape)}; it must be [N, {wanted}]; image[None] "
                 "makes a batch of one image"
             )
         scaled = (images.to(torch.float32) - self.mean) / self.deviation

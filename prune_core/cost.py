@@ -1,40 +1,71 @@
-"""The cost of a network from its widths: trainable parameters and multiply-accumulates."""
+"""The cost of a network, counted on the network itself: parameters and multiply-accumulates."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import lru_cache
 
-from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, Architecture
+import torch
+from torch import Tensor, nn
 
-# The scalars of a channel: the convolution's bias, and gamma and beta of batch normalisation.
-SCALARS_PER_CHANNEL = 3
-
-
-def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
-    """Number of trainable parameters, including biases and batch normalisation.
-
-    P(k) = sum_l k_l (k_{l-1} K_l^2 + 3) + k_L classes + classes, with k_0 = 3.
-    """
-    widths = architecture.widths if widths is None else widths
-    before, total = INPUT_CHANNELS, architecture.classes
-    for width, kernel in zip(widths, architecture.kernels, strict=True):
-        total += width * (before * kernel**2 + SCALARS_PER_CHANNEL)
-        before = width
-    return total + before * architecture.classes
+from prune_core.networks import INPUT_CHANNELS, Architecture, Size
 
 
-def multiply_accumulates(architecture: Architecture, image_size: int = IMAGE_SIZE) -> int:
-    """Multiply-accumulates (MACs) of convolutions and linear layer per image, without biases.
+def count_parameters(net: nn.Module) -> int:
+    """Number of trainable parameters, including biases and batch normalisation."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def count_multiply_accumulates(net: nn.Module, image_size: Size) -> int:
+    """Multiply-accumulates (MACs) of convolutions and linear layers for an image, without biases.
+
+    The network runs on the meta device, which computes shapes only.
 
     Parameters
     ----------
     image_size : height and width of the image in pixels.
     """
-    before, total, side = INPUT_CHANNELS, 0, image_size
-    for width, kernel, pooled in zip(
-        architecture.widths, architecture.kernels, architecture.pooled, strict=True
-    ):
-        total += side**2 * width * before * kernel**2
-        before = width
-        side = side // 2 if pooled else side
-    return total + before * architecture.classes
+    shape = (1, INPUT_CHANNELS, *image_size)
+    try:
+        return _counted(copy.deepcopy(net).to("meta"), torch.empty(shape, device="meta"))
+    except Exception:
+        # A forward method may make tensors of its own, which are not on the meta device.
+        example = next(net.parameters())
+        images = torch.zeros(shape, dtype=example.dtype, device=example.device)
+        return _counted(copy.deepcopy(net), images)
+
+
+def _counted(net: nn.Module, images: Tensor) -> int:
+    total = 0
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module.weight, Tensor)
+        # Each output is a sum over the entries of one filter.
+        total += output[0].numel() * module.weight[0].numel()
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        net.eval()(images)
+    return total
+
+
+def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
+    """Number of trainable parameters at these widths, by default those of the architecture.
+
+    Every tensor has the product of the lengths of its axes, and each length is a sum of widths.
+    """
+    found = architecture.groups.sizes.parameters(architecture.widths if widths is None else widths)
+    assert isinstance(found, int)
+    return found
+
+
+@lru_cache(maxsize=256)
+def multiply_accumulates(architecture: Architecture) -> int:
+    """Multiply-accumulates (MACs) of a network of this architecture for an image."""
+    with torch.random.fork_rng(devices=[]):
+        net = architecture.build()
+    return count_multiply_accumulates(net, architecture.image_size)

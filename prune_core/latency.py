@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
-from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, SimpleNet
+from prune_core.networks import INPUT_CHANNELS, device_of
 from prune_core.precision import full_precision
 
 FEWEST_RUNS, MOST_RUNS = 5, 50
@@ -38,7 +39,9 @@ class Latency:
         return cls(float(median), float(third - first))
 
 
-def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latency:
+def measure(
+    net: nn.Module, batch: int, image_size: tuple[int, int], seconds: float = MOST_SECONDS
+) -> Latency:
     """Measures the time per image of a forward pass, from a batch on the device to its logits.
 
     The network runs in eval mode, fp32 and channels last, as in evaluation, with the current
@@ -48,11 +51,12 @@ def measure(net: SimpleNet, batch: int, seconds: float = MOST_SECONDS) -> Latenc
     Parameters
     ----------
     batch : images per forward pass.
+    image_size : height and width of the images in pixels.
     seconds : after `FEWEST_RUNS`, no run starts later than this. There are at most `MOST_RUNS`.
     """
-    device = net.classifier.weight.device
+    device = device_of(net)
     noise = torch.Generator().manual_seed(0)
-    shape = (batch, INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
+    shape = (batch, INPUT_CHANNELS, *image_size)
     images = torch.randn(shape, generator=noise).to(device, memory_format=torch.channels_last)
     training = net.training
     net.eval()

@@ -1,44 +1,57 @@
-"""The view of a layer that a metric reads."""
+"""The views of a network's channels that metrics read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from prune_core.network import Block, SimpleNet
+from prune_core.networks import channel_groups
+from prune_core.networks.groups import Consumer, Producer
 from prune_core.seeds import derive
 from prune_core.statistics import Answer, Moments, Request, StatisticsError
+
+Combine = Literal["mean", "sum", "max"]
+"""How the scores of a group's producers become one score."""
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """The output channels of one convolution: their filters, consumer weights and statistics.
+    """The channels of one producer: their filters, consumer weights and statistics.
 
-    The consumer is the next layer, which reads the channels as its input.
+    In a chain, a producer is a convolution, its channels are a group, and its consumer is the next
+    layer. In general, a group may have several producers, each with a view of its own, and a
+    feature map several consumers.
 
     Attributes
     ----------
-    index : the layer's position, 0 for the first convolution.
-    weight : the filters that produce the channels, [C, C_in, k, k], float64.
-    gamma, beta : scale and shift of the following batch normalisation, [C], float64.
-    consumer_weight : the weights of the consumer, [J, C, k, k], float64. For the last convolution
-        the consumer is the linear layer, with J = classes and k = 1.
+    index : position of the view, 0 for the first one.
+    weight : the filters that produce the channels, [C, C_in, k, k], float64; C_in is 1 for a
+        depthwise convolution.
+    gamma, beta : scale and shift of the following batch normalisation, [C], float64. Ones and
+        zeros if it has none of its own; None if there is no batch normalisation.
+    consumer_weights : for each consumer its weights, [J, C, k, k], float64. For a linear layer J
+        is the number of its outputs and k = 1; if it reads H x W pixels of each channel, its
+        weights are [J, C, H, W].
     answers : the channel statistics that were collected.
     seed : for metrics that draw random numbers.
+    group : position of the channel group; views of one group follow one another.
+    name : of the convolution.
     """
 
     index: int
     weight: Tensor
-    gamma: Tensor
-    beta: Tensor
-    consumer_weight: Tensor
+    gamma: Tensor | None
+    beta: Tensor | None
+    consumer_weights: tuple[Tensor, ...]
     answers: Mapping[Request, Answer] = field(default_factory=dict)
     seed: int = 0
+    group: int = 0
+    name: str = ""
 
     @property
     def channels(self) -> int:
@@ -53,22 +66,24 @@ class LayerView:
     @property
     def consumers(self) -> int:
         """J, the number of consumer filters (or classes) that read each channel."""
-        return self.consumer_weight.shape[0]
+        return sum(len(weight) for weight in self.consumer_weights)
 
     @property
     def weights_per_channel(self) -> int:
-        """m, the number of consumer weights that read one channel: J k^2."""
-        return self.consumers * self.consumer_weight[0, 0].numel()
+        """m, the number of consumer weights that read one channel: the sum of J k^2."""
+        return sum(weight[:, 0].numel() for weight in self.consumer_weights)
 
     @cached_property
-    def kernels(self) -> Tensor:
-        """The consumer's kernels by channel, [C, J, k^2]."""
-        return self.consumer_weight.transpose(0, 1).flatten(2).contiguous()
+    def kernels(self) -> tuple[Tensor, ...]:
+        """Each consumer's kernels by channel, [C, J, k^2]."""
+        return tuple(
+            weight.transpose(0, 1).flatten(2).contiguous() for weight in self.consumer_weights
+        )
 
-    @property
+    @cached_property
     def consumed(self) -> Tensor:
-        """The consumer's weights by channel, [C, J k^2]."""
-        return self.kernels.flatten(1)
+        """All consumer weights by channel, [C, m]."""
+        return torch.cat([kernels.flatten(1) for kernels in self.kernels], dim=1)
 
     @property
     def mean(self) -> Tensor:
@@ -96,29 +111,107 @@ class LayerView:
         return self.answers[request]
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A random generator for this layer; equal seed and purpose give equal numbers."""
-        return torch.Generator().manual_seed(derive(self.seed, purpose, self.index))
+        """A random generator for this group; equal seed and purpose give equal numbers."""
+        return torch.Generator().manual_seed(derive(self.seed, purpose, self.group))
 
 
 def views(
-    net: SimpleNet, answers: Sequence[Mapping[Request, Answer]] | None = None, seed: int = 0
+    net: nn.Module, answers: Sequence[Mapping[Request, Answer]] | None = None, seed: int = 0
 ) -> list[LayerView]:
-    """A view of every convolution of a network, first to last, on the CPU in float64."""
-    blocks = [cast(Block, block) for block in net.blocks]
-    consumers = [block.conv.weight for block in blocks[1:]]
-    consumers.append(net.classifier.weight[:, :, None, None])
-    return [
-        LayerView(
-            index=index,
-            weight=_plain(block.conv.weight),
-            gamma=_plain(block.bn.weight),
-            beta=_plain(block.bn.bias),
-            consumer_weight=_plain(consumer),
-            answers=answers[index] if answers is not None else {},
-            seed=seed,
-        )
-        for index, (block, consumer) in enumerate(zip(blocks, consumers, strict=True))
+    """A view of every producer of every channel group, on the CPU in float64.
+
+    Parameters
+    ----------
+    answers : for each view, as `collect` returns them.
+    """
+    found = [
+        (group, producer)
+        for group, of in enumerate(channel_groups(net).groups)
+        for producer in of.producers
     ]
+    return [
+        _view(net, producer, index, group, answers[index] if answers is not None else {}, seed)
+        for index, (group, producer) in enumerate(found)
+    ]
+
+
+def combined(scores: Sequence[Tensor], layers: Sequence[LayerView], how: Combine) -> list[Tensor]:
+    """One score for each channel of each group, from the scores of its producers.
+
+    Parameters
+    ----------
+    scores : for each view, [C].
+    how : the mean, the sum or the maximum over the producers of a group.
+    """
+    of_group: dict[int, list[Tensor]] = {}
+    for values, layer in zip(scores, layers, strict=True):
+        of_group.setdefault(layer.group, []).append(values)
+    return [
+        values[0] if len(values) == 1 else _COMBINE[how](values) for values in of_group.values()
+    ]
+
+
+_COMBINE = {
+    "mean": lambda values: torch.stack(values).mean(dim=0),
+    "sum": lambda values: torch.stack(values).sum(dim=0),
+    "max": lambda values: torch.stack(values).amax(dim=0),
+}
+
+
+def _view(
+    net: nn.Module,
+    producer: Producer,
+    index: int,
+    group: int,
+    answers: Mapping[Request, Answer],
+    seed: int,
+) -> LayerView:
+    weight = _weight(net, producer.name)
+    gamma, beta = _norm(net, producer)
+    return LayerView(
+        index=index,
+        # Several filters of one channel count as one filter with several inputs.
+        weight=_plain(weight[producer.positions].flatten(1, 2)),
+        gamma=gamma,
+        beta=beta,
+        consumer_weights=tuple(_read(net, one, producer.shape) for one in producer.consumers),
+        answers=answers,
+        seed=seed,
+        group=group,
+        name=producer.name,
+    )
+
+
+def _norm(net: nn.Module, producer: Producer) -> tuple[Tensor | None, Tensor | None]:
+    if producer.norm is None or producer.norm_positions is None:
+        return None, None
+    norm = net.get_submodule(producer.norm)
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    positions = producer.norm_positions[:, 0]
+    if not norm.affine:
+        ones = torch.ones(len(positions), dtype=torch.float64)
+        return ones, torch.zeros_like(ones)
+    return _plain(norm.weight[positions]), _plain(norm.bias[positions])
+
+
+def _read(net: nn.Module, consumer: Consumer, shape: tuple[int, int]) -> Tensor:
+    """The weights of a consumer that read the channels, [J, C, k, k]."""
+    weight = _weight(net, consumer.module)
+    positions = consumer.positions
+    repeats = positions.shape[1]
+    chosen = weight[:, positions.flatten()]
+    chosen = chosen.unflatten(1, (-1, repeats))
+    if weight.ndim == 2:
+        # A linear layer that reads all pixels of the map, or several numbers of each channel.
+        pixels = shape if shape[0] * shape[1] == repeats else (repeats, 1)
+        return _plain(chosen.unflatten(2, pixels))
+    return _plain(chosen.flatten(2, 3))
+
+
+def _weight(net: nn.Module, name: str) -> Tensor:
+    layer = net.get_submodule(name)
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    return layer.weight.detach()
 
 
 def _plain(tensor: Tensor) -> Tensor:

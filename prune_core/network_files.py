@@ -1,4 +1,4 @@
-"""Network files: JSON with widths and input scaling, and a safetensors file. No pickles."""
+"""Network files: JSON with architecture and input scaling, and a safetensors file. No pickles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Builder, architecture_of
+from prune_core.networks.description import described
 from prune_core.preprocessing import Preprocessing
 
 DESCRIPTION = "network.json"
@@ -32,13 +34,13 @@ class StoredNetwork:
     class_names : the names of the classes, if they were known when the network was saved.
     """
 
-    net: SimpleNet
+    net: nn.Module
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
 
 
 def save(
-    net: SimpleNet,
+    net: nn.Module,
     preprocessing: Preprocessing,
     folder: Path,
     class_names: Sequence[str] | None = None,
@@ -52,11 +54,12 @@ def save(
     """
     from safetensors.torch import save as serialised
 
-    classes = net.architecture.classes
+    architecture = architecture_of(net)
+    classes = architecture.classes
     if class_names is not None and len(class_names) != classes:
         raise ValueError(f"{len(class_names)} class names for a network of {classes} classes")
     description: dict[str, Any] = {
-        "architecture": asdict(net.architecture),
+        "architecture": architecture.description(),
         "preprocessing": asdict(preprocessing),
     }
     if class_names is not None:
@@ -67,8 +70,12 @@ def save(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 
-def load(folder: str | Path) -> StoredNetwork:
+def load(folder: str | Path, own: Builder | None = None) -> StoredNetwork:
     """Loads a network that `save` wrote, onto the CPU.
+
+    Parameters
+    ----------
+    own : builds the network if it is a person's own; see `prune_core.networks.description`.
 
     Raises
     ------
@@ -83,16 +90,11 @@ def load(folder: str | Path) -> StoredNetwork:
         description = json.loads((folder / DESCRIPTION).read_text())
         tensors = (folder / TENSORS).read_bytes()
         _check(description, tensors)
-        shape, scaling = description["architecture"], description["preprocessing"]
-        architecture = Architecture(
-            tuple(shape["widths"]),
-            tuple(shape["kernels"]),
-            tuple(shape["pooled"]),
-            shape["classes"],
-        )
+        scaling = description["preprocessing"]
+        architecture = described(description["architecture"], own)
         preprocessing = Preprocessing(_colours(scaling["mean"]), _colours(scaling["deviation"]))
         with torch.random.fork_rng(devices=[]):
-            net = SimpleNet(architecture)
+            net = architecture.build()
         net.load_state_dict(deserialised(tensors))
         names = description.get("class_names")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

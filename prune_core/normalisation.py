@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prune_core.layer import LayerView
+from prune_core.layer import Combine, LayerView, combined
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
 
 NORMALISATION_VERSION = 1
@@ -25,6 +25,8 @@ class Normalisation:
     Attributes
     ----------
     apply : computes normalised scores [C] from a metric, a layer's scores [C] and the layer.
+    of_producer : whether it applies to the scores of each producer of a group, before they become
+        one score; otherwise it applies to that one score.
     fits : returns whether it can be applied to a metric.
     demand : the requirement on the metric, as it appears in the error message.
     """
@@ -32,6 +34,7 @@ class Normalisation:
     apply: Callable[[Metric, Tensor, LayerView], Tensor]
     fits: Callable[[Metric], bool]
     demand: str
+    of_producer: bool = False
 
     @property
     def summary(self) -> str:
@@ -72,7 +75,10 @@ def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
 NORMALISATIONS = {
     "none": Normalisation(_none, lambda metric: True, ""),
     "per_weight": Normalisation(
-        _per_weight, lambda metric: metric.summands is not None, "a sum over weights or filters"
+        _per_weight,
+        lambda metric: metric.summands is not None,
+        "a sum over weights or filters",
+        of_producer=True,
     ),
     "layer_mean": Normalisation(
         _layer_mean,
@@ -106,14 +112,19 @@ def check_normalisation(name: str, choice: Choice) -> None:
 
 
 def normalise(
-    name: str, choice: Choice, scores: Sequence[Tensor], layers: Sequence[LayerView]
+    name: str,
+    choice: Choice,
+    scores: Sequence[Tensor],
+    layers: Sequence[LayerView],
+    combine: Combine = "mean",
 ) -> list[Tensor]:
-    """The scores of every layer, normalised.
+    """The scores of every channel group, normalised.
 
     Parameters
     ----------
     name : `none`, `per_weight`, `layer_mean` or `layer_zscore`.
     scores : the scores of `choice` for `layers`, one tensor [C] per layer.
+    combine : how the scores of several producers of a group become one.
 
     Raises
     ------
@@ -121,8 +132,15 @@ def normalise(
         See `check_normalisation`.
     """
     check_normalisation(name, choice)
-    apply = NORMALISATIONS[name].apply
-    return [
-        apply(choice.metric, values.double(), layer)
-        for values, layer in zip(scores, layers, strict=True)
-    ]
+    normalisation = NORMALISATIONS[name]
+
+    def applied(scores: Sequence[Tensor], layers: Sequence[LayerView]) -> list[Tensor]:
+        return [
+            normalisation.apply(choice.metric, values.double(), layer)
+            for values, layer in zip(scores, layers, strict=True)
+        ]
+
+    if normalisation.of_producer:
+        return combined(applied(scores, layers), layers, combine)
+    firsts = list({layer.group: layer for layer in reversed(layers)}.values())[::-1]
+    return applied(combined(scores, layers, combine), firsts)

@@ -1,4 +1,4 @@
-"""Metrics, budget rules and image sources of other packages.
+"""Metrics, budget rules, image sources and networks of other packages.
 
 An installed package names, in its `pyproject.toml`, the modules that register them:
 
@@ -10,6 +10,9 @@ An installed package names, in its `pyproject.toml`, the modules that register t
 
     [project.entry-points."prune_sweep.images"]
     mine = "my_package.my_images"
+
+    [project.entry-points."prune_sweep.networks"]
+    mine = "my_package.my_networks"
 
 The package is then known wherever it is installed, on every worker too, and a spec names what is
 registered without containing code.
@@ -24,6 +27,7 @@ GROUPS = {
     "prune_sweep.metrics": "metrics",
     "prune_sweep.budgets": "budget rules",
     "prune_sweep.images": "image sources",
+    "prune_sweep.networks": "networks",
 }
 """The entry point groups, and what their modules register."""
 

@@ -1,6 +1,6 @@
 """Exports networks for use without prune-sweep, as torch.export programs and ONNX models.
 
-Both take uint8 images [N, 3, 32, 32] for any N and return fp32 logits [N, classes]. The scaling of
+Both take uint8 images [N, 3, H, W] for any N and return fp32 logits [N, classes]. The scaling of
 the colours is included. Each file is read back and checked after it was written.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from prune_core.classifier import IMAGE_SHAPE, Classifier
+from prune_core.classifier import Classifier
 from prune_core.precision import full_precision
 
 TOLERANCE = 1e-4
@@ -90,7 +90,7 @@ def export_onnx(net: Classifier, path: Path) -> float:
 
 
 def _program(net: Classifier) -> ExportedProgram:
-    example = torch.zeros((2, *IMAGE_SHAPE), dtype=torch.uint8)
+    example = torch.zeros((2, *net.image_shape), dtype=torch.uint8)
     with torch.no_grad(), full_precision():
         program = torch.export.export(
             net, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
@@ -105,7 +105,7 @@ def _difference(net: Classifier, other: Callable[[Tensor], Tensor], path: Path) 
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for batch in _BATCHES:
-        shape = (batch, *IMAGE_SHAPE)
+        shape = (batch, *net.image_shape)
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         with torch.inference_mode(), full_precision():
             expected, found = net(images), other(images)

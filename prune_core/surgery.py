@@ -1,13 +1,25 @@
-"""Physical removal of channels: copies slices of a network's tensors into a smaller network."""
+"""Physical removal of channels: cuts slices out of a copy of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from prune_core.network import INPUT_CHANNELS, SimpleNet
+from prune_core.networks import (
+    INPUT_CHANNELS,
+    Architecture,
+    ArchitectureError,
+    architecture_of,
+    attach,
+    channel_groups,
+)
+from prune_core.networks.cutting import cut, stays
+from prune_core.networks.groups import Groups
+from prune_core.precision import full_precision
 
 SURGERY_VERSION = 1
 
@@ -16,51 +28,124 @@ class SurgeryError(ValueError):
     """The list of kept channels is invalid; the message names the layer."""
 
 
-def prune(net: SimpleNet, kept: Sequence[Tensor]) -> SimpleNet:
+def prune(net: nn.Module, kept: Sequence[Tensor]) -> nn.Module:
     """A new, smaller network with only the kept channels of `net`.
 
-    With a channel, its filter, bias and batch normalisation are removed, and also the consumer
+    With a channel, its filters, biases and batch normalisation are removed, and also the consumer
     weights that read it. In eval mode the outputs equal those of `net` with the removed channels
-    set to zero. `net` is not changed.
+    set to zero where a convolution or linear layer reads them. `net` is not changed.
 
     Parameters
     ----------
-    kept : for each convolution, the indices of the channels to keep, int64, ascending.
+    kept : for each channel group, the indices of the channels to keep, int64, ascending.
 
     Raises
     ------
     SurgeryError
-        If a layer keeps no channel, or if indices are out of range, repeated, not ascending or
+        If a group keeps no channel, or if indices are out of range, repeated, not ascending or
         not int64.
     """
-    check(net, kept)
-    architecture = net.architecture.with_widths(tuple(len(channels) for channels in kept))
-    parameter = net.classifier.weight
-    # The initial weights are overwritten, so drawing them must not change the global generator.
-    with torch.random.fork_rng(devices=[]):
-        pruned = SimpleNet(architecture).to(device=parameter.device, dtype=parameter.dtype)
-    before = torch.arange(INPUT_CHANNELS)
-    with torch.no_grad():
-        for source, target, channels in zip(net.blocks, pruned.blocks, kept, strict=True):
-            channels = channels.to(parameter.device)
-            before = before.to(parameter.device)
-            for name, tensor in target.state_dict().items():
-                full = source.state_dict()[name]
-                if name == "conv.weight":
-                    full = full[:, before]
-                # Every tensor has one entry per channel, except the batch counter.
-                tensor.copy_(full[channels] if full.ndim else full)
-            before = channels
-        pruned.classifier.weight.copy_(net.classifier.weight[:, before])
-        pruned.classifier.bias.copy_(net.classifier.bias)
-    return pruned.train(net.training)
+    groups = channel_groups(net)
+    check(groups, kept)
+    pruned = copy.deepcopy(net)
+    cut(pruned, groups, kept)
+    pruned.zero_grad(set_to_none=True)
+    architecture = architecture_of(net).with_widths(tuple(len(channels) for channels in kept))
+    # Slices lie in another order in memory, which changes the rounding of convolutions.
+    return attach(pruned.to(memory_format=torch.channels_last), architecture)
 
 
-def check(net: SimpleNet, kept: Sequence[Tensor]) -> None:
-    """Refuses channel lists that do not fit the network."""
-    if len(kept) != len(net.blocks):
-        raise SurgeryError(f"{len(kept)} lists of channels for {len(net.blocks)} layers")
-    for layer, (channels, width) in enumerate(zip(kept, net.architecture.widths, strict=True)):
+@contextmanager
+def masked(net: nn.Module, kept: Sequence[Tensor]) -> Iterator[nn.Module]:
+    """The network, in which every convolution and linear layer reads zeros for removed channels.
+
+    It computes what the pruned network computes, at the cost of the full one: for tests, and to
+    check that the groups of a network are right.
+
+    Parameters
+    ----------
+    kept : as for `prune`.
+    """
+    groups = channel_groups(net)
+    readers = {
+        consumer.module
+        for group in groups.groups
+        for producer in group.producers
+        for consumer in producer.consumers
+    }
+
+    def hook_of(positions: Tensor) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            read = inputs[0]
+            mask = torch.zeros(read.shape[1], dtype=read.dtype, device=read.device)
+            mask[positions.to(read.device)] = 1
+            return (read * mask.view(1, -1, *[1] * (read.ndim - 2)),)
+
+        return hook
+
+    hooks = [
+        net.get_submodule(name).register_forward_pre_hook(hook_of(sides["inputs"]))  # type: ignore[arg-type]
+        for name, sides in stays(net, groups, kept).items()
+        if name in readers
+    ]
+    try:
+        yield net
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+CHECKED = 1e-8
+"""Allowed difference of the logits in `check_removal`, relative to the largest one, in float64."""
+
+
+def check_removal(architecture: Architecture) -> None:
+    """Removes random channels of a new network and compares it with the masked network.
+
+    A network may do with its channels what its operations do not show, such as counting them.
+
+    Raises
+    ------
+    ArchitectureError
+        If the pruned network cannot run, or gives other logits.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), full_precision():
+        torch.manual_seed(0)
+        net = architecture.build().double().eval()
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.affine:
+                # As if trained: shifts that differ, so that no channel is like another one.
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+        kept = []
+        for width in architecture.groups.widths:
+            chosen = torch.randperm(width)[: max(1, (2 * width) // 3)]
+            kept.append(chosen.sort().values)
+        images = torch.randn((2, INPUT_CHANNELS, *architecture.image_size), dtype=torch.float64)
+        pruned = prune(net, kept)
+        try:
+            found = pruned(images)
+        except Exception as error:
+            raise ArchitectureError(
+                f"the network cannot run with fewer channels: {error}; its forward method must "
+                "not contain numbers of channels"
+            ) from error
+        with masked(net, kept):
+            expected = net(images)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= CHECKED:
+        raise ArchitectureError(
+            "the network with fewer channels gives other logits than with these channels set to "
+            f"zero (relative difference {difference:.2g}); its forward method must treat each "
+            "channel alike"
+        )
+
+
+def check(groups: Groups, kept: Sequence[Tensor]) -> None:
+    """Refuses channel lists that do not fit the groups of a network."""
+    if len(kept) != len(groups.groups):
+        raise SurgeryError(f"{len(kept)} lists of channels for {len(groups.groups)} layers")
+    for layer, (channels, width) in enumerate(zip(kept, groups.widths, strict=True)):
         if channels.dtype != torch.int64 or channels.ndim != 1:
             raise SurgeryError(
                 f"layer {layer}: channels must be a list of int64 indices, got a tensor of "

@@ -11,16 +11,19 @@ from torch import nn
 
 from prune_core.augmentation import Crops
 from prune_core.images import LabelledImages
-from prune_core.network import BATCH_NORM_MOMENTUM, SimpleNet
+from prune_core.networks import device_of
 from prune_core.precision import Precision, autocast, full_precision, resolve
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
+from prune_core.strided_convolutions import subsampled_first
 
 TRAINING_VERSION = 3
 # The standard error of a mean over this many images is about 2 % of the standard deviation; more
 # images would cost time in every cell. A small batch keeps the feature maps in the CPU cache.
 RECALIBRATION_IMAGES = 2_048
 RECALIBRATION_BATCH = 64
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Diverged(ArithmeticError):
@@ -37,14 +40,14 @@ class Recipe:
     batch_size : images per step; an incomplete last batch is dropped in each epoch.
     learning_rate : the largest learning rate of the cycle.
     warmup : fraction of the steps with a linear rise of the learning rate, before its cosine decay.
-    momentum, weight_decay : of SGD; the decay applies to kernels and to the weights of the linear
-        layer, not to biases and batch normalisation.
+    momentum, weight_decay : of SGD; the decay applies to kernels (also depthwise ones) and to the
+        weights of linear layers, not to biases, normalisation and the slopes of PReLU.
     label_smoothing : fraction of the target that is spread over all classes.
     crop_padding : largest random shift of an image in pixels; 0 for no shifts.
     flip : mirror images at random, if mirrored images of the data set keep their label.
     recalibrate : re-estimate batch normalisation at the end, see `recalibrate`. Running statistics
-        follow the weights slowly (momentum 0.05). After a short training they still belong to
-        earlier weights, and this would lower the accuracy.
+        follow the weights slowly (momentum 0.05 in SimpleNet). After a short training they still
+        belong to earlier weights, and this would lower the accuracy.
     precision : `auto` is bf16 if the device computes it in hardware, otherwise fp32.
     images : training images in an epoch, drawn at random for each epoch; None, or more than there
         are, for all. A network that was trained on all images can so be fine-tuned for less than
@@ -86,7 +89,7 @@ class Epoch:
 
 
 def train(
-    net: SimpleNet,
+    net: nn.Module,
     images: LabelledImages,
     preprocessing: Preprocessing,
     recipe: Recipe,
@@ -98,7 +101,9 @@ def train(
 
     Parameters
     ----------
-    images : training images, uint8 [N, 3, H, W]; copied to the network's device once.
+    net : maps scaled images [N, 3, H, W] to logits [N, classes].
+    images : training images, uint8 [N, 3, H, W]. They are copied to the network's device once if
+        they take at most `RESIDENT_BYTES`, else batch by batch.
     seed : seed of the images of each epoch, their order, the augmentation and the dropout.
     flip_keeps_label : whether mirrored images of the data set keep their label.
     report : called after every epoch.
@@ -112,9 +117,9 @@ def train(
     Diverged
         If the loss of an epoch or, at the end, a weight is NaN or infinite.
     """
-    device = net.classifier.weight.device
+    device = device_of(net)
     precision = resolve(recipe.precision, device)
-    images = images.to(device)
+    images = images.resident(device)
     flip = recipe.flip and flip_keeps_label
     generator = torch.Generator().manual_seed(derive(seed, "batches"))
     count = recipe.images_of(len(images))
@@ -124,23 +129,23 @@ def train(
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     net.train()
     history: list[Epoch] = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    generators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=generators), subsampled_first(net):
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in range(recipe.epochs):
             # Sum on the device and read once per epoch, because a read makes the CPU wait.
             loss_sum = torch.zeros((), dtype=torch.float64, device=device)
             right = torch.zeros((), dtype=torch.int64, device=device)
-            order = torch.randperm(len(images), generator=generator)[:count].to(device)
+            order = torch.randperm(len(images), generator=generator)[:count].to(images.device)
             crops = Crops.draw(steps * batch, generator, recipe.crop_padding, flip, device)
             for step in range(steps):
                 rate = one_cycle(recipe, (epoch * steps + step + 0.5) / (recipe.epochs * steps))
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 part = slice(step * batch, (step + 1) * batch)
-                labels = images.labels[order[part]]
-                pixels = crops[part].of(images.images[order[part]])
+                pixels, labels = images.batch(order[part], device)
                 with autocast(precision, device):
-                    logits = net(preprocessing(pixels))
+                    logits = net(preprocessing(crops[part].of(pixels)))
                 logits = logits.float()
                 loss = criterion(logits, labels)
                 optimiser.zero_grad(set_to_none=True)
@@ -170,7 +175,7 @@ def one_cycle(recipe: Recipe, progress: float) -> float:
 
 
 def recalibrate(
-    net: SimpleNet,
+    net: nn.Module,
     images: LabelledImages,
     preprocessing: Preprocessing,
     recipe: Recipe,
@@ -183,7 +188,8 @@ def recalibrate(
     Each running mean and variance becomes the average over the batches of 2,048 training images,
     without dropout, in fp32. The images are shifted and mirrored as in training: weights that were
     trained on shifted images, with their black borders, fit the statistics of such images, and
-    those of unshifted images lower the accuracy.
+    those of unshifted images lower the accuracy. A network without batch normalisation does not
+    change.
 
     Parameters
     ----------
@@ -192,13 +198,16 @@ def recalibrate(
     seed : seed of the choice of images and of the augmentation.
     flip_keeps_label : whether mirrored images of the data set keep their label.
     """
-    device = net.classifier.weight.device
+    norms = [module for module in net.modules() if isinstance(module, BATCH_NORMS)]
+    if not norms:
+        return
+    device = device_of(net)
     generator = torch.Generator().manual_seed(derive(seed, "recalibration"))
     count = min(len(images), RECALIBRATION_IMAGES)
     chosen = torch.randperm(len(images), generator=generator)[:count]
     flip = recipe.flip and flip_keeps_label
     crops = Crops.draw(count, generator, recipe.crop_padding, flip, device)
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
     training = net.training
     net.eval()
     for norm in norms:
@@ -210,14 +219,14 @@ def recalibrate(
             if count - start < batch <= count:
                 break  # an incomplete last batch would have the weight of a full one
             part = slice(start, start + batch)
-            pixels = images.images[chosen[part].to(images.images.device)].to(device)
+            pixels, _ = images.batch(chosen[part], device)
             net(preprocessing(crops[part].of(pixels)))
-    for norm in norms:
-        norm.momentum = BATCH_NORM_MOMENTUM
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     net.train(training)
 
 
-def _optimiser(net: SimpleNet, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [parameter for parameter in net.parameters() if parameter.ndim > 1]
     free = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
     return torch.optim.SGD(

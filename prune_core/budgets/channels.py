@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prune_core.budgets.floor import BudgetError
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 
 
 def top(scores: Sequence[Tensor], widths: Sequence[int]) -> list[Tensor]:

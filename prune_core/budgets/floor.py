@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prune_core.cost import parameters
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 
 
 class BudgetError(ValueError):

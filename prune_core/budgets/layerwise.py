@@ -10,8 +10,8 @@ from torch import Tensor
 from prune_core.budgets.channels import check_scores, top
 from prune_core.budgets.floor import Floor, check_range, check_ratio
 from prune_core.budgets.registry import layerwise
-from prune_core.cost import SCALARS_PER_CHANNEL, parameters
-from prune_core.network import INPUT_CHANNELS, Architecture
+from prune_core.cost import parameters
+from prune_core.networks import Architecture
 
 
 @layerwise(version=2)
@@ -27,13 +27,14 @@ def uniform_parameters(
     floor = floor or Floor()
     check_ratio(architecture, ratio, floor)
     full, floors = architecture.widths, floor.of(architecture.widths)
+    sizes = architecture.groups.sizes
     budget = ratio * parameters(architecture)
     low, high = 0.0, 1.0
     if ratio == 1:
         return full
     for _ in range(60):
         rho = (low + high) / 2
-        if _parameters_of_reals(architecture, _shrunk(full, floors, rho)) <= budget:
+        if sizes.parameters(_shrunk(full, floors, rho)) <= budget:
             low = rho
         else:
             high = rho
@@ -116,11 +117,3 @@ def _filled(
 
 def _shrunk(full: Sequence[int], floors: Sequence[int], rho: float) -> list[float]:
     return [max(low, rho * width) for width, low in zip(full, floors, strict=True)]
-
-
-def _parameters_of_reals(architecture: Architecture, widths: Sequence[float]) -> float:
-    before, total = float(INPUT_CHANNELS), float(architecture.classes)
-    for width, kernel in zip(widths, architecture.kernels, strict=True):
-        total += width * (before * kernel**2 + SCALARS_PER_CHANNEL)
-        before = width
-    return total + before * architecture.classes

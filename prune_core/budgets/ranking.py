@@ -10,8 +10,8 @@ from torch import Tensor
 from prune_core.budgets.channels import check_scores
 from prune_core.budgets.floor import Floor, check_ratio
 from prune_core.budgets.registry import Borrowed, ranking, register
-from prune_core.cost import SCALARS_PER_CHANNEL, parameters
-from prune_core.network import INPUT_CHANNELS, Architecture
+from prune_core.cost import parameters
+from prune_core.networks import Architecture
 
 
 @ranking("global")
@@ -39,7 +39,7 @@ def global_(
     ]
     floors, widths = floor.of(architecture.widths), list(architecture.widths)
     target = ratio * parameters(architecture)
-    count = parameters(architecture)
+    count, sizes = parameters(architecture), architecture.groups.sizes
     reached: list[list[int]] = [[] for _ in widths]
     for layer, channel in order:
         if count <= target:
@@ -51,8 +51,7 @@ def global_(
         if architecture.widths[layer] - len(reached[layer]) > smaller:
             continue
         before = count
-        leaving = widths[layer] - smaller
-        count -= leaving * _parameters_of_channel(architecture, widths, layer)
+        count -= sizes.difference(widths, layer, smaller)
         if count < target and target - count > before - target:
             break
         widths[layer] = smaller
@@ -74,13 +73,3 @@ register(
         lender="global",
     )
 )
-
-
-def _parameters_of_channel(architecture: Architecture, widths: Sequence[int], layer: int) -> int:
-    """Parameters that leave with one channel: its filter, its scalars, its consumer's inputs."""
-    inputs = INPUT_CHANNELS if layer == 0 else widths[layer - 1]
-    if layer + 1 < len(widths):
-        read = widths[layer + 1] * architecture.kernels[layer + 1] ** 2
-    else:
-        read = architecture.classes
-    return inputs * architecture.kernels[layer] ** 2 + SCALARS_PER_CHANNEL + read

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prune_core.budgets.channels import check_scores, top
 from prune_core.budgets.floor import BudgetError, Floor, check_range, check_ratio
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 
 BUDGET_VERSION = 1
 """Of the rules of this package together: raised when their widths or channels change."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prune_core.budgets.floor import Floor
 from prune_core.budgets.registry import BudgetRule, Importances, Widths, register
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)

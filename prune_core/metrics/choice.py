@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,8 @@ from torch import Tensor
 
 from prune_core.layer import LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
+from prune_core.options import Option, checked
 from prune_core.statistics import Request
-
-Option = int | float | str | bool
 
 _CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", re.DOTALL)
 _WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "null": None}
@@ -65,7 +62,8 @@ class Choice:
                 raise MetricError(f"metric '{name}' has no option '{option}'; allowed: {allowed}")
         filled = {**defaults, **given}
         for option, value in filled.items():
-            filled[option] = _checked(name, option, value, kinds[option])
+            where = f"metric '{name}', option '{option}'"
+            filled[option] = checked(where, value, kinds[option], MetricError)
         images = typing.cast("int | None", filled.pop(IMAGES, None))
         if images is not None and images < 1:
             raise MetricError(
@@ -173,24 +171,3 @@ def _value(text: str) -> object:
         except ValueError:
             continue
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-
-
-def _checked(name: str, option: str, value: object, hint: object) -> object:
-    """Checks a value against the type `hint`; an integer is converted to a float if needed."""
-    where = f"metric '{name}', option '{option}' is {value!r}"
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            allowed = ", ".join(str(choice) for choice in typing.get_args(hint))
-            raise MetricError(f"{where}; allowed: {allowed}")
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        raise MetricError(f"{where}; it must be a finite number")
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    # `isinstance` would accept True as an integer.
-    if type(value) is int and int not in kinds and float in kinds:
-        return float(value)
-    if type(value) not in kinds:
-        names = ["none" if kind is type(None) else getattr(kind, "__name__", "") for kind in kinds]
-        raise MetricError(f"{where}; it must be of type {' or '.join(names)}")
-    # Adding 0.0 turns -0.0 into 0.0, which is equal but would have another key.
-    return value + 0.0 if isinstance(value, float) else value

@@ -66,10 +66,15 @@ def wmi_gauge_free(
     Tensor [C], nats. A share is floored at 1e-3.
     """
     known = label_information(layer, information, estimator, bins, edges)
-    power = layer.kernels.square() * layer.variance[:, None, None]
+    shares = torch.cat([_shares(kernels, layer.variance) for kernels in layer.kernels], dim=1)
+    return known + shares.clamp(min=WEIGHT_FLOOR).log().mean(dim=1)
+
+
+def _shares(kernels: Tensor, variance: Tensor) -> Tensor:
+    """The share of each of a consumer's weights in the input of its filter, [C, J k^2]."""
+    power = kernels.square() * variance[:, None, None]
     mean = power.mean(dim=(0, 2))[:, None]
-    share = torch.where(mean > 0, power / mean, 0.0).sqrt()
-    return known + share.clamp(min=WEIGHT_FLOOR).log().mean(dim=(1, 2))
+    return torch.where(mean > 0, power / mean, 0.0).sqrt().flatten(1)
 
 
 def explained_variance(
@@ -139,7 +144,8 @@ def wmi_snr(
     channel. With `correlation_ratio` eta^2 is capped at 1 - 1e-12, a term of 13.8 nats.
     """
     explained = explained_variance(layer, information, estimator, bins, edges)
-    power = layer.kernels.square().sum(dim=2) * layer.variance[:, None]
+    squares = torch.cat([kernels.square().sum(dim=2) for kernels in layer.kernels], dim=1)
+    power = squares * layer.variance[:, None]
     total = power.sum(dim=0)
     part = torch.where(total > 0, power / total, 0.0).clamp(max=1)
     return -0.5 * torch.log1p(-part * explained[:, None]).sum(dim=1)

@@ -103,7 +103,13 @@ def weighted_mutual_information_kernel(
     Tensor [C], nats.
     """
     known = label_information(layer, information, estimator, bins, edges)
-    return summed(known, log_magnitudes(layer, torch.linalg.vector_norm(layer.kernels, dim=2)))
+    return summed(known, log_magnitudes(layer, _norms(layer)))
+
+
+def _norms(layer: LayerView) -> Tensor:
+    """The norm of each kernel that reads the channel, [C, J]."""
+    norms = [torch.linalg.vector_norm(kernels, dim=2) for kernels in layer.kernels]
+    return torch.cat(norms, dim=1)
 
 
 @metric(

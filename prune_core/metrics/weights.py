@@ -58,6 +58,8 @@ def bn_scale(layer: LayerView) -> Tensor:
     -------
     Tensor [C], float64, >= 0. It changes if the scale is moved into the consumer's weights.
     """
+    if layer.gamma is None:
+        raise MetricError(f"metric 'bn_scale': no batch normalisation follows {layer.name}")
     return layer.gamma.abs()
 
 
@@ -114,14 +116,20 @@ def kse(layer: LayerView, *, neighbours: int = NEIGHBOURS, alpha: float = 1.0) -
     Returns
     -------
     Tensor [C], float64, in [0, 1]. The paper scales the result to [0, 1] once more, which does not
-    change the ranking within a layer.
+    change the ranking within a layer. Of several consumers, the score is the mean.
     """
-    distances = torch.stack([_nearest(kernels, neighbours) for kernels in layer.kernels])
+    indicators = [_indicator(kernels, neighbours, alpha) for kernels in layer.kernels]
+    return torch.stack(indicators).mean(dim=0)
+
+
+def _indicator(consumer: Tensor, neighbours: int, alpha: float) -> Tensor:
+    """The indicator [C] from one consumer's kernels [C, J, k^2]."""
+    distances = torch.stack([_nearest(kernels, neighbours) for kernels in consumer])
     total = distances.sum(dim=1, keepdim=True)
     # If all distances are 0, use equal shares, which are the limit.
-    share = torch.where(total > 0, distances / total, 1 / layer.consumers)
+    share = torch.where(total > 0, distances / total, 1 / consumer.shape[1])
     entropy = -torch.special.xlogy(share, share).sum(dim=1)
-    sparsity = layer.consumed.abs().sum(dim=1)
+    sparsity = consumer.flatten(1).abs().sum(dim=1)
     return (_scaled(sparsity, 1.0) / (1 + alpha * _scaled(entropy, 0.0))).sqrt()
 
 

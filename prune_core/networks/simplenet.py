@@ -10,14 +10,20 @@ Source: Hasanpour et al. 2016, "Lets keep it simple", arXiv:1608.06037.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-INPUT_CHANNELS = 3
-IMAGE_SIZE = 32
+from prune_core.networks.architecture import IMAGE_SIZE, Architecture, architecture_of, attach
+from prune_core.networks.errors import ArchitectureError
+from prune_core.networks.groups import Groups
+from prune_core.networks.registry import Size, network
+from prune_core.networks.tracing import INPUT_CHANNELS, trace
+
 DROPOUT = 0.1
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.05
@@ -32,12 +38,8 @@ VARIANTS = {
 }
 
 
-class ArchitectureError(ValueError):
-    """A network cannot be built; the message names what to change."""
-
-
 @dataclass(frozen=True)
-class Architecture:
+class SimpleNetArchitecture(Architecture):
     """The shape of a SimpleNet: everything needed to build one except its weights.
 
     Attributes
@@ -46,12 +48,14 @@ class Architecture:
     kernels : kernel size of each convolution, 1 or 3.
     pooled : whether a 2x2 max pooling follows each convolution.
     classes : outputs of the linear layer.
+    image_size : height and width of the images in pixels.
     """
 
     widths: tuple[int, ...]
     kernels: tuple[int, ...]
     pooled: tuple[bool, ...]
     classes: int
+    image_size: Size = IMAGE_SIZE
 
     def __post_init__(self) -> None:
         if not len(self.widths) == len(self.kernels) == len(self.pooled) > 0:
@@ -62,26 +66,25 @@ class Architecture:
             raise ArchitectureError(f"kernels {self.kernels}: each kernel size must be 1 or 3")
         if self.classes < 2:
             raise ArchitectureError(f"classes {self.classes}: at least 2 are needed")
+        smallest = 2 ** sum(self.pooled)
+        if min(self.image_size) < smallest:
+            raise ArchitectureError(
+                f"images of {self.image_size[0]} x {self.image_size[1]} pixels are too small for "
+                f"{sum(self.pooled)} poolings; at least {smallest} x {smallest} are needed"
+            )
 
     @classmethod
-    def named(cls, variant: str, classes: int, width: float = 1.0) -> Architecture:
-        """The architecture of a published variant with its widths multiplied by `width`.
+    def variant(cls, name: str, classes: int, width: float = 1.0) -> SimpleNetArchitecture:
+        """A published variant with its widths multiplied by `width`.
 
-        Raises
-        ------
-        ArchitectureError
-            For an unknown variant or a width that is not positive.
+        Parameters
+        ----------
+        name : a name in `VARIANTS`.
         """
-        if variant not in VARIANTS:
-            raise ArchitectureError(
-                f"variant '{variant}' is unknown; allowed: {', '.join(VARIANTS)}"
-            )
-        if not (math.isfinite(width) and width > 0):
-            raise ArchitectureError(f"width {width} must be a positive number")
         widths: list[int] = []
         kernels: list[int] = []
         pooled: list[bool] = []
-        for word in VARIANTS[variant].split():
+        for word in VARIANTS[name].split():
             if word == "p":
                 pooled[-1] = True
                 continue
@@ -91,14 +94,50 @@ class Architecture:
             pooled.append(False)
         return cls(tuple(widths), tuple(kernels), tuple(pooled), classes)
 
-    def with_widths(self, widths: tuple[int, ...]) -> Architecture:
-        """The same architecture with other widths."""
+    def with_widths(self, widths: Sequence[int]) -> SimpleNetArchitecture:
+        """See `Architecture`."""
         return replace(self, widths=tuple(int(width) for width in widths))
+
+    def for_images(self, image_size: Size) -> SimpleNetArchitecture:
+        """See `Architecture`."""
+        return replace(self, image_size=image_size)
 
     @property
     def inputs(self) -> tuple[int, ...]:
         """Input channels of each convolution."""
         return (INPUT_CHANNELS, *self.widths[:-1])
+
+    @property
+    def groups(self) -> Groups:
+        """See `Architecture`: one group for each convolution."""
+        return _groups(self)
+
+    @property
+    def groups_identity(self) -> None:
+        """See `Architecture`."""
+        return
+
+    def identity(self) -> dict[str, Any]:
+        """See `Architecture`; the usual size of images is left out, as in the keys of old cells."""
+        found = asdict(self)
+        if self.image_size == IMAGE_SIZE:
+            del found["image_size"]
+        return found
+
+    def description(self) -> dict[str, Any]:
+        """See `Architecture`."""
+        return self.identity()
+
+    def build(self) -> SimpleNet:
+        """See `Architecture`."""
+        return SimpleNet(self)
+
+
+@lru_cache(maxsize=64)
+def _groups(architecture: SimpleNetArchitecture) -> Groups:
+    with torch.random.fork_rng(devices=[]):
+        net = SimpleNet(architecture)
+    return trace(net, architecture.image_size)
 
 
 class Block(nn.Module):
@@ -133,9 +172,8 @@ class SimpleNet(nn.Module):
     differently in another format, and the figures of a network must be reproducible.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: SimpleNetArchitecture) -> None:
         super().__init__()
-        self.architecture = architecture
         self.blocks = nn.ModuleList(
             Block(*shape)
             for shape in zip(
@@ -153,7 +191,14 @@ class SimpleNet(nn.Module):
                 nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.to(memory_format=torch.channels_last)
+        attach(self.to(memory_format=torch.channels_last), architecture)
+
+    @property
+    def architecture(self) -> SimpleNetArchitecture:
+        """The shape of this network."""
+        found = architecture_of(self)
+        assert isinstance(found, SimpleNetArchitecture)
+        return found
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of normalised images [N, 3, H, W]."""
@@ -161,15 +206,29 @@ class SimpleNet(nn.Module):
             images = block(images)
         return self.classifier(self.dropout(images.amax(dim=(2, 3))))
 
-    def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
-        """The feature maps that each layer's consumer reads, first layer to last.
 
-        Yields
-        ------
-        Tensor [N, C, H, W] for each convolution; [N, C, 1, 1] for the last one, because its
-        consumer, the linear layer, reads the global maximum.
-        """
-        last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks):
-            images = block(images)
-            yield images.amax(dim=(2, 3), keepdim=True) if index == last else images
+_SOURCE = "Hasanpour et al. 2016, arXiv:1608.06037"
+
+
+@network(_SOURCE)
+def simplenet_5m(classes: int, *, width: float = 1.0) -> SimpleNet:
+    """13 convolutions and a global max pooling: the network of the study."""
+    return SimpleNet(SimpleNetArchitecture.variant("simplenet_5m", classes, width))
+
+
+@network(_SOURCE, accuracies={"cifar10": 95.51, "cifar100": 78.37})
+def simplenet_5m_extra_pool(classes: int, *, width: float = 1.0) -> SimpleNet:
+    """`simplenet_5m` with one more pooling: the network behind the authors' published results."""
+    return SimpleNet(SimpleNetArchitecture.variant("simplenet_5m_extra_pool", classes, width))
+
+
+@network(_SOURCE)
+def simplenet_460k(classes: int, *, width: float = 1.0) -> SimpleNet:
+    """A SimpleNet of 0.4 million parameters."""
+    return SimpleNet(SimpleNetArchitecture.variant("simplenet_460k", classes, width))
+
+
+@network(_SOURCE)
+def simplenet_310k(classes: int, *, width: float = 1.0) -> SimpleNet:
+    """A SimpleNet of 0.3 million parameters."""
+    return SimpleNet(SimpleNetArchitecture.variant("simplenet_310k", classes, width))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.images import LabelledImages
-from prune_core.network import SimpleNet
+from prune_core.networks import architecture_of, channel_groups, device_of
+from prune_core.networks.groups import Producer
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics.maps import Maps
@@ -39,13 +41,13 @@ Collectors = dict[Request, Collector]
 
 
 def collect(
-    net: SimpleNet,
+    net: nn.Module,
     images: LabelledImages,
     preprocessing: Preprocessing,
     requests: Iterable[Request],
     batch: int | None = None,
 ) -> list[dict[Request, Answer]]:
-    """The answers to all requests for every layer, in eval mode and fp32.
+    """The answers to all requests for every producer of every channel group, in eval mode and fp32.
 
     One pass over the images answers them all, but for two kinds that cost one more each:
     histograms of single values, which need the channels' ranges first, and gradients. No answer
@@ -60,7 +62,8 @@ def collect(
 
     Returns
     -------
-    For each layer a mapping from request to its answer, on the CPU.
+    For each producer, in the order of `prune_core.layer.views`, a mapping from request to its
+    answer, on the CPU. In a chain, producers are the convolutions.
 
     Raises
     ------
@@ -73,13 +76,14 @@ def collect(
         raise StatisticsError("a weight is NaN or infinite; the network has diverged")
     wanted = list(dict.fromkeys(requests))
     batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
-    classes = net.architecture.classes
+    classes = architecture_of(net).classes
+    producers = [one for group in channel_groups(net).groups for one in group.producers]
     layers: list[Collectors] = [
-        {request: request.collector(classes) for request in wanted} for _ in net.blocks
+        {request: request.collector(classes) for request in wanted} for _ in producers
     ]
     plain = [[c for r, c in layer.items() if not r.gradients] for layer in layers]
     graded = [[c for r, c in layer.items() if r.gradients] for layer in layers]
-    passes = _Passes(net, images, preprocessing, batch)
+    passes = _Passes(net, producers, images, preprocessing, batch)
     with _evaluating(net), full_precision():
         with torch.inference_mode():
             if any(isinstance(collector, Previewing) for collector in plain[0]):
@@ -94,7 +98,7 @@ def collect(
 
 
 @contextmanager
-def _evaluating(net: SimpleNet) -> Iterator[None]:
+def _evaluating(net: nn.Module) -> Iterator[None]:
     training = net.training
     net.eval()
     try:
@@ -112,83 +116,144 @@ class _Passes:
     batch : images whose maps a collector takes in at a time.
     """
 
-    net: SimpleNet
+    net: nn.Module
+    producers: list[Producer]
     images: LabelledImages
     preprocessing: Preprocessing
     batch: int
 
     def preview(self, collectors: list[list[Collector]]) -> None:
         """Shows all images to the collectors that must see them before they take them in."""
-        for layer, values, labels in self._walk(self._blocks(self._block)):
+
+        def see(layer: int, values: Tensor, labels: Tensor) -> None:
             for collector in collectors[layer]:
                 if isinstance(collector, Previewing):
                     collector.preview(Maps(values, labels, _no_origin(values)))
 
+        for block in self._blocks(self._block):
+            self._walk(block, see)
+
     def update(self, collectors: list[list[Collector]]) -> None:
         """Lets all collectors take in all images."""
-        blocks = self._blocks(self._block)
-        # The first blocks pass each layer together, since their mean is the layer's origin.
-        first = list(islice(blocks, ORIGIN_IMAGES // self._block))
-        origins = []
-        passes = [self.net.feature_maps(pixels) for pixels, _ in first]
-        for layer, parts in enumerate(zip(*passes, strict=True)):
-            several = [
-                Maps(values, labels, _no_origin(values))
-                for part, (_, of_block) in zip(parts, first, strict=True)
-                for values, labels in self._cut(part, of_block)
-            ]
-            origins.append(torch.cat([maps.averages for maps in several]).mean(dim=0))
-            for maps in several:
-                maps.origin = origins[layer]
-                for collector in collectors[layer]:
-                    collector.update(maps)
-        for layer, values, labels in self._walk(blocks):
+        averages: list[list[Tensor]] = [[] for _ in self.producers]
+
+        def average(layer: int, values: Tensor, labels: Tensor) -> None:
+            averages[layer].append(Maps(values, labels, _no_origin(values)).averages)
+
+        # The first images are read twice, since their mean is the origin for all.
+        for block in islice(self._blocks(self._block), ORIGIN_IMAGES // self._block):
+            self._walk(block, average)
+        origins = [torch.cat(parts).mean(dim=0) for parts in averages]
+
+        def see(layer: int, values: Tensor, labels: Tensor) -> None:
             maps = Maps(values, labels, origins[layer])
             for collector in collectors[layer]:
                 collector.update(maps)
 
+        for block in self._blocks(self._block):
+            self._walk(block, see)
+
     def update_with_gradients(self, collectors: list[list[Collector]]) -> None:
         """Lets all collectors take in all images with the gradients of their losses."""
         for pixels, labels in self._blocks(GRADIENTS_BLOCK):
+            inputs: dict[str, Tensor] = {}
             # Without this, maps have no history where the weights are frozen.
-            maps = list(self.net.feature_maps(pixels.requires_grad_()))
-            logits = self.net.classifier(maps[-1].flatten(1))[: len(labels)]
+            with self._reading(inputs.__setitem__):
+                logits = self.net(pixels.requires_grad_())[: len(labels)]
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            gradients = torch.autograd.grad(loss, maps)
-            for layer, (whole, gradient) in enumerate(zip(maps, gradients, strict=True)):
-                slopes = self._cut(gradient, labels)
-                for (values, own), (slope, _) in zip(
-                    self._cut(whole.detach(), labels), slopes, strict=True
-                ):
+            read = {name: inputs[name] for name in self._read}
+            gradients = dict(zip(read, torch.autograd.grad(loss, list(read.values())), strict=True))
+            for layer, producer in enumerate(self.producers):
+                name = producer.consumers[0].module
+                whole = _maps(read[name].detach(), producer)
+                slopes = self._cut(_maps(gradients[name], producer), labels)
+                for (values, own), (slope, _) in zip(self._cut(whole, labels), slopes, strict=True):
                     for collector in collectors[layer]:
                         collector.update(Maps(values, own, _no_origin(whole), slope))
 
     @property
     def _block(self) -> int:
-        return BLOCKS[self.net.classifier.weight.device.type]
+        return BLOCKS[device_of(self.net).type]
+
+    @cached_property
+    def _read(self) -> dict[str, list[int]]:
+        """For each module that reads a scored feature map, the views that score it."""
+        found: dict[str, list[int]] = {}
+        for layer, producer in enumerate(self.producers):
+            found.setdefault(producer.consumers[0].module, []).append(layer)
+        return found
 
     def _blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels of `size` images, padded with black ones, and the labels of the real ones."""
-        device = self.net.classifier.weight.device
-        for start in range(0, len(self.images), size):
-            pixels = self.images.images[start : start + size].to(device)
-            labels = self.images.labels[start : start + size].to(device)
+        device = device_of(self.net)
+        for pixels, labels in self.images.batches(size, device):
             padding = (0, 0, 0, 0, 0, 0, 0, size - len(labels))
             yield self.preprocessing(torch.nn.functional.pad(pixels, padding)), labels
 
     def _walk(
-        self, blocks: Iterable[tuple[Tensor, Tensor]]
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Each layer with the maps of a batch of images, and their labels."""
-        for pixels, of_block in blocks:
-            for layer, part in enumerate(self.net.feature_maps(pixels)):
-                for values, labels in self._cut(part, of_block):
-                    yield layer, values, labels
+        self, block: tuple[Tensor, Tensor], see: Callable[[int, Tensor, Tensor], None]
+    ) -> None:
+        """Runs the network on a block and shows each view its maps, a batch of images at a time.
+
+        Each map is shown when it is read: it need not be kept, and nothing can change it before.
+        """
+        pixels, of_block = block
+
+        def read(name: str, inputs: Tensor) -> None:
+            for layer in self._read[name]:
+                for values, labels in self._cut(_maps(inputs, self.producers[layer]), of_block):
+                    see(layer, values, labels)
+
+        with self._reading(read):
+            self.net(pixels)
+
+    @contextmanager
+    def _reading(self, read: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Calls `read` with the name and the input of each module that reads a scored map."""
+
+        def hook_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            return lambda module, inputs: read(name, inputs[0])
+
+        hooks = [
+            self.net.get_submodule(name).register_forward_pre_hook(hook_of(name))
+            for name in self._read
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _cut(self, values: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The maps of a batch of images at a time, without those of the padding."""
         parts = values[: len(labels)].split(self.batch)
         return zip(parts, labels.split(self.batch), strict=True)
+
+
+def _maps(inputs: Tensor, producer: Producer) -> Tensor:
+    """The channels of a producer in the input of its consumer, [N, C, H, W].
+
+    Parameters
+    ----------
+    inputs : [N, F, H, W], or [N, F] of a linear layer.
+    """
+    positions = producer.consumers[0].positions
+    channels, repeats = positions.shape
+    if not _in_order(positions, inputs.shape[1]):
+        inputs = inputs[:, positions.flatten().to(inputs.device)]
+    if inputs.ndim == 2:
+        height, width = producer.shape
+        pixels = (height, width) if height * width == repeats else (repeats, 1)
+        return inputs.unflatten(1, (channels, *pixels))
+    if repeats > 1:
+        # The channels are there several times; the copies are more positions of the map.
+        return inputs.unflatten(1, (channels, repeats)).flatten(2, 3)
+    return inputs
+
+
+def _in_order(positions: Tensor, length: int) -> bool:
+    """Whether the channels are all there is, in order."""
+    return positions.numel() == length and bool((positions.flatten().diff() == 1).all())
 
 
 def _no_origin(values: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from usual_loop import usual_train
 import results.analysis.intervals
 from prune_core.evaluation import evaluate
 from prune_core.images import Split, load
-from prune_core.network import VARIANTS, Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
+from prune_core.networks.simplenet import VARIANTS
 from prune_core.precision import resolve
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive

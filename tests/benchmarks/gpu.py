@@ -37,7 +37,7 @@ from training import ours
 
 from prune_core.evaluation import evaluate
 from prune_core.images import LabelledImages, Split
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
 from prune_core.precision import best_device, resolve
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Epoch, Recipe, train

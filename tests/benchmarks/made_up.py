@@ -8,7 +8,7 @@ from torch import Tensor
 from prune_core.budgets import Floor, global_, uniform_parameters
 from prune_core.cost import multiply_accumulates
 from prune_core.images import LabelledImages
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 
 CLASSES = 10

@@ -17,7 +17,7 @@ from prune_core.evaluation import evaluate
 from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.metrics import Choice
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from prune_core.surgery import prune

@@ -14,7 +14,7 @@ from training import ours
 
 from prune_core.cost import parameters
 from prune_core.images import LabelledImages
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
 from prune_core.precision import full_precision, resolve
 from prune_core.training import Recipe
 

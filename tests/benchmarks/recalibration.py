@@ -16,7 +16,7 @@ from measuring import finish, section, table
 
 from prune_core.evaluation import evaluate
 from prune_core.images import Split
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.training import Recipe, recalibrate, train

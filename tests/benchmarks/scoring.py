@@ -17,7 +17,8 @@ from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.memory import keep_freed_memory
 from prune_core.metrics import METRICS, Choice
-from prune_core.network import VARIANTS, Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
+from prune_core.networks.simplenet import VARIANTS
 from prune_core.precision import full_precision
 from prune_core.statistics import collect
 

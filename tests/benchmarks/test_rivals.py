@@ -12,7 +12,7 @@ from sweep_rival import Sampled, seconds_of, share_inside
 from usual_loop import TransformedImages, usual_train
 
 from prune_core.cost import multiply_accumulates, parameters
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Recipe, train
 

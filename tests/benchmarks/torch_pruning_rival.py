@@ -18,7 +18,7 @@ from torch import nn
 from prune_core.budgets import local, uniform_parameters
 from prune_core.layer import views
 from prune_core.metrics import Choice
-from prune_core.network import IMAGE_SIZE, INPUT_CHANNELS, Architecture, SimpleNet
+from prune_core.networks import IMAGE_SIZE, INPUT_CHANNELS, Architecture, SimpleNet
 from prune_core.surgery import prune
 
 RATIO = 0.3

@@ -14,7 +14,7 @@ from measuring import Load, Timed, begin, finish, in_turns, options, section, sp
 from usual_loop import WORKERS, usual_train
 
 from prune_core.images import LabelledImages
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
 from prune_core.precision import resolve
 from prune_core.training import Recipe, train
 

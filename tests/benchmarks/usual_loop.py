@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from prune_core.images import LabelledImages
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Recipe, one_cycle
 

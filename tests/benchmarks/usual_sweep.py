@@ -30,7 +30,7 @@ from prune_core.budgets import global_, local
 from prune_core.evaluation import evaluate
 from prune_core.images import load
 from prune_core.layer import views
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.statistics import collect

@@ -8,11 +8,11 @@ import torch
 from prune_core.images import LabelledImages
 from prune_core.layer import LayerView
 from prune_core.metrics import METRICS, Choice
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics import Answer, Maps, Request
 
-SMALL = Architecture((8, 6, 12, 9), (3, 3, 1, 3), (False, True, False, True), classes=4)
+SMALL = SimpleNetArchitecture((8, 6, 12, 9), (3, 3, 1, 3), (False, True, False, True), classes=4)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,21 @@ def lived_in() -> Callable[..., SimpleNet]:
         return net
 
     return build
+
+
+@pytest.fixture(scope="session")
+def feature_maps() -> Callable[[SimpleNet, torch.Tensor], list[torch.Tensor]]:
+    """The maps that the consumer of each block of a SimpleNet reads, first block to last."""
+
+    def walk(net: SimpleNet, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for block in net.blocks:
+            images = block(images)
+            maps.append(images)
+        maps[-1] = maps[-1].amax(dim=(2, 3), keepdim=True)
+        return maps
+
+    return walk
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +154,7 @@ def scored(answered) -> Callable[..., torch.Tensor]:
         fields = {"index": 0, "gamma": ones, "beta": ones, **given}
         layer = LayerView(
             weight=weight.double(),
-            consumer_weight=consumer_weight.double(),
+            consumer_weights=(consumer_weight.double(),),
             answers=answers,
             **fields,
         )

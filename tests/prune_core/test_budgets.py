@@ -22,7 +22,7 @@ from prune_core.budgets import (
     uniform_parameters,
 )
 from prune_core.cost import parameters
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet, SimpleNetArchitecture
 from prune_core.surgery import prune
 
 TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -100,7 +100,7 @@ def test_everything_is_kept_at_ratio_one(small, scope):
 
 architectures = st.integers(1, 5).flatmap(
     lambda depth: st.builds(
-        Architecture,
+        SimpleNetArchitecture,
         st.tuples(*[st.integers(1, 9)] * depth),
         st.tuples(*[st.sampled_from([1, 3])] * depth),
         st.just((False,) * depth),
@@ -226,7 +226,7 @@ def test_steps_go_to_the_layer_furthest_below_its_share():
     # P(k) = k1 (3 + 3) + k2 (k1 + 3) + k2 2 + 2 = 212 for (10, 10); at 0.5 the budget is 106, and
     # P(10 rho) = 100 rho^2 + 110 rho + 2 = 106 gives rho = 0.609. (6, 6) costs 104; one more
     # channel of the first layer costs 6 + 6 = 12, of the second 6 + 3 + 2 = 11: neither fits.
-    square = Architecture((10, 10), (1, 1), (False, False), 2)
+    square = SimpleNetArchitecture((10, 10), (1, 1), (False, False), 2)
     assert uniform_parameters(square, 0.5) == (6, 6)
     # At 0.56 the budget is 118.72 and rho = 0.663: both lack 0.63. The first gets its channel
     # (116); then a channel of the second costs 12, of the first 12 more: neither fits.
@@ -238,7 +238,7 @@ def test_a_layer_takes_a_second_step_if_no_other_can_take_its_first():
     # and rho n is (3.17, 1.59, 31.75). From (3, 1, 31), which costs 212, the last layer gets a
     # channel (218). One for the middle layer would cost 38. The first layer gets its last (225).
     # Now only the last layer can take more: two at 6 each (237).
-    narrow = Architecture((4, 2, 40), (1, 1, 1), (False,) * 3, 2)
+    narrow = SimpleNetArchitecture((4, 2, 40), (1, 1, 1), (False,) * 3, 2)
     assert parameters(narrow, (4, 1, 34)) == 237
     assert uniform_parameters(narrow, 0.75) == (4, 1, 34)
 
@@ -317,7 +317,7 @@ def test_the_recount_is_of_the_network_that_is_built(lived_in):
 
 
 def test_ties_are_decided_by_layer_and_channel():
-    architecture = Architecture((3, 3), (1, 1), (False, False), 2)
+    architecture = SimpleNetArchitecture((3, 3), (1, 1), (False, False), 2)
     zeros = [torch.zeros(3), torch.zeros(3)]
     assert [c.tolist() for c in top(zeros, (1, 2))] == [[2], [1, 2]]
     # Dead channels all score 0: just as many go as the budget asks, the first ones first.

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from prune_core.evaluation import BATCHES, evaluate
+from prune_core.evaluation import BATCHES, batch_size, evaluate
 from prune_core.images import LabelledImages
-from prune_core.network import Architecture
+from prune_core.networks import SimpleNetArchitecture
 
 
 def plain_loop(net, images, scaling):
@@ -25,7 +26,7 @@ def plain_loop(net, images, scaling):
 @pytest.mark.parametrize("classes", [4, 12])
 @pytest.mark.parametrize("count", [1, 40, BATCHES["cpu"] * 9 + 12])
 def test_evaluation_agrees_with_a_plain_loop(small, lived_in, coloured, scaling, classes, count):
-    net = lived_in(Architecture(small.widths, small.kernels, small.pooled, classes))
+    net = lived_in(SimpleNetArchitecture(small.widths, small.kernels, small.pooled, classes))
     images = coloured(count + classes, classes)
     images = LabelledImages(images.images[:count], images.labels[:count])
     score = evaluate(net, images, scaling)
@@ -35,6 +36,34 @@ def test_evaluation_agrees_with_a_plain_loop(small, lived_in, coloured, scaling,
     assert 0 < score.top5 <= 1 or count == 1
     if classes <= 5:
         assert score.top5 == 1
+
+
+def test_any_module_that_gives_logits_is_evaluated(scaling):
+    generator = torch.Generator().manual_seed(0)
+    stored = torch.randint(0, 256, (200, 3, 10, 14), generator=generator).to(torch.uint8)
+    index = torch.randperm(200, generator=generator)[:150]
+    labels = torch.randint(0, 7, (150,), generator=generator)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 10 * 14, 7))
+    score = evaluate(net, LabelledImages(stored, labels, index), scaling)
+    top1, top5, loss = plain_loop(net, LabelledImages(stored[index], labels), scaling)
+    assert (score.top1, score.top5) == (top1, top5)
+    assert score.loss == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "batch"),
+    [
+        ("cpu", (32, 32), 32),
+        ("cpu", (64, 32), 16),
+        ("cpu", (224, 224), 4),
+        ("cpu", (8, 8), 32),
+        ("cuda", (32, 32), 256),
+        ("cuda", (64, 64), 64),
+        ("cuda", (224, 224), 32),
+    ],
+)
+def test_larger_images_are_evaluated_in_smaller_batches(device, size, batch):
+    assert batch_size(torch.device(device), size) == batch
 
 
 @pytest.mark.parametrize("training", [True, False])

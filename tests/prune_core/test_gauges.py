@@ -13,7 +13,7 @@ import torch
 
 from prune_core.layer import views
 from prune_core.metrics import METRICS, Choice
-from prune_core.network import Architecture
+from prune_core.networks import SimpleNetArchitecture
 from prune_core.statistics import collect
 
 LAYER, CHANNEL = 1, 2
@@ -88,7 +88,8 @@ CHOICES = [
 
 @pytest.fixture(scope="module")
 def net(lived_in):
-    net = lived_in(Architecture((6, 7, 8, 5), (3, 3, 1, 3), (False, True, False, True), 4), seed=7)
+    kernels, pooled = (3, 3, 1, 3), (False, True, False, True)
+    net = lived_in(SimpleNetArchitecture((6, 7, 8, 5), kernels, pooled, 4), seed=7)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

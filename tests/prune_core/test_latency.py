@@ -5,7 +5,9 @@ import torch
 
 from prune_core import latency
 from prune_core.latency import FEWEST_RUNS, MOST_RUNS, Latency, measure, seconds_to_measure
-from prune_core.network import SimpleNet
+from prune_core.networks import SimpleNet
+
+SIZE = (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +50,14 @@ def seen(small, lived_in):
     return net, runs
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_network_runs_as_it_is_evaluated(seen, batch):
+@pytest.mark.parametrize(("batch", "size"), [(1, SIZE), (3, SIZE), (2, (24, 40))])
+def test_the_network_runs_as_it_is_evaluated(seen, batch, size):
     net, runs = seen
-    found = measure(net, batch)
+    found = measure(net, batch, size)
     assert found.median_ms > 0
     assert found.iqr_ms >= 0
     expected = {
-        "shape": (batch, 3, 32, 32),
+        "shape": (batch, 3, *size),
         "type": torch.float32,
         "channels last": True,
         "training": False,
@@ -68,16 +70,16 @@ def test_the_network_runs_as_it_is_evaluated(seen, batch):
 def test_an_outer_autocast_changes_nothing(seen):
     net, runs = seen
     with torch.autocast("cpu", torch.bfloat16):
-        measure(net, 1, seconds=0)
+        measure(net, 1, SIZE, seconds=0)
     assert not any(run["autocast"] for run in runs)
 
 
 def test_the_number_of_runs_has_a_minimum_and_a_maximum(seen):
     net, runs = seen
-    measure(net, 1, seconds=0)
+    measure(net, 1, SIZE, seconds=0)
     assert len(runs) == 1 + FEWEST_RUNS
     runs.clear()
-    measure(net, 1, seconds=3600)
+    measure(net, 1, SIZE, seconds=3600)
     assert len(runs) == 5 + MOST_RUNS
 
 
@@ -86,7 +88,7 @@ def test_measuring_changes_neither_network_nor_generator(small, lived_in, traini
     net = lived_in(small).train(training)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     generator = torch.get_rng_state()
-    measure(net, 2, seconds=0)
+    measure(net, 2, SIZE, seconds=0)
     assert net.training == training
     assert torch.equal(torch.get_rng_state(), generator)
     after = net.state_dict()
@@ -103,6 +105,6 @@ def test_the_time_of_a_measurement_is_known_before(seconds, small, monkeypatch):
             clock[0] += seconds
             return images
 
-    measure(Slow(small), 1)
+    measure(Slow(small), 1, SIZE)
     # Each of its two parts may end one run later, or earlier, than the limit.
     assert clock[0] == pytest.approx(seconds_to_measure(seconds), abs=2 * seconds)

@@ -418,7 +418,7 @@ def test_log_weights_are_by_channel():
 
     consumer = torch.rand(5, 3, 2, 2, dtype=torch.float64) + 0.1
     ones = torch.ones(3, dtype=torch.float64)
-    layer = LayerView(0, ones.view(3, 1, 1, 1), ones, ones, consumer)
+    layer = LayerView(0, ones.view(3, 1, 1, 1), ones, ones, (consumer,))
     for channel in range(3):
         expected = consumer[:, channel].flatten().log()
         torch.testing.assert_close(log_weights(layer)[channel], expected)

@@ -12,7 +12,7 @@ from prune_core.budgets import global_, local
 from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.metrics import METRICS, Choice, MetricError, metric
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import SimpleNet, SimpleNetArchitecture
 from prune_core.normalisation import (
     NORMALISATIONS,
     check_normalisation,
@@ -219,7 +219,7 @@ DAMAGES = [dead, constant, all_dead, all_constant, unread, weightless, saturated
 def test_scores_are_finite_for_every_network(
     lived_in, coloured, scaling, widths, damages, classes, count, seed
 ):
-    net = lived_in(Architecture(widths, (3, 1, 3), (True, False, True), classes), seed)
+    net = lived_in(SimpleNetArchitecture(widths, (3, 1, 3), (True, False, True), classes), seed)
     with torch.no_grad():
         for damage, layer in damages:
             damage(net.blocks[layer])
@@ -249,7 +249,7 @@ def test_scores_are_finite_for_every_network(
 def test_difficult_images_give_finite_scores(
     lived_in, small, coloured, scaling, classes, labels, alike
 ):
-    net = lived_in(Architecture(small.widths, small.kernels, small.pooled, classes))
+    net = lived_in(SimpleNetArchitecture(small.widths, small.kernels, small.pooled, classes))
     images = LabelledImages(coloured(15).images[: len(labels)], torch.tensor(labels))
     if alike:
         images = LabelledImages(images.images[:1].expand(len(labels), -1, -1, -1), images.labels)

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core.cost import multiply_accumulates, parameters
-from prune_core.network import VARIANTS, Architecture, ArchitectureError, SimpleNet
+from prune_core.networks import Architecture, ArchitectureError, SimpleNet, SimpleNetArchitecture
+from prune_core.networks.simplenet import VARIANTS
 
 # Variant, classes, trainable parameters, those without convolution biases and batch
 # normalisation, millions of multiply-accumulates at 32 x 32.
@@ -42,7 +43,8 @@ def test_costs_agree_with_counted_operations(variant, side):
     net = SimpleNet(architecture).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.randn(1, 3, side, side))
-    assert multiply_accumulates(architecture, side) == counter.get_total_flops() / 2
+    architecture = architecture.for_images((side, side))
+    assert multiply_accumulates(architecture) == counter.get_total_flops() / 2
     assert parameters(architecture) == sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -71,14 +73,14 @@ def test_width_multiplies_every_layer():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Architecture.named("resnet", 10), "resnet.*allowed: simplenet_5m"),
+        (lambda: Architecture.named("resnet", 10), "resnet.*allowed: .*simplenet_5m"),
         (lambda: Architecture.named("simplenet_310k", 10, width=0), "width 0"),
         (lambda: Architecture.named("simplenet_310k", 10, width=math.nan), "width nan"),
         (lambda: Architecture.named("simplenet_310k", 1), "classes 1"),
-        (lambda: Architecture((4, 0), (3, 3), (False, False), 2), "at least 1 channel"),
-        (lambda: Architecture((4, 4), (3, 5), (False, False), 2), "kernel size"),
-        (lambda: Architecture((4, 4), (3,), (False, False), 2), "equally long"),
-        (lambda: Architecture((), (), (), 2), "at least 1"),
+        (lambda: SimpleNetArchitecture((4, 0), (3, 3), (False, False), 2), "at least 1 channel"),
+        (lambda: SimpleNetArchitecture((4, 4), (3, 5), (False, False), 2), "kernel size"),
+        (lambda: SimpleNetArchitecture((4, 4), (3,), (False, False), 2), "equally long"),
+        (lambda: SimpleNetArchitecture((), (), (), 2), "at least 1"),
     ],
 )
 def test_invalid_architectures_are_refused(build, message):
@@ -104,23 +106,19 @@ def test_a_block_is_convolution_normalisation_relu_pool(small, lived_in):
     torch.testing.assert_close(net(images), logits, rtol=1e-5, atol=1e-5)
 
 
-def test_feature_maps_are_what_the_consumers_read(small, lived_in):
-    net = lived_in(small)
-    images = torch.randn(5, 3, 32, 32)
-    read = []
-    hooks = [
-        block.register_forward_pre_hook(lambda _, i: read.append(i[0])) for block in net.blocks
-    ]
-    hooks.append(net.classifier.register_forward_pre_hook(lambda _, i: read.append(i[0])))
-    with torch.no_grad():
-        net(images)
-        for hook in hooks:
-            hook.remove()
-        maps = list(net.feature_maps(images))
-    assert len(maps) == len(net.blocks)
-    assert maps[-1].shape == (5, 9, 1, 1)
-    for seen, given in zip(maps, [*read[1:-1], read[-1][:, :, None, None]], strict=True):
-        assert torch.equal(seen, given)
+def test_a_chain_has_a_group_for_each_convolution(small):
+    groups = small.groups
+    assert groups.widths == small.widths
+    assert groups.names == tuple(f"blocks.{index}.conv" for index in range(4))
+    readers = [*groups.names[1:], "classifier"]
+    for index, (group, reader) in enumerate(zip(groups.groups, readers, strict=True)):
+        (producer,) = group.producers
+        assert producer.norm == f"blocks.{index}.bn"
+        assert [consumer.module for consumer in producer.consumers] == [reader]
+        assert not group.joined
+    # The last map is read as the global maximum.
+    shapes = [group.producers[0].shape for group in groups.groups]
+    assert shapes == [(32, 32), (16, 16), (16, 16), (1, 1)]
 
 
 def test_dropout_follows_every_pool_and_precedes_the_linear_layer(small):

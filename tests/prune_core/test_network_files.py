@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prune_core.network import Architecture
 from prune_core.network_files import NetworkFileError, load, save
+from prune_core.networks import Architecture
 from prune_core.surgery import prune
 from prune_core.training import Recipe, train
 

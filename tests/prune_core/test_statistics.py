@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prune_core.images import LabelledImages
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 from prune_core.statistics import (
     AverageClassMoments,
     AverageHistogram,
@@ -70,11 +70,11 @@ def images(coloured):
 
 
 @pytest.fixture(scope="module")
-def maps(net, images, scaling):
+def maps(net, images, scaling, feature_maps):
     """Every layer's feature maps of all images, by running the network in the same blocks."""
     with torch.no_grad():
         padded = torch.cat([images.images, images.images[: -len(images) % BLOCK]])
-        blocks = [list(net.feature_maps(scaling(part))) for part in padded.split(BLOCK)]
+        blocks = [feature_maps(net, scaling(part)) for part in padded.split(BLOCK)]
     return [torch.cat(parts)[: len(images)].double().numpy() for parts in zip(*blocks, strict=True)]
 
 

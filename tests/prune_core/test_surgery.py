@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_core.cost import parameters
-from prune_core.network import VARIANTS, Architecture
+from prune_core.networks import Architecture
+from prune_core.networks.simplenet import VARIANTS
 from prune_core.surgery import SurgeryError, prune
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from prune_core.evaluation import evaluate
 from prune_core.images import LabelledImages, load
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.training import (
@@ -177,6 +177,57 @@ def test_weight_decay_spares_biases_and_batch_normalisation(small, lived_in, col
     assert changed == {f"blocks.{layer}.conv.weight" for layer in range(4)} | {"classifier.weight"}
 
 
+class Other(nn.Module):
+    """Layers that SimpleNet does not have; its momenta differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, bias=False)
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+        self.norm = nn.BatchNorm2d(8)
+        self.slope = nn.PReLU(8)
+        self.hidden = nn.Linear(8, 6)
+        self.last_norm = nn.BatchNorm1d(6, momentum=None)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, images):
+        maps = self.slope(self.norm(self.depthwise(self.stem(images))))
+        return self.out(self.last_norm(self.hidden(maps.mean(dim=(2, 3)))))
+
+
+def test_any_module_that_gives_logits_is_trained(coloured, scaling):
+    net = Other()
+    recipe = Recipe(8, 16, 0.1, crop_padding=2, precision="fp32")
+    history = train(net, coloured(160), scaling, recipe, 0, flip_keeps_label=True)
+    assert history[-1].loss < history[0].loss / 2
+    assert evaluate(net, coloured(100, seed=1), scaling).top1 > 0.95
+
+
+def test_weight_decay_of_other_layers(coloured, scaling):
+    def weights(decay):
+        torch.manual_seed(0)
+        recipe = Recipe(
+            1, 16, 0.1, 0, momentum=0, weight_decay=decay, recalibrate=False, precision="fp32"
+        )
+        return trained(Other(), coloured(16), scaling, recipe)
+
+    decayed, free = weights(0.5), weights(0.0)
+    changed = {name for name in free if not torch.equal(decayed[name], free[name])}
+    assert changed == {f"{name}.weight" for name in ("stem", "depthwise", "hidden", "out")}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 36)])
+def test_selected_images_are_trained_on_like_copied_ones(small, lived_in, scaling, size):
+    generator = torch.Generator().manual_seed(0)
+    stored = torch.randint(0, 256, (90, 3, *size), generator=generator).to(torch.uint8)
+    index = torch.randperm(90, generator=generator)[:70]
+    labels = torch.randint(0, 4, (70,), generator=generator)
+    lazy = trained(lived_in(small), LabelledImages(stored, labels, index), scaling)
+    assert equal(trained(lived_in(small), LabelledImages(stored[index], labels), scaling), lazy)
+    other = LabelledImages(stored[:70], labels)
+    assert not equal(trained(lived_in(small), other, scaling), lazy)
+
+
 def test_an_epoch_of_some_images_draws_others_in_each_epoch(small, lived_in, coloured, scaling):
     images, read = coloured(96), []
     net = lived_in(small)
@@ -225,6 +276,31 @@ def test_recalibration_finds_the_statistics_of_the_images(small, lived_in, colou
             maps = block(maps)
     assert all(torch.equal(parameter, weights[n]) for n, parameter in net.named_parameters())
     assert all(block.bn.momentum == 0.05 for block in net.blocks)
+
+
+def test_recalibration_restores_the_momentum_of_each_layer(coloured, scaling):
+    net, images = Other(), coloured(96)
+    with torch.no_grad():
+        net.norm.running_mean.fill_(7)
+        net.last_norm.running_mean.fill_(7)
+    recalibrate(net, images, scaling, PLAIN, 0, True, batch=96)
+    assert (net.norm.momentum, net.last_norm.momentum) == (0.1, None)
+    with torch.no_grad():
+        made = net.depthwise(net.stem(scaling(images.images)))
+        hidden = net.hidden(net.slope(net.norm.eval()(made)).mean(dim=(2, 3)))
+    mean = made.mean(dim=(0, 2, 3))
+    torch.testing.assert_close(net.norm.running_mean, mean, rtol=1e-3, atol=1e-4)
+    # The layer sees maps that the batch's own statistics normalised, with a variance over N - 1.
+    torch.testing.assert_close(net.last_norm.running_mean, hidden.mean(0), rtol=1e-2, atol=1e-2)
+
+
+def test_recalibration_of_a_network_without_batch_normalisation(coloured, scaling):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.LazyLinear(4))
+    net(torch.zeros(1, 3, 32, 32))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    recalibrate(net, coloured(40), scaling, PLAIN, 0, True)
+    assert equal(before, net.state_dict())
+    assert net.training
 
 
 def test_recalibration_discards_the_old_statistics_and_averages_full_batches(
@@ -300,7 +376,7 @@ def test_recalibration_does_not_lower_the_accuracy_of_a_trained_network():
     # Large shifts in a small network have the effect of small shifts in a large one.
     pooled = (True, True, False, True, True)
     torch.manual_seed(0)
-    net = SimpleNet(Architecture((24, 24, 32, 32, 48), (3,) * 5, pooled, 10))
+    net = SimpleNet(SimpleNetArchitecture((24, 24, 32, 32, 48), (3,) * 5, pooled, 10))
     recipe = Recipe(8, 64, 0.1, crop_padding=8, recalibrate=False, precision="fp32")
     train(net, part, scaling, recipe, 0, True)
     test = images.test.first(4_000)

@@ -1,0 +1,305 @@
+"""Architectures: everything needed to build a network except its weights."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.networks.cutting import cut, stays
+from prune_core.networks.errors import ArchitectureError
+from prune_core.networks.groups import GROUPS_VERSION, Grouping, Groups
+from prune_core.networks.registry import NETWORKS, WIDTH, Size
+from prune_core.networks.tracing import inner, trace
+from prune_core.options import checked_options
+
+IMAGE_SIZE = (32, 32)
+"""Height and width in pixels of the images of a network that nobody asked for another size of."""
+
+_ATTRIBUTE = "_prune_sweep_architecture"
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+class Architecture(ABC):
+    """The shape of a network.
+
+    An architecture is a value: equal ones build equal modules, and it can be hashed and pickled.
+    Every kind of architecture is a frozen dataclass.
+
+    Attributes
+    ----------
+    widths : channels of each group, in the order of `groups`.
+    classes : number of logits.
+    image_size : height and width of the images in pixels.
+    grouping : which channels can be removed.
+    """
+
+    widths: tuple[int, ...]
+    classes: int
+    image_size: Size
+    grouping: Grouping = "all"
+
+    @staticmethod
+    def named(
+        variant: str,
+        classes: int,
+        width: float = 1.0,
+        *,
+        options: Mapping[str, object] | None = None,
+        image_size: Size | None = None,
+        groups: Grouping = "all",
+    ) -> Architecture:
+        """The architecture of a registered network.
+
+        Parameters
+        ----------
+        variant : a name in `NETWORKS`.
+        width : multiplies all widths.
+        options : the network's own options, such as {"shortcut": "B"}.
+        image_size : height and width in pixels; by default those that the network was made for.
+        groups : which channels can be removed; see `prune_core.networks.groups.Grouping`.
+
+        Raises
+        ------
+        ArchitectureError
+            For an unknown network or option, a width that is not positive, or images that are too
+            small.
+        """
+        if variant not in NETWORKS:
+            raise ArchitectureError(
+                f"variant '{variant}' is unknown; allowed: {', '.join(NETWORKS)}"
+            )
+        family = NETWORKS[variant]
+        builder = Registered.of(variant, width, options or {})
+        return of(builder, classes, image_size or family.image_size, groups)
+
+    @property
+    @abstractmethod
+    def groups(self) -> Groups:
+        """The channel groups of the unpruned network."""
+
+    @property
+    @abstractmethod
+    def groups_identity(self) -> dict[str, Any] | None:
+        """What says which channels form a group; None for a chain, where it goes without saying."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes the unpruned network, as JSON values; part of keys."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """Everything that is needed to build it, with its widths, as JSON values; for files."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A new module; its weights are drawn from torch's global generator."""
+
+    @abstractmethod
+    def with_widths(self, widths: Sequence[int]) -> Self:
+        """The same architecture with other widths."""
+
+    @abstractmethod
+    def for_images(self, image_size: Size) -> Self:
+        """The same architecture for images of another size."""
+
+
+class Builder(Protocol):
+    """Builds an unpruned module; a hashable value that can be pickled."""
+
+    def __hash__(self) -> int: ...
+
+    def build(self, classes: int) -> nn.Module:
+        """A new module."""
+
+    def identity(self) -> dict[str, Any]:
+        """What changes the module, as JSON values."""
+
+    def description(self) -> dict[str, Any]:
+        """What names the builder in a file, as JSON values."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A network of the registry with its options."""
+
+    name: str
+    width: float
+    options: tuple[tuple[str, object], ...]
+
+    @classmethod
+    def of(cls, name: str, width: float, options: Mapping[str, object]) -> Registered:
+        """Checks width and options, and fills in the defaults."""
+        if not (math.isfinite(width) and width > 0):
+            raise ArchitectureError(f"width {width} must be a positive number")
+        build = NETWORKS[name].build
+        where = f"network '{name}'"
+        filled = checked_options(build, {**options, WIDTH: float(width)}, where, ArchitectureError)
+        del filled[WIDTH]
+        return cls(name, float(width), tuple(sorted(filled.items())))
+
+    def build(self, classes: int) -> nn.Module:
+        """See `Builder`."""
+        return NETWORKS[self.name].build(classes, width=self.width, **dict(self.options))
+
+    def identity(self) -> dict[str, Any]:
+        """See `Builder`."""
+        return {"version": NETWORKS[self.name].version, **self.description()}
+
+    def description(self) -> dict[str, Any]:
+        """See `Builder`."""
+        return {"name": self.name, "width": self.width, "options": dict(self.options)}
+
+
+@dataclass(frozen=True)
+class ModuleArchitecture(Architecture):
+    """A network that is built at its full widths and then cut to its own.
+
+    Attributes
+    ----------
+    builder : builds the unpruned module.
+    grouping : which of its channel groups can be pruned.
+    """
+
+    widths: tuple[int, ...]
+    classes: int
+    image_size: Size
+    builder: Builder
+    grouping: Grouping = "all"
+
+    def with_widths(self, widths: Sequence[int]) -> ModuleArchitecture:
+        """See `Architecture`."""
+        return replace(self, widths=tuple(int(width) for width in widths))
+
+    def for_images(self, image_size: Size) -> ModuleArchitecture:
+        """See `Architecture`."""
+        return replace(self, image_size=image_size)
+
+    @property
+    def groups(self) -> Groups:
+        """See `Architecture`."""
+        return _traced(self.builder, self.classes, self.image_size, self.grouping)
+
+    @property
+    def groups_identity(self) -> dict[str, Any] | None:
+        """See `Architecture`."""
+        return {"which": self.grouping, "version": GROUPS_VERSION}
+
+    def identity(self) -> dict[str, Any]:
+        """See `Architecture`."""
+        return {
+            "network": self.builder.identity(),
+            "classes": self.classes,
+            "image_size": list(self.image_size),
+        }
+
+    def description(self) -> dict[str, Any]:
+        """See `Architecture`."""
+        return {
+            "network": self.builder.description(),
+            "classes": self.classes,
+            "image_size": list(self.image_size),
+            "groups": self.grouping,
+            "widths": list(self.widths),
+        }
+
+    def build(self) -> nn.Module:
+        """A new module; its weights are drawn from torch's global generator.
+
+        A narrow network gets the first channels of a new wide one. Each weight is multiplied by
+        the square root of the ratio of the fan-ins, which gives the same distribution as initial
+        weights that are drawn for the narrow network by the rule of He et al. 2015.
+        """
+        groups = self.groups
+        module = self.builder.build(self.classes)
+        if self.widths != groups.widths:
+            kept = [torch.arange(width) for width in self.widths]
+            _rescale(module, groups, kept)
+            cut(module, groups, kept)
+        return attach(module.to(memory_format=torch.channels_last), self)
+
+
+def of(
+    builder: Builder, classes: int, image_size: Size = IMAGE_SIZE, groups: Grouping = "all"
+) -> Architecture:
+    """The architecture of what a builder builds.
+
+    A module that brings its own architecture, as SimpleNet does, builds itself from its widths.
+
+    Raises
+    ------
+    ArchitectureError
+        If the network cannot be built or traced for these images.
+    """
+    if classes < 2:
+        raise ArchitectureError(f"classes {classes}: at least 2 are needed")
+    with torch.random.fork_rng(devices=[]):
+        module = builder.build(classes)
+    own = getattr(module, _ATTRIBUTE, None)
+    if isinstance(own, Architecture):
+        return own.for_images(image_size)
+    found = _traced(builder, classes, image_size, "all")
+    if not any(group.joined for group in found.groups):
+        groups = "all"  # without additions both ways are the same
+    found = _traced(builder, classes, image_size, groups)
+    return ModuleArchitecture(found.widths, classes, image_size, builder, groups)
+
+
+def attach(module: _Module, architecture: Architecture) -> _Module:
+    """Notes the architecture of a module in the module."""
+    object.__setattr__(module, _ATTRIBUTE, architecture)
+    return module
+
+
+def architecture_of(net: nn.Module) -> Architecture:
+    """The architecture of a network that `Architecture.build` made or `prune` cut.
+
+    Raises
+    ------
+    ArchitectureError
+        For any other module.
+    """
+    found = getattr(net, _ATTRIBUTE, None)
+    if not isinstance(found, Architecture):
+        raise ArchitectureError(
+            f"{type(net).__name__} has no architecture; build it with Architecture.build, such as "
+            'Architecture.named("resnet56", 10).build(), or wrap your own with adopt(net, classes)'
+        )
+    return found
+
+
+def channel_groups(net: nn.Module) -> Groups:
+    """The channel groups of a network, pruned or not."""
+    architecture = architecture_of(net)
+    full = architecture.groups
+    if architecture.widths == full.widths:
+        return full
+    found = trace(net, architecture.image_size)
+    if isinstance(architecture, ModuleArchitecture) and architecture.grouping == "inner":
+        found = inner(found)
+    return found
+
+
+def _rescale(module: nn.Module, groups: Groups, kept: Sequence[Tensor]) -> None:
+    for name, sides in stays(module, groups, kept).items():
+        layer = module.get_submodule(name)
+        if "inputs" in sides and isinstance(layer, nn.Conv2d | nn.Linear):
+            full = layer.weight.shape[1]
+            if len(sides["inputs"]) < full and full > 1:
+                with torch.no_grad():
+                    layer.weight.mul_(math.sqrt(full / len(sides["inputs"])))
+
+
+@lru_cache(maxsize=64)
+def _traced(builder: Builder, classes: int, image_size: Size, grouping: Grouping) -> Groups:
+    if grouping == "inner":
+        return inner(_traced(builder, classes, image_size, "all"))
+    with torch.random.fork_rng(devices=[]):
+        module = builder.build(classes)
+    return trace(module, image_size)

@@ -1,0 +1,74 @@
+"""Architectures as JSON values, for files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prune_core.networks.architecture import (
+    IMAGE_SIZE,
+    Architecture,
+    Builder,
+    ModuleArchitecture,
+    Registered,
+)
+from prune_core.networks.errors import ArchitectureError
+from prune_core.networks.registry import NETWORKS
+from prune_core.networks.simplenet import SimpleNetArchitecture
+
+
+def described(description: dict[str, Any], own: Builder | None = None) -> Architecture:
+    """The architecture that `Architecture.description` described.
+
+    Parameters
+    ----------
+    own : builds a person's own network; needed for such a network, because a file contains no
+        code.
+
+    Raises
+    ------
+    ArchitectureError
+        If the network is unknown here, or is a person's own one and `own` is not the same.
+    KeyError, TypeError
+        If the description is damaged.
+    """
+    if "network" not in description:
+        return SimpleNetArchitecture(
+            tuple(description["widths"]),
+            tuple(description["kernels"]),
+            tuple(description["pooled"]),
+            description["classes"],
+            _size(description.get("image_size", IMAGE_SIZE)),
+        )
+    return ModuleArchitecture(
+        tuple(description["widths"]),
+        description["classes"],
+        _size(description["image_size"]),
+        _builder(description["network"], own),
+        description["groups"],
+    )
+
+
+def _size(pixels: Sequence[int]) -> tuple[int, int]:
+    height, width = pixels
+    return height, width
+
+
+def _builder(description: dict[str, Any], own: Builder | None) -> Builder:
+    if "name" in description:
+        if description["name"] not in NETWORKS:
+            raise ArchitectureError(
+                f"network '{description['name']}' is unknown here; install the package that "
+                f"registers it; known are {', '.join(NETWORKS)}"
+            )
+        return Registered.of(description["name"], description["width"], description["options"])
+    if own is None:
+        raise ArchitectureError(
+            f"it was built by {description['source']}, and a file contains no code: give the "
+            f'network\'s source, such as load(folder, source="{description["source"]}")'
+        )
+    if own.description() != description:
+        raise ArchitectureError(
+            f"it was built by {description}, but the given source is {own.description()}"
+        )
+    return own

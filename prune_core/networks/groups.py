@@ -1,0 +1,189 @@
+"""Channel groups: the channels of a network that live and die together.
+
+A group is a set of channels. In a chain, each convolution has its own. Where a shortcut adds two
+convolutions, their channels with the same number are one: removing it from one of them alone would
+leave the sum without a summand of the right shape. Scores, budgets, surgery and statistics know
+groups only, not which layer follows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from torch import Tensor
+
+GROUPS_VERSION = 1
+"""Raised when other groups, or other feature maps to score, are found in the same network."""
+
+Grouping = Literal["all", "inner"]
+"""`all`: every group; `inner`: only those whose channels no addition joins with others, so in a
+residual network the channels inside a block."""
+
+Side = Literal["outputs", "inputs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """The positions of a group's channels on one axis of a module.
+
+    Attributes
+    ----------
+    module : its name in the network.
+    side : `outputs` is the first axis of its tensors, `inputs` the second one of its weight. A
+        batch normalisation has only outputs. A depthwise convolution has both, where `inputs`
+        counts its groups.
+    positions : [C, r], int64: channel c takes r positions, more than one if a linear layer reads
+        several pixels of it.
+    """
+
+    module: str
+    side: Side
+    positions: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """A convolution or linear layer that reads a group's channels.
+
+    Attributes
+    ----------
+    positions : of the channels among its inputs, [C, r], int64.
+    """
+
+    module: str
+    positions: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Producer:
+    """A convolution that makes a group's channels, and what reads them.
+
+    Attributes
+    ----------
+    name : of the convolution.
+    positions : of the channels among its outputs, [C, r], int64; r is 1 unless it is depthwise
+        with several filters for a channel.
+    norm : the first batch normalisation behind it, or None.
+    norm_positions : of the channels in it, [C, r].
+    consumers : all that read the channels before another producer is added to them. The feature
+        map that is scored is the input of the first one.
+    shape : height and width of that feature map.
+    """
+
+    name: str
+    positions: Tensor
+    norm: str | None
+    norm_positions: Tensor | None
+    consumers: tuple[Consumer, ...]
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Channels that are removed together.
+
+    Attributes
+    ----------
+    name : of its first producer.
+    channels : C, their number.
+    producers : in the order of execution.
+    members : every axis of every module that gets shorter with the group.
+    joined : whether an addition joins channels of different producers.
+    """
+
+    name: str
+    channels: int
+    producers: tuple[Producer, ...]
+    members: tuple[Member, ...]
+    joined: bool
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of an axis as a function of the groups' widths: fixed + sum of r_g k_g."""
+
+    fixed: int
+    repeats: tuple[tuple[int, int], ...] = ()
+    """Pairs of a group's index g and r_g, the positions of one of its channels."""
+
+    def of(self, widths: Sequence[float]) -> float:
+        """The length; a whole number if the widths are."""
+        length: float = self.fixed
+        for group, repeat in self.repeats:
+            length += repeat * widths[group]
+        return length
+
+
+Term = tuple[int, tuple[Length, ...]]
+"""A factor and the lengths of the axes that change: their product is a number of parameters."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of a network as a function of its widths, for the search of a budget.
+
+    Every tensor has as many entries as the product of the lengths of its axes. Reported figures
+    are counted on the network itself; see `prune_core.cost`.
+
+    Attributes
+    ----------
+    terms : for each kind of tensor a factor and the lengths of the axes that change.
+    """
+
+    terms: tuple[Term, ...]
+
+    def parameters(self, widths: Sequence[float]) -> float:
+        """The number of parameters at these widths; a whole number if the widths are."""
+        return _total(self.terms, widths)
+
+    @cached_property
+    def _of_group(self) -> dict[int, list[Term]]:
+        found: dict[int, list[Term]] = {}
+        for factor, lengths in self.terms:
+            for group in {group for length in lengths for group, _ in length.repeats}:
+                found.setdefault(group, []).append((factor, lengths))
+        return found
+
+    def difference(self, widths: list[int], group: int, width: int) -> int:
+        """The parameters that leave if a group gets another width, and all others stay."""
+        terms = self._of_group.get(group, [])
+        changed = [*widths]
+        changed[group] = width
+        return int(_total(terms, widths) - _total(terms, changed))
+
+
+def _total(terms: Iterable[Term], widths: Sequence[float]) -> float:
+    count: float = 0
+    for factor, lengths in terms:
+        count += factor * prod(length.of(widths) for length in lengths)
+    return count
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The channel groups of a network.
+
+    Attributes
+    ----------
+    groups : those that can be pruned, in the order of their first producers.
+    sizes : parameters as a function of their widths.
+    fixed : what cannot be pruned: the name of a convolution, and why.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    sizes: Sizes
+    fixed: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The channels of each group."""
+        return tuple(group.channels for group in self.groups)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each group."""
+        return tuple(group.name for group in self.groups)
