@@ -1,4 +1,4 @@
-"""The files that a job takes to the cluster: the spec and the code of this installation.
+"""The files that a job takes to the cluster: the spec, its network, and this installation's code.
 
 The sweep runs with the code that submitted it, not with the code installed on the cluster. So the
 version and commit in its results are known.
@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sweep.errors import SpecError
+from sweep.plan.network import OwnNetwork
+from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged
 from sweep.spec.parsing import read
+from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
 DISTRIBUTION = "prune-sweep"
+NETWORK = "network"
+"""The folder of a person's own network and weights, in the folder of the job."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,10 @@ class Bundle:
 
 
 def bundle(spec: str, folder: Path) -> Bundle:
-    """Copies a spec and the four packages into an empty folder.
+    """Copies a spec, the files that it names and the four packages into an empty folder.
+
+    A spec that names a network file or weights is written with all its fields, and with the names
+    that these files have in the folder.
 
     Parameters
     ----------
@@ -51,12 +60,18 @@ def bundle(spec: str, folder: Path) -> Bundle:
     Raises
     ------
     SpecError
-        If the spec is invalid; see `sweep.spec.parsing.read`.
+        If the spec is invalid, see `sweep.spec.parsing.read`, or a file of its network cannot be
+        read.
     """
     wanted = read(spec)
-    there = spec
-    if spec not in packaged():
-        there = f"{wanted.name}.yaml"
+    there = f"{wanted.name}.yaml"
+    network = _take(wanted.network, folder)
+    if network != wanted.network:
+        text = resolved(wanted.model_copy(update={"network": network}))
+        (folder / there).write_text(text, encoding="utf-8")
+    elif spec in packaged():
+        there = spec
+    else:
         shutil.copyfile(spec, folder / there)
     for package in PACKAGES:
         found = importlib.util.find_spec(package)
@@ -71,6 +86,32 @@ def bundle(spec: str, folder: Path) -> Bundle:
     _describe(folder, revision)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Bundle(folder, wanted.name, there, revision, size)
+
+
+def _take(network: NetworkSpec, folder: Path) -> NetworkSpec:
+    """Copies the files that a network needs; returns the network with their new names."""
+    names: dict[str, str] = {}
+    if network.source is not None:
+        try:
+            source = OwnNetwork.read(network.source, network.options).source
+        except ValueError as error:
+            raise SpecError(f"network.source is {network.source!r}; {error}") from error
+        for name, text in source.files:
+            target = folder / NETWORK / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        names["source"] = f"{NETWORK}/{source.name}"
+    if network.weights is not None:
+        weights = Path(network.weights).expanduser()
+        (folder / NETWORK).mkdir(exist_ok=True)
+        try:
+            shutil.copyfile(weights, folder / NETWORK / weights.name)
+        except OSError as error:
+            raise SpecError(
+                f"network.weights is {network.weights!r}; it cannot be read: {error.strerror}"
+            ) from error
+        names["weights"] = f"{NETWORK}/{weights.name}"
+    return network.model_copy(update=names)
 
 
 def _describe(folder: Path, revision: str | None) -> None:

@@ -34,7 +34,8 @@ def predict(folder: Path, images: Sequence[Path], console: Console) -> None:
     try:
         net = load(folder)
         files = [Encoded(path) for path in images]
-        pixels, changes = decode_all([files], len(files))
+        _, height, width = net.image_shape
+        pixels, changes = decode_all([files], len(files), (height, width))
     except (NetworkFileError, ImagesError) as error:
         raise UserError(str(error)) from error
     with torch.inference_mode(), full_precision():
@@ -43,5 +44,5 @@ def predict(folder: Path, images: Sequence[Path], console: Console) -> None:
     for path, at, probability in zip(images, likeliest.indices, likeliest.values, strict=True):
         name = " ".join(net.class_names[int(at)].split())
         console.print(f"{path}  {name}  {100 * float(probability):.2f} %")
-    for note in change_notes(changes):
+    for note in change_notes(changes, (height, width)):
         console.print(f"note: {note}")

@@ -31,6 +31,7 @@ from sweep.spec.fields import Spec
 from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
 from sweep.stages.rows import Row, version_of
+from sweep.stages.weights import store_weights
 from sweep.stages.workspace import Workspace
 
 _WAITING = "waiting for another run on this folder to end: {}"
@@ -96,6 +97,7 @@ def run(
             f"{spec.name}: {cells}, {done} done before, {len(missing)} to run in {store.folder}",
         )
         if missing:
+            store_weights(workspace, missing)
             tasks = missing_tasks(workspace, missing)
             job = Job(spec, workspace, tasks, console, lease.check, follow, debugger)
             chosen_executor.execute(job)

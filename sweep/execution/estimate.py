@@ -13,7 +13,7 @@ from prune_core.budgets import BUDGETS
 from prune_core.images import LabelledImages
 from prune_core.latency import seconds_to_measure
 from prune_core.memory import keep_freed_memory
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import INPUT_CHANNELS, Architecture
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Recipe, train
@@ -117,9 +117,9 @@ class Estimate:
 
     def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:
         """Seconds per image of training."""
-        images = _noise(batch * STEPS, architecture.classes)
-        net = SimpleNet(architecture).to(best_device())
-        scaling = Preprocessing.of(images.images)
+        images = _noise(batch * STEPS, architecture)
+        net = architecture.build().to(best_device())
+        scaling = Preprocessing.of(images)
 
         def steps(count: int) -> None:
             recipe = Recipe(1, batch, 1e-6, recalibrate=False, precision=precision)  # type: ignore[arg-type]
@@ -132,17 +132,19 @@ class Estimate:
         """Seconds per image of evaluation."""
         from prune_core.evaluation import evaluate
 
-        images = _noise(INFERENCE_IMAGES, architecture.classes)
-        net = SimpleNet(architecture).to(best_device())
-        scaling = Preprocessing.of(images.images)
+        images = _noise(INFERENCE_IMAGES, architecture)
+        net = architecture.build().to(best_device())
+        scaling = Preprocessing.of(images)
         evaluate(net, images, scaling)
         return _timed(lambda: evaluate(net, images, scaling)) / INFERENCE_IMAGES
 
 
-def _noise(count: int, classes: int) -> LabelledImages:
+def _noise(count: int, architecture: Architecture) -> LabelledImages:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return LabelledImages(images, torch.randint(0, classes, (count,), generator=generator))
+    shape = (count, INPUT_CHANNELS, *architecture.image_size)
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, architecture.classes, (count,), generator=generator)
+    return LabelledImages(images, labels)
 
 
 def _timed(work: Callable[[], object]) -> float:

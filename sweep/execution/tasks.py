@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from prune_core.cost import multiply_accumulates
-from prune_core.network import Architecture
 from sweep.plan.cells import Baseline, Cell, Statistics
 from sweep.plan.images_seen import images_seen
 from sweep.stages.workspace import Workspace
@@ -45,7 +43,7 @@ class Task:
         baseline = work if isinstance(work, Baseline) else work.baseline
         trained, inferred = images_seen(work)
         left = work.ratio if isinstance(work, Cell) else 1.0
-        return (3 * trained + inferred) * left * _multiply_accumulates(baseline.architecture)
+        return (3 * trained + inferred) * left * multiply_accumulates(baseline.architecture)
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,6 @@ class Outcome:
     accuracy: float | None = None
     validation_accuracy: float | None = None
     traceback: str | None = None
-
-
-@lru_cache(maxsize=256)
-def _multiply_accumulates(architecture: Architecture) -> int:
-    return multiply_accumulates(architecture)
 
 
 def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:

@@ -14,10 +14,11 @@ from typing import Any
 from prune_core.budgets import BUDGET_VERSION, BUDGETS, Floor
 from prune_core.evaluation import EVALUATION_VERSION
 from prune_core.images import SPLIT_VERSION
+from prune_core.layer import Combine
 from prune_core.metrics import Choice
-from prune_core.network import Architecture
+from prune_core.networks import Architecture, Size
 from prune_core.normalisation import NORMALISATION_VERSION
-from prune_core.preprocessing import PREPROCESSING_VERSION
+from prune_core.preprocessing import PREPROCESSING_VERSION, Preprocessing
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
@@ -32,6 +33,7 @@ class Dataset:
     name: str
     source: str
     data: str | None
+    image_size: Size
     fingerprint: str
     classes: int
     train_images: int
@@ -53,8 +55,36 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A file of weights that a baseline starts from.
+
+    Attributes
+    ----------
+    path : of the file on the machine that plans the sweep.
+    fingerprint : of its tensors; see `prune_core.networks.weights`.
+    preprocessing : of the images that the weights were trained on; None for that of the data set.
+    """
+
+    path: str
+    fingerprint: str
+    preprocessing: Preprocessing | None
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes numbers: the tensors and the scaling, not the path."""
+        scaling = asdict(self.preprocessing) if self.preprocessing else {}
+        return {"fingerprint": self.fingerprint, **scaling}
+
+
+@dataclass(frozen=True)
 class Baseline:
-    """An unpruned network to train; all cells of one dataset and seed share it."""
+    """An unpruned network to train; all cells of one dataset and seed share it.
+
+    Attributes
+    ----------
+    variant : name of the network, or file and function of a person's own.
+    options : of the network, without `width`.
+    weights : where it starts from; None for new weights.
+    """
 
     dataset: Dataset
     variant: str
@@ -62,6 +92,8 @@ class Baseline:
     architecture: Architecture
     recipe: Recipe
     seed: int
+    options: tuple[tuple[str, Any], ...] = ()
+    weights: Weights | None = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -74,9 +106,11 @@ class Baseline:
                 "training": TRAINING_VERSION,
             },
             "dataset": self.dataset.identity(),
-            "architecture": asdict(self.architecture),
+            "architecture": self.architecture.identity(),
             "recipe": _recipe_identity(self.recipe, self.dataset),
             "seed": self.seed,
+            # New weights are left out, so that the keys of existing cells do not change.
+            **({"weights": self.weights.identity()} if self.weights else {}),
         }
 
     @cached_property
@@ -102,6 +136,7 @@ class Statistics:
                 "baseline": self.baseline.key,
                 "images": self.images,
                 "request": repr(request),
+                **groups_identity(self.baseline.architecture),
             }
         )
 
@@ -113,6 +148,7 @@ class Importance:
     baseline: Baseline
     choice: Choice
     images: int
+    combine: Combine = "mean"
 
     @cached_property
     def statistics(self) -> Statistics | None:
@@ -133,6 +169,7 @@ class Importance:
             }
             if found
             else None,
+            **groups_identity(self.baseline.architecture, self.combine),
         }
 
     @cached_property
@@ -208,6 +245,11 @@ class Cell:
         return UNPRUNED if self.unpruned else SCRATCH
 
     @property
+    def combine(self) -> Combine:
+        """How the scores of a group's producers become one."""
+        return next((found.combine for found in self.importances), "mean")
+
+    @property
     def unpruned(self) -> bool:
         """Whether it fine-tunes the unpruned network."""
         return self.budget.rule == UNPRUNED
@@ -225,7 +267,8 @@ class Cell:
         return (
             (canonical(dataset.identity()), dataset.flip_keeps_label),
             (baseline.architecture, baseline.recipe),
-            own and (own.choice, own.images),
+            (baseline.options, baseline.weights and baseline.weights.fingerprint),
+            own and (own.choice, own.images, own.combine),
             (budget.rule, budget.normalisation, budget.floor),
             reference and (reference.choice, reference.images),
             (self.ratio, self.finetune),
@@ -248,6 +291,7 @@ class Cell:
                 "budget": self.budget.identity,
                 "ratio": self.ratio,
                 "finetune": _recipe_identity(self.finetune, self.baseline.dataset),
+                **groups_identity(self.baseline.architecture, self.combine),
             }
         )
 
@@ -266,6 +310,17 @@ class Cell:
         words.append(self.budget.label if self.budget.rule != "uniform_parameters" else "")
         words.append(self.budget.normalisation if self.budget.normalisation != "none" else "")
         return " ".join(word for word in [*words, f"{self.ratio:g}"] if word)
+
+
+def groups_identity(architecture: Architecture, combine: Combine | None = None) -> dict[str, Any]:
+    """What says which channels form a group, and how their scores are combined.
+
+    Empty for a chain of layers, so that the keys of cells of SimpleNet do not change.
+    """
+    found = architecture.groups_identity
+    if found is None:
+        return {}
+    return {"groups": {**found, "combine": combine} if combine else found}
 
 
 @lru_cache(maxsize=64)

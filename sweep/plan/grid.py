@@ -10,10 +10,11 @@ from prune_core.budgets import BUDGETS, BudgetError, Floor, rules_of
 from prune_core.images import ImagesError, load
 from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
-from prune_core.network import Architecture, ArchitectureError
+from prune_core.networks import ArchitectureError
 from results.storage.schema import UNPRUNED
 from sweep.errors import SpecError
 from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.plan.network import Network, network_of
 from sweep.spec.fields import DatasetSpec, Spec
 
 
@@ -65,9 +66,13 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
     for entry in spec.datasets:
         dataset, said = _dataset(entry, spec, data)
         notes += [f"{dataset.name}: {note}" for note in said]
-        architecture = _architecture(spec, dataset)
-        of_dataset = list(_cells(spec, dataset, architecture))
-        _check_reachable(dataset, of_dataset)
+        try:
+            network = network_of(spec.network, dataset.classes, dataset.image_size)
+        except ArchitectureError as error:
+            raise SpecError(f"dataset {dataset.name}: network: {error}") from error
+        notes += [note for note in (*network.fixed, *network.notes) if note not in notes]
+        of_dataset = list(_cells(spec, dataset, network))
+        _check_reachable(dataset, network, of_dataset)
         cells += of_dataset
     _check_distinct(cells)
     return Plan(spec.name, tuple(cells), tuple(notes))
@@ -75,7 +80,9 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
 
 def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset, tuple[str, ...]]:
     try:
-        images = load(entry.source, data=data)
+        wanted = entry.image_size
+        size = (wanted[0], wanted[1]) if wanted else None
+        images = load(entry.source, image_size=size, data=data)
         cut = _effective_cut(entry.train_images, images.train_labels)
         test_cut = _effective_cut(entry.test_images, images.test_labels)
         split = images.cut(cut, test_cut).split(spec.holdout)
@@ -85,6 +92,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         name=entry.name,
         source=entry.source,
         data=_base(entry.source, data),
+        image_size=split.image_size,
         fingerprint=images.fingerprint,
         classes=split.classes,
         train_images=len(split.train),
@@ -121,48 +129,45 @@ def _effective_cut(wanted: int | None, images: Sized) -> int | None:
     return None if wanted == len(images) else wanted
 
 
-def _architecture(spec: Spec, dataset: Dataset) -> Architecture:
-    network = spec.network
-    try:
-        return Architecture.named(network.variant, dataset.classes, network.width)
-    except ArchitectureError as error:
-        raise SpecError(f"dataset {dataset.name}: {error}") from error
-
-
-def _check_reachable(dataset: Dataset, cells: list[Cell]) -> None:
+def _check_reachable(dataset: Dataset, network: Network, cells: list[Cell]) -> None:
     """Refuses ratios that the floor does not allow; a rule may count channels and allow them."""
     asked = {(cell.budget.rule, cell.ratio, cell.budget.floor): cell for cell in cells}
     try:
         for (rule, ratio, floor), cell in asked.items():
             BUDGETS[rule].check(cell.baseline.architecture, ratio, floor)
     except BudgetError as error:
-        raise SpecError(f"dataset {dataset.name}: {error}") from error
+        words = "; ".join([str(error), *network.fixed])
+        raise SpecError(f"dataset {dataset.name}: {words}") from error
 
 
-def _cells(spec: Spec, dataset: Dataset, architecture: Architecture) -> Iterator[Cell]:
+def _cells(spec: Spec, dataset: Dataset, network: Network) -> Iterator[Cell]:
     for seed in spec.seeds:
         baseline = Baseline(
             dataset=dataset,
-            variant=spec.network.variant,
-            width=spec.network.width,
-            architecture=architecture,
+            variant=network.name,
+            width=spec.network.multiplier,
+            architecture=network.architecture,
             recipe=spec.recipe.recipe(),
             seed=seed,
+            options=network.options,
+            weights=network.weights,
         )
-        metrics = [_importance(spec, baseline, choice) for choice in spec.metrics]
+        metrics = [_importance(spec, network, baseline, choice) for choice in spec.metrics]
         finetune, budgets = spec.finetune.recipe(), list(_budgets(spec))
         for metric in metrics:
             for budget in budgets:
                 for ratio in spec.ratios:
                     yield Cell(baseline, metric, budget, ratio, finetune)
-        yield from _controls(spec, baseline, metrics)
+        yield from _controls(spec, network, baseline, metrics)
         if spec.controls.unpruned and finetune.epochs:
             yield Cell(baseline, None, Budget(UNPRUNED, "none", Floor()), 1.0, finetune)
 
 
-def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iterator[Cell]:
+def _controls(
+    spec: Spec, network: Network, baseline: Baseline, metrics: list[Importance]
+) -> Iterator[Cell]:
     controls, finetune = spec.controls, spec.finetune.recipe()
-    references = [_importance(spec, baseline, choice) for choice in controls.widths_of]
+    references = [_importance(spec, network, baseline, choice) for choice in controls.widths_of]
     borrowed = [
         Budget(rule, normalisation, spec.floor(), reference)
         for rule in rules_of("widths_of")
@@ -181,11 +186,12 @@ def _controls(spec: Spec, baseline: Baseline, metrics: list[Importance]) -> Iter
                 yield Cell(baseline, None, budget, ratio, baseline.recipe)
 
 
-def _importance(spec: Spec, baseline: Baseline, choice: Choice) -> Importance:
+def _importance(spec: Spec, network: Network, baseline: Baseline, choice: Choice) -> Importance:
     available = baseline.dataset.train_images
     wanted = choice.images or spec.statistics_images or available
     # The scores of a metric that reads no images do not depend on their number.
-    return Importance(baseline, choice, min(wanted, available) if choice.needs() else 0)
+    images = min(wanted, available) if choice.needs() else 0
+    return Importance(baseline, choice, images, network.combine)
 
 
 def _budgets(spec: Spec) -> Iterator[Budget]:

@@ -2,101 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from prune_core.budgets import Floor, rules_of
 from prune_core.budgets.registry import Scope
 from prune_core.metrics import Choice, MetricError
-from prune_core.network import VARIANTS
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.training import Recipe
 from results.storage.plan_file import Comparison
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value + 0.0  # -0.0 and 0.0 would have two keys
+from sweep.spec.base import Name, Number, Strict, distinct
+from sweep.spec.datasets import DatasetSpec
+from sweep.spec.networks import NetworkSpec
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f"names {value} twice; remove one of the two")
-    return values
-
-
-def _safe_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            "must consist of letters, digits, '-', '_' and '.', begin with a letter or digit, and "
-            "have at most 100 characters"
-        )
-    return name
-
-
-Number = Annotated[float, AfterValidator(_finite)]
-Name = Annotated[str, AfterValidator(_safe_name)]
-
-
-class _Strict(BaseModel):
-    # Strict: YAML has numbers, so a quoted "0.3" or a "true" in place of a number is a mistake.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DatasetSpec(_Strict):
-    """The images to train and test on.
-
-    `source` is svhn, cifar10, cifar100, digits, parquet:FOLDER or folder:PATH. A plain string
-    in the spec is a source. `name` is the name in the results. `train_images` and `test_images`
-    limit each part to its first images. `flip` says whether a mirrored image keeps its label.
-    The default is no for digits and svhn, and yes for all other sources.
-    """
-
-    source: str
-    name: Name
-    train_images: Annotated[int, Field(ge=2)] | None = None
-    test_images: Annotated[int, Field(ge=1)] | None = None
-    flip: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_source(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"source": value}
-        if isinstance(value, dict) and isinstance(value.get("source"), str):
-            last = re.split(r"[:/\\]", value["source"].rstrip("/\\"))[-1]
-            return {"name": last, **value}
-        return value
-
-
-class NetworkSpec(_Strict):
-    """A variant of SimpleNet whose widths are multiplied by `width`."""
-
-    variant: str = "simplenet_5m"
-    width: Annotated[Number, Field(gt=0, le=16)] = 1.0
-
-    @model_validator(mode="after")
-    def _known(self) -> NetworkSpec:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant '{self.variant}' is unknown; allowed: {', '.join(VARIANTS)}")
-        return self
-
-
-class RecipeSpec(_Strict):
+class RecipeSpec(Strict):
     """How a network is trained; see `prune_core.training.Recipe`."""
 
     epochs: Annotated[int, Field(ge=0, le=100_000)]
@@ -117,7 +38,7 @@ class RecipeSpec(_Strict):
         return Recipe(**self.model_dump())
 
 
-class MinChannelsSpec(_Strict):
+class MinChannelsSpec(Strict):
     """Fewest channels a layer may keep: the larger of a number and a fraction of its width."""
 
     channels: Annotated[int, Field(ge=1)] = 1
@@ -139,14 +60,14 @@ Cpus = Annotated[Number, Field(ge=0.01)]
 Gpus = Annotated[Number, Field(ge=0), AfterValidator(_gpu_share)]
 
 
-class StageResourcesSpec(_Strict):
+class StageResourcesSpec(Strict):
     """Resources of the trials of one stage; null takes the value of `resources` itself."""
 
     cpus: Cpus | None = None
     gpus: Gpus | None = None
 
 
-class ResourcesSpec(_Strict):
+class ResourcesSpec(Strict):
     """Resources of one trial.
 
     `gpus: null` means one GPU per trial if the cluster has GPUs, and none otherwise. `baseline`,
@@ -194,7 +115,7 @@ Ratio = Annotated[Number, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class ControlsSpec(_Strict):
+class ControlsSpec(Strict):
     """Control cells in addition to the grid. They show what causes a result.
 
     `widths_of` names reference metrics. The global ranking of a reference sets the widths, and
@@ -205,15 +126,15 @@ class ControlsSpec(_Strict):
     pruned ones are: a recipe that lowers its accuracy hides differences between metrics.
     """
 
-    widths_of: Annotated[list[MetricSpec], AfterValidator(_distinct)] = []
+    widths_of: Annotated[list[MetricSpec], AfterValidator(distinct)] = []
     scratch: bool = False
-    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)] | None = None
     unpruned: bool = True
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
-class ComparisonSpec(_Strict):
+class ComparisonSpec(Strict):
     """One of the few comparisons that a study is made for, named before the run.
 
     The report tests these together, corrected for their number, and calls all others exploratory.
@@ -243,33 +164,33 @@ class ComparisonSpec(_Strict):
         )
 
 
-class Spec(_Strict):
+class Spec(Strict):
     """A sweep: every dataset x seed x metric x budget x ratio is one cell."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: Name
-    datasets: Annotated[list[DatasetSpec], Field(min_length=1), AfterValidator(_distinct)]
+    datasets: Annotated[list[DatasetSpec], Field(min_length=1), AfterValidator(distinct)]
     network: NetworkSpec = NetworkSpec()
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)] = [0]
     recipe: RecipeSpec
     finetune: RecipeSpec
-    metrics: Annotated[list[MetricSpec], Field(min_length=1), AfterValidator(_distinct)]
-    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(_distinct)]
+    metrics: Annotated[list[MetricSpec], Field(min_length=1), AfterValidator(distinct)]
+    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
     scopes: Annotated[
-        list[Literal["local", "global"]], Field(min_length=1), AfterValidator(_distinct)
+        list[Literal["local", "global"]], Field(min_length=1), AfterValidator(distinct)
     ] = ["local", "global"]
-    local_budgets: Annotated[list[LocalRule], Field(min_length=1), AfterValidator(_distinct)] = [
+    local_budgets: Annotated[list[LocalRule], Field(min_length=1), AfterValidator(distinct)] = [
         "uniform_parameters"
     ]
-    global_budgets: Annotated[list[GlobalRule], Field(min_length=1), AfterValidator(_distinct)] = [
+    global_budgets: Annotated[list[GlobalRule], Field(min_length=1), AfterValidator(distinct)] = [
         "global"
     ]
-    normalisations: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = ["none"]
+    normalisations: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] = ["none"]
     min_channels: MinChannelsSpec = MinChannelsSpec()
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     controls: ControlsSpec = ControlsSpec()
-    comparisons: Annotated[list[ComparisonSpec], AfterValidator(_distinct)] = []
+    comparisons: Annotated[list[ComparisonSpec], AfterValidator(distinct)] = []
     holdout: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     statistics_images: Annotated[int, Field(ge=1)] | None = None
     resources: ResourcesSpec = ResourcesSpec()
@@ -278,8 +199,18 @@ class Spec(_Strict):
     timeout_s: Annotated[Number, Field(gt=0)] | None = None
     wait_for_nodes_s: Annotated[Number, Field(ge=0)] = 600.0
     loggers: Annotated[
-        list[Literal["tensorboard", "mlflow", "wandb"]], AfterValidator(_distinct)
+        list[Literal["tensorboard", "mlflow", "wandb"]], AfterValidator(distinct)
     ] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trained_already(cls, value: Any) -> Any:
+        """A network that starts from trained weights needs no recipe for its baseline."""
+        if isinstance(value, dict) and "recipe" not in value:
+            network = value.get("network")
+            if isinstance(network, dict) and network.get("weights") is not None:
+                value = {**value, "recipe": {"epochs": 0}}
+        return value
 
     def floor(self) -> Floor:
         """The lower limits of the widths as a value of prune_core."""

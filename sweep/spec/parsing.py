@@ -10,17 +10,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sweep.errors import SpecError
+from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import (
     ComparisonSpec,
     ControlsSpec,
-    DatasetSpec,
     MinChannelsSpec,
-    NetworkSpec,
     RecipeSpec,
     ResourcesSpec,
     Spec,
     StageResourcesSpec,
 )
+from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged, text_of
 
 

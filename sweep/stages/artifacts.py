@@ -13,13 +13,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.evaluation import Evaluation
-from prune_core.network import SimpleNet
 from prune_core.network_files import DESCRIPTION, TENSORS, NetworkFileError
 from prune_core.network_files import load as load_network
 from prune_core.network_files import save as save_network
+from prune_core.networks import Builder
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics import Answer
 from prune_core.training import Epoch
@@ -44,7 +44,7 @@ class TrainedBaseline:
     checksum : of the stored files; empty before they are stored.
     """
 
-    net: SimpleNet
+    net: nn.Module
     preprocessing: Preprocessing
     validation: Evaluation
     test: Evaluation
@@ -128,13 +128,18 @@ class Artifacts:
         """Whether a complete baseline is stored."""
         return self.has_files(BASELINES, key, RECORD)
 
-    def baseline(self, key: str) -> TrainedBaseline | None:
-        """A stored baseline, or None if it is absent or damaged."""
+    def baseline(self, key: str, own: Builder | None = None) -> TrainedBaseline | None:
+        """A stored baseline, or None if it is absent or damaged.
+
+        Parameters
+        ----------
+        own : builds the network if it is a person's own.
+        """
         with self.files(BASELINES, key, RECORD) as folder:
             if folder is None:
                 return None
             try:
-                return _read_baseline(folder)
+                return _read_baseline(folder, own)
             except (NetworkFileError, OSError, ValueError, KeyError, TypeError) as error:
                 _raise_if_unreachable(error)
                 _warn(self.folder / BASELINES, key, error)
@@ -226,8 +231,8 @@ def _tensors(key: str) -> str:
     return f"{key}.safetensors"
 
 
-def _read_baseline(folder: Path) -> TrainedBaseline:
-    stored = load_network(folder)
+def _read_baseline(folder: Path, own: Builder | None) -> TrainedBaseline:
+    stored = load_network(folder, own)
     described = json.loads((folder / RECORD).read_text())
     record = described["record"]
     if described["checksum"] != _checksum(folder, record):

@@ -6,10 +6,12 @@ import time
 from functools import partial
 
 import torch
+from torch import nn
 
 from prune_core.evaluation import Evaluation, evaluate
 from prune_core.images import Split
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, Builder, ModuleArchitecture
+from prune_core.networks.weights import load_weights
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
@@ -18,6 +20,7 @@ from sweep.plan.cells import Baseline
 from sweep.stages.artifacts import TrainedBaseline
 from sweep.stages.data import split_of
 from sweep.stages.observer import SILENT, Observer
+from sweep.stages.weights import weights_of
 from sweep.stages.workspace import Workspace
 
 
@@ -25,13 +28,17 @@ def baseline(
     workspace: Workspace, wanted: Baseline, observer: Observer = SILENT
 ) -> TrainedBaseline:
     """Trains the unpruned network, or returns the stored one."""
-    artifacts = workspace.artifacts
-    if (found := artifacts.baseline(wanted.key)) is not None:
+    artifacts, own = workspace.artifacts, _builder(wanted.architecture)
+    if (found := artifacts.baseline(wanted.key, own)) is not None:
         return found
     started = time.perf_counter()
     split = split_of(wanted.dataset)
-    preprocessing = Preprocessing.of(split.train.images)
     net = new_network(wanted.architecture, derive(wanted.seed, "weights"))
+    preprocessing = None
+    if wanted.weights is not None:
+        preprocessing = wanted.weights.preprocessing
+        load_weights(net, weights_of(workspace, wanted.weights), f"weights {wanted.weights.path}")
+    preprocessing = preprocessing or Preprocessing.of(split.train)
     history = train(
         net,
         split.train,
@@ -48,20 +55,24 @@ def baseline(
         TrainedBaseline(net.cpu(), preprocessing, validation, test, tuple(history), seconds),
     )
     # Return the stored baseline, not the one in memory, so that all cells use the same weights.
-    stored = artifacts.baseline(wanted.key)
+    stored = artifacts.baseline(wanted.key, own)
     assert stored is not None
     return stored
 
 
-def new_network(architecture: Architecture, seed: int) -> SimpleNet:
+def new_network(architecture: Architecture, seed: int) -> nn.Module:
     """A network with new weights, drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SimpleNet(architecture).to(best_device())
+        return architecture.build().to(best_device())
+
+
+def _builder(architecture: Architecture) -> Builder | None:
+    return architecture.builder if isinstance(architecture, ModuleArchitecture) else None
 
 
 def evaluated(
-    net: SimpleNet, split: Split, preprocessing: Preprocessing
+    net: nn.Module, split: Split, preprocessing: Preprocessing
 ) -> tuple[Evaluation, Evaluation]:
     """Accuracy and loss on the validation images and on the test images."""
     return (

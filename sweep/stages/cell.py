@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from torch import nn
 
 from prune_core.budgets import BUDGETS, Floor, Importances, collapsed
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, architecture_of
 from prune_core.precision import best_device
 from prune_core.seeds import derive
 from prune_core.surgery import prune
@@ -101,9 +102,9 @@ def _demand(
     return wanted.baseline.architecture, wanted.ratio, budget.floor, importances
 
 
-def _costs(wanted: Cell, net: SimpleNet) -> Row:
+def _costs(wanted: Cell, net: nn.Module) -> Row:
     full = wanted.baseline.architecture
-    at_floor = collapsed(full, net.architecture.widths, wanted.budget.floor)
+    at_floor = collapsed(full, architecture_of(net).widths, wanted.budget.floor)
     return size(full, net) | latencies(full, net) | {"collapsed": at_floor}
 
 

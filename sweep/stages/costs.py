@@ -5,35 +5,41 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from torch import nn
 
-from prune_core.cost import multiply_accumulates, parameters
+from prune_core.cost import (
+    count_multiply_accumulates,
+    count_parameters,
+    multiply_accumulates,
+    parameters,
+)
 from prune_core.latency import measure
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import Architecture, architecture_of, device_of
 from results.storage.schema import LATENCY_BATCHES
 from sweep.stages.rows import Row
 
 
-def size(full: Architecture, net: SimpleNet) -> Row:
+def size(full: Architecture, net: nn.Module) -> Row:
     """The columns of the pruned network's size and of the unpruned network's size."""
-    # Count the parameters of the module itself, so that the figure does not rely on a formula.
-    count = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+    count = count_parameters(net)
     return {
         "parameters": count,
         "parameters_full": parameters(full),
         "parameter_ratio": count / parameters(full),
-        "macs": multiply_accumulates(net.architecture),
+        "macs": count_multiply_accumulates(net, full.image_size),
         "macs_full": multiply_accumulates(full),
-        "widths": list(net.architecture.widths),
+        "widths": list(architecture_of(net).widths),
         "widths_full": list(full.widths),
+        "group_names": list(full.groups.names),
     }
 
 
-def latencies(full: Architecture, net: SimpleNet) -> Row:
+def latencies(full: Architecture, net: nn.Module) -> Row:
     """The columns of the pruned network's latency and of the unpruned network's latency.
 
     Latency does not depend on the weights, so it is measured before training, which may fail.
     """
-    device = net.classifier.weight.device
+    device = device_of(net)
     return _columns("", net) | _of_full(full, device, torch.get_num_threads())
 
 
@@ -41,13 +47,13 @@ def latencies(full: Architecture, net: SimpleNet) -> Row:
 def _of_full(architecture: Architecture, device: torch.device, threads: int) -> Row:
     """The unpruned network's columns, measured once per process, device and thread count."""
     with torch.random.fork_rng(devices=[]):
-        return _columns("full_", SimpleNet(architecture).to(device))
+        return _columns("full_", architecture.build().to(device))
 
 
-def _columns(of: str, net: SimpleNet) -> Row:
+def _columns(of: str, net: nn.Module) -> Row:
     row: Row = {}
     for batch in LATENCY_BATCHES:
-        latency = measure(net, batch)
+        latency = measure(net, batch, architecture_of(net).image_size)
         row[f"latency_{of}{batch}_ms"] = latency.median_ms
         row[f"latency_{of}{batch}_iqr_ms"] = latency.iqr_ms
     return row

@@ -13,7 +13,8 @@ class DataChanged(ValueError):
     """The images have changed since the sweep was planned."""
 
 
-# Keep two data sets in memory, so that the tasks of one process share them.
+# Keep two data sets open, so that each process checks their fingerprints once. Open images are
+# mapped, not copied.
 @lru_cache(maxsize=2)
 def split_of(dataset: Dataset) -> Split:
     """The training, validation and test images of a data set.
@@ -23,7 +24,8 @@ def split_of(dataset: Dataset) -> Split:
     DataChanged
         If the images have changed since the sweep was planned.
     """
-    images: Images = load(dataset.source, data=Path(dataset.data) if dataset.data else None)
+    folder = Path(dataset.data) if dataset.data else None
+    images: Images = load(dataset.source, image_size=dataset.image_size, data=folder)
     if images.fingerprint != dataset.fingerprint:
         raise DataChanged(
             f"dataset {dataset.name} ({dataset.source}) has changed since the sweep was planned: "

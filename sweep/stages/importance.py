@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
-from prune_core.layer import LayerView, views
+from prune_core.layer import LayerView, combined, views
 from prune_core.normalisation import normalise
 from prune_core.seeds import derive
 from sweep.plan.cells import Importance
@@ -19,22 +20,28 @@ from sweep.stages.workspace import Workspace
 
 @dataclass(frozen=True)
 class ChannelImportance:
-    """The layers that a metric read, and the scores of their channels.
+    """The views that a metric read, and the scores of the channels.
 
     Attributes
     ----------
-    scores : one tensor [C] per layer, float64, higher = keep.
+    of_producers : one tensor [C] per view, float64, higher = keep.
     costs : the columns of a row that say how long statistics and scoring took.
     """
 
     wanted: Importance
     layers: list[LayerView]
-    scores: list[Tensor]
+    of_producers: list[Tensor]
     costs: Row
+
+    @cached_property
+    def scores(self) -> list[Tensor]:
+        """The scores of the channel groups, one tensor [C] per group."""
+        return combined(self.of_producers, self.layers, self.wanted.combine)
 
     def comparable(self, normalisation: str) -> list[Tensor]:
         """The scores, normalised so that layers can be compared."""
-        return normalise(normalisation, self.wanted.choice, self.scores, self.layers)
+        choice, combine = self.wanted.choice, self.wanted.combine
+        return normalise(normalisation, choice, self.of_producers, self.layers, combine)
 
 
 def importance(

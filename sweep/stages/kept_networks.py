@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from prune_core.network import SimpleNet
+from torch import nn
+
 from prune_core.network_files import save
 from prune_core.preprocessing import Preprocessing
 from results.storage.locations import Where, folder_of
@@ -29,7 +30,7 @@ class KeptNetworks:
     def put(
         self,
         key: str,
-        net: SimpleNet,
+        net: nn.Module,
         preprocessing: Preprocessing,
         class_names: Sequence[str] | None,
         row: Row,

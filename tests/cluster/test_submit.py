@@ -1,4 +1,7 @@
-"""Submits a spec to a real Ray with a token, follows it, leaves it, follows it again, stops it."""
+"""Submits a spec to a real Ray with a token, follows it, leaves it, follows it again, stops it.
+
+Before that: what of a person's own network goes into the folder of the job.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,136 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from faults.connection import Breaking
 from faults.disturbance import pause, table
 
 import results
+from cluster.bundle import bundle
+from prune_core.networks.source import NetworkSource
+from sweep.errors import SpecError
+from sweep.plan.grid import plan
+from sweep.spec.parsing import parse, read
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHANGED = "{done} done before"
 Ended = Callable[..., tuple[int, str, str]]
+
+
+NETWORK = """
+from torch import nn
+
+from parts.blocks import block
+
+def build(classes: int, *, width: float = 1.0, depth: int = 1) -> nn.Module:
+    channels = [3] + depth * [round(4 * width)]
+    blocks = [block(a, b) for a, b in zip(channels, channels[1:])]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(channels[-1], classes))
+"""
+
+BLOCKS = """
+from torch import nn
+
+def block(inputs, outputs):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3), nn.BatchNorm2d(outputs), nn.ReLU())
+"""
+
+OWN = """
+name: own
+datasets: [{source: digits, train_images: 300}]
+network: {source: networks/my_net.py:build, width: 2, depth: 2, weights: trained/weights.pt}
+recipe: {epochs: 1}
+finetune: {epochs: 1}
+metrics: [output_l1]
+ratios: [0.5]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a spec, a network file that imports another one, and weights."""
+    folder = tmp_path / "study"
+    for name, text in {
+        "own.yaml": OWN,
+        "networks/my_net.py": NETWORK,
+        "networks/parts/blocks.py": BLOCKS,
+        "networks/notes.py": "",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "trained").mkdir()
+    monkeypatch.chdir(folder)
+    net = NetworkSource.read("networks/my_net.py:build").build(10, {"width": 2, "depth": 2})
+    torch.save({"state_dict": net.state_dict()}, "trained/weights.pt")
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """An empty folder."""
+    (tmp_path / "job").mkdir()
+    return tmp_path / "job"
+
+
+def test_a_network_of_ones_own_and_its_weights_are_in_the_folder_of_the_job(
+    own: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = plan(read("own.yaml"), None).cells
+    packed = bundle("own.yaml", job)
+    assert packed.spec == "own.yaml"
+    assert _files(job / "network") == {"my_net.py", "parts/blocks.py", "weights.pt"}
+    # On the cluster the files lie elsewhere, and the cells are the same.
+    own.rename(own.with_name("gone"))
+    monkeypatch.chdir(job)
+    there = read(packed.spec)
+    assert there == parse(re.sub("networks/|trained/", "network/", OWN), "here")
+    assert [cell.key for cell in plan(there, None).cells] == [cell.key for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("network", "renamed", "files"),
+    [
+        (
+            "{source: networks/my_net.py:build}",
+            "{source: network/my_net.py:build}",
+            {"my_net.py", "parts/blocks.py"},
+        ),
+        (
+            "{variant: resnet20, width: 0.5, weights: trained/weights.pt}",
+            "{variant: resnet20, width: 0.5, weights: network/weights.pt}",
+            {"weights.pt"},
+        ),
+    ],
+)
+def test_a_spec_may_name_one_of_the_two(
+    own: Path, job: Path, network: str, renamed: str, files: set[str]
+) -> None:
+    (own / "own.yaml").write_text(re.sub("network: .*", f"network: {network}", OWN))
+    bundle("own.yaml", job)
+    assert _files(job / "network") == files
+    expected = re.sub("network: .*", f"network: {renamed}", OWN)
+    assert read(str(job / "own.yaml")) == parse(expected, "expected")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("my_net.py", "your_net.py", "network.source is 'networks/your_net.py:build'; .* no file"),
+        ("depth: 2", "depht: 2", "network.source is .* has no option 'depht'; allowed: width, dep"),
+        ("weights.pt", "wights.pt", "network.weights is 'trained/wights.pt'; .* No such file"),
+    ],
+)
+def test_a_network_that_cannot_be_read_is_refused(
+    own: Path, job: Path, before: str, after: str, message: str
+) -> None:
+    (own / "own.yaml").write_text(OWN.replace(before, after))
+    with pytest.raises(SpecError, match=message):
+        bundle("own.yaml", job)
+
+
+def _files(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")

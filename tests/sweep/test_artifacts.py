@@ -9,7 +9,7 @@ import torch
 from object_store import ObjectStore
 
 from prune_core.evaluation import Evaluation
-from prune_core.network import Architecture, SimpleNet
+from prune_core.networks import SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
 from prune_core.training import Epoch
 from results import StoreError
@@ -35,7 +35,7 @@ def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
 @pytest.fixture(scope="module")
 def trained() -> TrainedBaseline:
     """A network that was not really trained."""
-    net = SimpleNet(Architecture((4, 5), (3, 3), (False, True), classes=3)).eval()
+    net = SimpleNet(SimpleNetArchitecture((4, 5), (3, 3), (False, True), classes=3)).eval()
     score = Evaluation(0.5, 0.75, 1.25)
     history = (Epoch(1, 2.0, 0.25), Epoch(2, 1.0, 0.5))
     return TrainedBaseline(net, Preprocessing((1, 2, 3), (4, 5, 6)), score, score, history, 1.5)

@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune_core.network import Architecture, SimpleNet
 from prune_core.network_files import load
+from prune_core.networks import SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
 from sweep.plan.cells import Cell
 from sweep.plan.grid import plan
@@ -32,7 +32,7 @@ def cells(spec: Callable[..., Any]) -> tuple[Cell, ...]:
 @pytest.fixture(scope="module")
 def net() -> SimpleNet:
     with torch.random.fork_rng():
-        return SimpleNet(Architecture((2,), (3,), (True,), 2))
+        return SimpleNet(SimpleNetArchitecture((2,), (3,), (True,), 2))
 
 
 class Interrupted(Exception):

@@ -9,7 +9,7 @@ import pytest
 
 from prune_core.budgets import Floor
 from prune_core.metrics import Choice
-from prune_core.network import Architecture
+from prune_core.networks import Architecture
 from prune_core.training import Recipe
 from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
 from sweep.plan.keys import canonical, key_of

@@ -1,0 +1,49 @@
+"""The part of a spec that names the images."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from prune_core.images.size import LARGEST_SIDE, SMALLEST_SIDE
+from sweep.spec.base import Name, Strict
+
+
+def _square(value: Any) -> Any:
+    return [value, value] if type(value) is int else value
+
+
+Pixels = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
+ImageSize = Annotated[
+    Annotated[list[Pixels], Field(min_length=2, max_length=2)], BeforeValidator(_square)
+]
+
+
+class DatasetSpec(Strict):
+    """The images to train and test on.
+
+    `source` is svhn, cifar10, cifar100, digits, parquet:FOLDER or folder:PATH. A plain string
+    in the spec is a source. `name` is the name in the results. `image_size` is the side of the
+    images in pixels, or [height, width]; by default that of the source, else 32. `train_images`
+    and `test_images` limit each part to its first images. `flip` says whether a mirrored image
+    keeps its label. The default is no for digits and svhn, and yes for all other sources.
+    """
+
+    source: str
+    name: Name
+    image_size: ImageSize | None = None
+    train_images: Annotated[int, Field(ge=2)] | None = None
+    test_images: Annotated[int, Field(ge=1)] | None = None
+    flip: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_source(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"source": value}
+        if isinstance(value, dict) and isinstance(value.get("source"), str):
+            last = re.split(r"[:/\\]", value["source"].rstrip("/\\"))[-1]
+            return {"name": last, **value}
+        return value
