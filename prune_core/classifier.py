@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prune_core.network_files import load as load_stored
 from prune_core.networks import INPUT_CHANNELS, architecture_of
+from prune_core.networks.source import NetworkSource
 from prune_core.preprocessing import Preprocessing
 
 
@@ -68,13 +69,21 @@ class Classifier(nn.Module):
         return self.net(scaled.contiguous(memory_format=torch.channels_last))
 
 
-def load(folder: str | Path) -> Classifier:
+def load(folder: str | Path, source: str | None = None) -> Classifier:
     """Loads a kept or exported network, in eval mode on the CPU.
+
+    Parameters
+    ----------
+    source : file and function of a person's own network, such as `my_net.py:build`. The folder
+        contains no code, and this code is run.
 
     Raises
     ------
     NetworkFileError
-        If files are absent, damaged or do not belong together; the message names the folder.
+        If files are absent, damaged or do not belong together, or if the network needs another
+        source; the message names the folder.
+    ArchitectureError
+        If the source cannot be read.
     """
-    stored = load_stored(folder)
+    stored = load_stored(folder, None if source is None else NetworkSource.read(source))
     return Classifier(stored.net, stored.preprocessing, stored.class_names)

@@ -14,6 +14,7 @@ from torch import nn
 
 from prune_core.networks import Builder, architecture_of
 from prune_core.networks.description import described
+from prune_core.networks.source import NetworkSource
 from prune_core.preprocessing import Preprocessing
 
 DESCRIPTION = "network.json"
@@ -70,12 +71,13 @@ def save(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 
-def load(folder: str | Path, own: Builder | None = None) -> StoredNetwork:
+def load(folder: str | Path, own: Builder | NetworkSource | None = None) -> StoredNetwork:
     """Loads a network that `save` wrote, onto the CPU.
 
     Parameters
     ----------
-    own : builds the network if it is a person's own; see `prune_core.networks.description`.
+    own : builds the network if it is a person's own, or its source; see
+        `prune_core.networks.description`.
 
     Raises
     ------

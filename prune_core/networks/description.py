@@ -13,17 +13,21 @@ from prune_core.networks.architecture import (
     Registered,
 )
 from prune_core.networks.errors import ArchitectureError
+from prune_core.networks.own import OwnNetwork
 from prune_core.networks.registry import NETWORKS
 from prune_core.networks.simplenet import SimpleNetArchitecture
+from prune_core.networks.source import NetworkSource
 
 
-def described(description: dict[str, Any], own: Builder | None = None) -> Architecture:
+def described(
+    description: dict[str, Any], own: Builder | NetworkSource | None = None
+) -> Architecture:
     """The architecture that `Architecture.description` described.
 
     Parameters
     ----------
-    own : builds a person's own network; needed for such a network, because a file contains no
-        code.
+    own : builds a person's own network, or its source; needed for such a network, because the
+        description contains no code.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def _size(pixels: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _builder(description: dict[str, Any], own: Builder | None) -> Builder:
+def _builder(description: dict[str, Any], own: Builder | NetworkSource | None) -> Builder:
     if "name" in description:
         if description["name"] not in NETWORKS:
             raise ArchitectureError(
@@ -64,11 +68,17 @@ def _builder(description: dict[str, Any], own: Builder | None) -> Builder:
         return Registered.of(description["name"], description["width"], description["options"])
     if own is None:
         raise ArchitectureError(
-            f"it was built by {description['source']}, and a file contains no code: give the "
-            f'network\'s source, such as load(folder, source="{description["source"]}")'
+            f"its network is built by {description['source']} (fingerprint "
+            f"{description['fingerprint']}), and it contains no code: give the source, such as "
+            f'source="{description["source"]}" in Python or --source {description["source"]}'
         )
+    if isinstance(own, NetworkSource):
+        own = OwnNetwork(own, tuple(sorted(description["options"].items())))
     if own.description() != description:
+        given = own.description()
         raise ArchitectureError(
-            f"it was built by {description}, but the given source is {own.description()}"
+            f"its network is built by {description['source']} with fingerprint "
+            f"{description['fingerprint']}; {given['source']} with fingerprint "
+            f"{given['fingerprint']} is another one, or has changed since"
         )
     return own

@@ -169,17 +169,26 @@ def report(
     return True
 
 
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="File and function of your own network, such as my_net.py:build.", show_default=False
+    ),
+]
+
+
 @app.command()
 @guarded
 def export(
     folder: FolderArgument,
     cell: Annotated[str, typer.Argument(help="The cell's key or its first digits.")],
     to: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    source: SourceOption = None,
 ) -> bool:
     """Write a cell's network for other programs: safetensors, torch.export, ONNX and a README."""
     from sweep.commands.export import export as write_export
 
-    write_export(folder, cell, to, Terminal())
+    write_export(folder, cell, to, Terminal(), source)
     return True
 
 
@@ -188,11 +197,12 @@ def export(
 def predict(
     network: Annotated[Path, typer.Argument(help="A folder written by `export`.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, of any size and format.")],
+    source: SourceOption = None,
 ) -> bool:
     """Show the class that an exported network predicts for each image, and its probability."""
     from sweep.commands.predict import predict as show_classes
 
-    show_classes(network, images, Terminal())
+    show_classes(network, images, Terminal(), source)
     return True
 
 
@@ -203,6 +213,16 @@ def metrics() -> bool:
     from sweep.commands import listing
 
     listing.metrics(Terminal())
+    return True
+
+
+@app.command()
+@guarded
+def networks() -> bool:
+    """List the networks that a spec can name, with their sizes and published accuracies."""
+    from sweep.commands import listing
+
+    listing.networks(Terminal())
     return True
 
 

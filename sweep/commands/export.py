@@ -14,6 +14,7 @@ from rich.console import Console
 
 from prune_core.classifier import Classifier, load
 from prune_core.network_files import DESCRIPTION, TENSORS, NetworkFileError
+from prune_core.networks import ArchitectureError
 from prune_core.programs import ExportError, export_onnx, export_program
 from results import Store
 from results.storage.locations import Where
@@ -25,7 +26,9 @@ from sweep.stages.rows import Row
 _LISTED = 5
 
 
-def export(where: Where, prefix: str, to: Path, console: Console) -> None:
+def export(
+    where: Where, prefix: str, to: Path, console: Console, source: str | None = None
+) -> None:
     """Writes a cell's network with its input scaling in several formats, and a model card.
 
     Parameters
@@ -33,6 +36,7 @@ def export(where: Where, prefix: str, to: Path, console: Console) -> None:
     where : the results folder.
     prefix : the cell's key or its first digits.
     to : a new or empty folder. The files are moved into it after all of them were checked.
+    source : file and function of a person's own network; this code is run.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def export(where: Where, prefix: str, to: Path, console: Console) -> None:
         _check_record(folder, row)
         to.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=to) as staging:
-            notes = _write(folder, Path(staging), row)
+            notes = _write(folder, Path(staging), row, source)
             written = sorted(Path(staging).iterdir())
             for path in written:
                 path.replace(to / path.name)
@@ -58,15 +62,18 @@ def export(where: Where, prefix: str, to: Path, console: Console) -> None:
         console.print(note)
 
 
-def _write(folder: Path, to: Path, row: Row) -> list[str]:
+def _write(folder: Path, to: Path, row: Row, source: str | None) -> list[str]:
     """Writes all files into an empty folder; returns notes for the user."""
     for name in (DESCRIPTION, TENSORS):
         shutil.copyfile(folder / name, to / name)
     try:
-        net = load(to)
+        net = load(to, source)
+    except ArchitectureError as error:
+        raise UserError(str(error)) from error
     except NetworkFileError as error:
+        why = "cannot be built" if isinstance(error.__cause__, ArchitectureError) else "is damaged"
         raise UserError(
-            f"the network of cell {row['key']} in {folder} is damaged: {error.__cause__}"
+            f"the network of cell {row['key']} in {folder} {why}: {error.__cause__}"
         ) from error
     makers: dict[str, Callable[[Classifier, Path], float]] = {
         PROGRAM: export_program,

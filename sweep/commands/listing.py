@@ -1,12 +1,19 @@
-"""`prune-sweep metrics` and `prune-sweep datasets`: the names that a spec can use."""
+"""`prune-sweep metrics`, `networks` and `datasets`: the names that a spec can use."""
 
 from __future__ import annotations
 
+import inspect
+import typing
+
 from rich.console import Console
 
+from prune_core.cost import multiply_accumulates, parameters
 from prune_core.images import SOURCES
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
+from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture
+from prune_core.networks.registry import WIDTH
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
+from prune_core.options import options_of
 
 
 def metrics(console: Console) -> None:
@@ -24,6 +31,45 @@ def metrics(console: Console) -> None:
         usable = [metric for metric in sorted(METRICS) if _usable(name, metric)]
         which = "every metric" if len(usable) == len(METRICS) else ", ".join(usable)
         _entry(console, name, normalisation.summary, f"for {which}")
+
+
+def networks(console: Console) -> None:
+    """Prints every network with its size, options, source and published accuracies."""
+    for name, family in NETWORKS.items():
+        height, width = family.image_size
+        # The usual data sets of these sizes: CIFAR-10 and ImageNet.
+        classes = 10 if family.image_size == IMAGE_SIZE else 1000
+        shape = Architecture.named(name, classes)
+        options = {
+            option: parameter
+            for option, parameter in options_of(family.build, name).items()
+            if option != WIDTH
+        }
+        published = [f"{data} {top1:g} %" for data, top1 in family.accuracies.items()]
+        _entry(
+            console,
+            name,
+            family.summary,
+            f"{parameters(shape):,} parameters and {multiply_accumulates(shape) / 1e6:,.1f} M "
+            f"multiply-accumulates for {classes} classes at {height} x {width}; "
+            f"{len(shape.widths)} channel groups"
+            + "".join(
+                f"; {option}: {_allowed(parameter)}" for option, parameter in options.items()
+            ),
+            family.source + (f"; published: {', '.join(published)}" if published else ""),
+        )
+    console.print(
+        "your own: network: {source: my_net.py:build}, see docs/networks.md",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _allowed(parameter: inspect.Parameter) -> str:
+    """The values of an option, its default first."""
+    others = [one for one in typing.get_args(parameter.annotation) if one != parameter.default]
+    return " or ".join(str(value) for value in [parameter.default, *others])
 
 
 def datasets(console: Console) -> None:

@@ -22,25 +22,26 @@ _STAGE_WORDS = {
 
 _USE = """## Use
 
-The input is a batch of RGB images of 32 x 32 pixels, values 0 to 255, type uint8, shape
-[N, 3, 32, 32] for any N. All files include the scaling of the colours, so do not scale the images
-yourself. The output is the logits, fp32 [N, {classes}]; the largest one is the predicted class.
+The input is a batch of RGB images of {height} x {width} pixels (height x width), values 0 to 255,
+type uint8, shape [N, 3, {height}, {width}] for any N. All files include the scaling of the colours,
+so do not scale the images yourself. The output is the logits, fp32 [N, {classes}]; the largest one is the predicted class.
 
 ```python
 import numpy
 from PIL import Image
 
-image = Image.open("image.png").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+image = Image.open("image.png").convert("RGB")
+image = image.resize(({width}, {height}), Image.Resampling.BILINEAR)
 images = numpy.asarray(image).transpose(2, 0, 1)[None].copy()
 ```
 
-With prune-sweep, run `prune-sweep predict . image.png`, or in Python:
+With prune-sweep, run `prune-sweep predict . image.png{option}`, or in Python:
 
 ```python
 import prune_core
 import torch
 
-net = prune_core.load(".")
+net = prune_core.load("."{argument})
 logits = net(torch.from_numpy(images))
 ```
 """
@@ -89,7 +90,7 @@ def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
         _accuracy(row),
         _size(row),
         _classes(net),
-        _USE.format(classes=len(net.class_names)),
+        _use(row, net),
         _USE_PROGRAM if PROGRAM in differences else "",
         _USE_ONNX if ONNX in differences else "",
         _checked(differences),
@@ -97,6 +98,24 @@ def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
         _made(row),
     ]
     return "\n".join(part.strip() + "\n" for part in parts if part)
+
+
+def _use(row: Row, net: Classifier) -> str:
+    _, height, width = net.image_shape
+    own = row["variant"] if ":" in row["variant"] else None
+    words = _USE.format(
+        classes=len(net.class_names),
+        height=height,
+        width=width,
+        option=f" --source {own}" if own else "",
+        argument=f', source="{own}"' if own else "",
+    )
+    if own:
+        words += (
+            f"\nThe network is built by {own}, which is not in this folder. `model.pt2` and "
+            "`model.onnx` do not need it.\n"
+        )
+    return words
 
 
 def _accuracy(row: Row) -> str:
@@ -165,7 +184,8 @@ def _made(row: Row) -> str:
     facts = {
         "data": f"{row['dataset']} ({_one_line(row['source'])}), fingerprint "
         f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
-        "network": f"{row['variant']}, width {row['width']:g}",
+        "network": f"{row['variant']}, width {row['width']:g}, options "
+        f"{row['network_options'] or '{}'}, channel groups {row['groups'] or 'all'}",
         "training": f"{row['epochs']} epochs, then {row['finetune_epochs']} after pruning, seed "
         f"{row['seed']}, {row['precision']}",
         "metric": f"{row['metric']}, options {row['metric_options']}",

@@ -19,7 +19,9 @@ from results.storage.plan_file import (
     read_plan,
     write_plan,
 )
+from sweep.commands.changes import changes
 from sweep.commands.summary import conclude
+from sweep.errors import SpecError
 from sweep.execution.executor import Follow, Job
 from sweep.execution.executors import executor_named
 from sweep.execution.merging import FileMerger
@@ -31,6 +33,7 @@ from sweep.spec.fields import Spec
 from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
 from sweep.stages.rows import Row, version_of
+from sweep.stages.sources import keep_sources
 from sweep.stages.weights import store_weights
 from sweep.stages.workspace import Workspace
 
@@ -71,7 +74,7 @@ def run(
     store = Store(folder)
     store.check()
     planned = plan(spec, data)
-    chosen = planned.only(only) if only else planned
+    chosen = _only(planned, only, store) if only else planned
     for note in planned.notes:
         say(console, note)
     store.create()
@@ -98,10 +101,18 @@ def run(
         )
         if missing:
             store_weights(workspace, missing)
+            keep_sources(store.folder, missing)
             tasks = missing_tasks(workspace, missing)
             job = Job(spec, workspace, tasks, console, lease.check, follow, debugger)
             chosen_executor.execute(job)
     return conclude(console, chosen, store)
+
+
+def _only(planned: Plan, keys: Sequence[str], store: Store) -> Plan:
+    try:
+        return planned.only(keys)
+    except SpecError as error:
+        raise SpecError("; ".join([str(error), *changes(planned, keys, store)])) from error
 
 
 def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]:

@@ -22,6 +22,7 @@ from sweep.execution.resources import StageResources
 from sweep.execution.tasks import KINDS, Task
 from sweep.plan.cells import Baseline, Cell, Statistics
 from sweep.plan.images_seen import images_seen
+from sweep.stages.costs import LONGEST_RUN
 
 STEPS = 3
 INFERENCE_IMAGES = 256
@@ -112,7 +113,8 @@ class Estimate:
             training = trained * self._training(architecture, recipe.batch_size, recipe.precision)
         if isinstance(work, Baseline):
             return Seconds(baselines=training + inferred * image)
-        measured = sum(seconds_to_measure(batch * image) for batch in LATENCY_BATCHES)
+        runs = [batch * image for batch in LATENCY_BATCHES]
+        measured = sum(seconds_to_measure(run) for run in runs if run <= LONGEST_RUN)
         return Seconds(training=training, evaluation=inferred * image + measured)
 
     def _measure_training(self, architecture: Architecture, batch: int, precision: str) -> float:

@@ -267,7 +267,7 @@ class Cell:
         return (
             (canonical(dataset.identity()), dataset.flip_keeps_label),
             (baseline.architecture, baseline.recipe),
-            (baseline.options, baseline.weights and baseline.weights.fingerprint),
+            (baseline.options, baseline.weights and canonical(baseline.weights.identity())),
             own and (own.choice, own.images, own.combine),
             (budget.rule, budget.normalisation, budget.floor),
             reference and (reference.choice, reference.images),

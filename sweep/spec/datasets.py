@@ -12,7 +12,11 @@ from sweep.spec.base import Name, Strict
 
 
 def _square(value: Any) -> Any:
-    return [value, value] if type(value) is int else value
+    if type(value) is int:
+        return [value, value]
+    if not isinstance(value, list):
+        raise ValueError("must be a whole number of pixels, or [height, width]")
+    return value
 
 
 Pixels = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from prune_core.layer import Combine
 from prune_core.networks import NETWORKS, ArchitectureError, Grouping, Registered
@@ -12,7 +12,16 @@ from sweep.spec.base import Number, Strict
 
 DEFAULT_NETWORK = "simplenet_5m"
 
-Colours = Annotated[list[Number], Field(min_length=3, max_length=3)]
+Colours = Annotated[list[Annotated[Number, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if not isinstance(value, int | float | str | bool | None):
+            raise ValueError(
+                f"option '{name}' is {value!r}; it must be a number, a text, true, false or null"
+            )
+    return given
 
 
 class NetworkSpec(Strict):
@@ -32,7 +41,7 @@ class NetworkSpec(Strict):
     variant: str | None = None
     source: str | None = None
     width: Annotated[Number, Field(gt=0, le=16)] | None = None
-    options: dict[str, int | float | str | bool] = {}
+    options: Annotated[dict[str, Any], AfterValidator(_options)] = {}
     groups: Grouping = "all"
     combine: Combine = "mean"
     weights: str | None = None

@@ -10,7 +10,7 @@ from torch import nn
 
 from prune_core.evaluation import Evaluation, evaluate
 from prune_core.images import Split
-from prune_core.networks import Architecture, Builder, ModuleArchitecture
+from prune_core.networks import Architecture, ModuleArchitecture, attach
 from prune_core.networks.weights import load_weights
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
@@ -28,8 +28,7 @@ def baseline(
     workspace: Workspace, wanted: Baseline, observer: Observer = SILENT
 ) -> TrainedBaseline:
     """Trains the unpruned network, or returns the stored one."""
-    artifacts, own = workspace.artifacts, _builder(wanted.architecture)
-    if (found := artifacts.baseline(wanted.key, own)) is not None:
+    if (found := _stored(workspace, wanted)) is not None:
         return found
     started = time.perf_counter()
     split = split_of(wanted.dataset)
@@ -50,12 +49,12 @@ def baseline(
     )
     seconds = time.perf_counter() - started
     validation, test = evaluated(net, split, preprocessing)
-    artifacts.put_baseline(
+    workspace.artifacts.put_baseline(
         wanted.key,
         TrainedBaseline(net.cpu(), preprocessing, validation, test, tuple(history), seconds),
     )
     # Return the stored baseline, not the one in memory, so that all cells use the same weights.
-    stored = artifacts.baseline(wanted.key, own)
+    stored = _stored(workspace, wanted)
     assert stored is not None
     return stored
 
@@ -67,8 +66,14 @@ def new_network(architecture: Architecture, seed: int) -> nn.Module:
         return architecture.build().to(best_device())
 
 
-def _builder(architecture: Architecture) -> Builder | None:
-    return architecture.builder if isinstance(architecture, ModuleArchitecture) else None
+def _stored(workspace: Workspace, wanted: Baseline) -> TrainedBaseline | None:
+    architecture = wanted.architecture
+    own = architecture.builder if isinstance(architecture, ModuleArchitecture) else None
+    found = workspace.artifacts.baseline(wanted.key, own)
+    if found is not None:
+        # Cells that prune other channel groups share it, and its file names only one grouping.
+        attach(found.net, architecture)
+    return found
 
 
 def evaluated(

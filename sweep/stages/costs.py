@@ -19,6 +19,14 @@ from results.storage.schema import LATENCY_BATCHES
 from sweep.stages.rows import Row
 
 
+LONGEST_RUN = 30.0
+"""Seconds of a forward pass, estimated from a single image, above which latency is not measured.
+
+A measurement takes at least six passes. A large network on a CPU would otherwise spend minutes of
+each cell on the latency of a batch of 256 images.
+"""
+
+
 def size(full: Architecture, net: nn.Module) -> Row:
     """The columns of the pruned network's size and of the unpruned network's size."""
     count = count_parameters(net)
@@ -52,8 +60,12 @@ def _of_full(architecture: Architecture, device: torch.device, threads: int) -> 
 
 def _columns(of: str, net: nn.Module) -> Row:
     row: Row = {}
+    single = 0.0
     for batch in LATENCY_BATCHES:
+        if batch * single > LONGEST_RUN:
+            continue  # columns that are left out are null: not measured
         latency = measure(net, batch, architecture_of(net).image_size)
+        single = single or latency.median_ms / 1000
         row[f"latency_{of}{batch}_ms"] = latency.median_ms
         row[f"latency_{of}{batch}_iqr_ms"] = latency.iqr_ms
     return row

@@ -1,0 +1,53 @@
+"""What has changed since a row was made, where a key names no cell of the spec any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+import results
+from results import Store
+from sweep.plan.grid import Plan
+
+SHOWN = 3
+"""Changed values that are told."""
+
+_NETWORK = "baseline.architecture.network"
+_FILES = {
+    f"{_NETWORK}.fingerprint": "the text of {source} or of a file that it imports",
+    "baseline.weights.fingerprint": "the content of the file of weights",
+}
+
+
+def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
+    """A sentence for each row that the keys name and that is no cell of the spec any more.
+
+    It names the values in which the nearest cell of the spec differs from the row.
+
+    Parameters
+    ----------
+    keys : of rows, or their beginnings.
+    """
+    rows = store.read(["key", "identity"]).to_pylist() if store.folder.exists() else []
+    for key in keys:
+        named = [row for row in rows if key and row["key"].startswith(key)]
+        if len(named) != 1 or any(cell.key.startswith(key) for cell in planned.cells):
+            continue
+        texts = [named[0]["identity"], *(cell.identity for cell in planned.cells)]
+        values = results.identities(pd.DataFrame({"identity": texts})).astype(object)
+        values = values.where(values.notna(), None)
+        differs = values.apply(lambda column: [value != column.iloc[0] for value in column])
+        nearest = differs.iloc[1:].sum(axis=1).idxmin()
+        before, now = values.iloc[0], values.loc[nearest]
+        told = [
+            f"{_FILES.get(name, name).format(source=before.get(f'{_NETWORK}.source'))} "
+            f"({before[name]}, now {now[name]})"
+            for name in values.columns[differs.loc[nearest]]
+        ]
+        more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        label = planned.cells[nearest - 1].label
+        yield (
+            f"since row {named[0]['key']} was made, the cell '{label}' has changed in "
+            f"{', '.join(told[:SHOWN])}{more}"
+        )

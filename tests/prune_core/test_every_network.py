@@ -1,0 +1,172 @@
+"""What holds for every network, metric and budget rule; and exported networks of every kind."""
+
+from functools import lru_cache
+
+import pytest
+import torch
+from made_up_networks import CLASSES, FAMILIES, NAMES, OWN, architecture, lived_in, random_kept
+
+from prune_core.budgets import BUDGETS, Floor, Importances, lengths
+from prune_core.classifier import Classifier
+from prune_core.cost import count_parameters, parameters
+from prune_core.images import LabelledImages
+from prune_core.layer import combined, views
+from prune_core.metrics import METRICS, Choice, MetricError
+from prune_core.network_files import load, save
+from prune_core.networks import architecture_of, channel_groups
+from prune_core.normalisation import NORMALISATIONS, normalise
+from prune_core.preprocessing import Preprocessing
+from prune_core.programs import export_onnx, export_program
+from prune_core.statistics import collect
+from prune_core.surgery import masked, prune
+
+SCALING = Preprocessing((120.0, 120.0, 120.0), (60.0, 60.0, 60.0))
+# Budgets that leave something to choose in each of these small networks.
+RATIOS = (0.95, 0.85, 0.75)
+
+
+@lru_cache(maxsize=1)
+def scored_network(name):
+    """A network, its views with the statistics of every metric, and its images."""
+    generator = torch.Generator().manual_seed(7)
+    pixels = torch.randint(0, 256, (24, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    images = LabelledImages(pixels, torch.arange(24) % CLASSES)
+    net = lived_in(architecture(name))
+    requests = set().union(*(Choice.of(metric).needs() for metric in METRICS))
+    answers = collect(net, images, SCALING, requests)
+    return net, views(net, answers, seed=3), images
+
+
+# ResNet-50 has other blocks than ResNet-18, but nothing else that a metric or a budget could see.
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("resnet50")])
+def test_every_metric_and_budget(name):
+    net, layers, images = scored_network(name)
+    shape, pixels = architecture_of(net), SCALING(images.images[:2])
+    for metric in sorted(METRICS):
+        if metric == "bn_scale" and any(layer.gamma is None for layer in layers):
+            with pytest.raises(MetricError, match="no batch normalisation follows"):
+                Choice.of(metric)(layers)
+            continue
+        choice = Choice.of(metric)
+        of_producers = choice(layers)
+        scores = combined(of_producers, layers, "mean")
+        assert [len(values) for values in scores] == list(shape.widths)
+        assert all(bool(torch.isfinite(values).all()) for values in scores)
+        for normalisation in ("none", "layer_zscore"):
+            comparable = normalise(normalisation, choice, of_producers, layers)
+            ranked = [kept_by("global", shape, ratio, scores, comparable) for ratio in RATIOS]
+            for small, large in zip(ranked[1:], ranked[:-1], strict=True):
+                for few, many in zip(small, large, strict=True):
+                    assert set(few.tolist()) <= set(many.tolist())
+        for rule in ("uniform_parameters", "uniform_channels", "global"):
+            kept = kept_by(rule, shape, RATIOS[-1], scores, comparable)
+            pruned = prune(net, kept)
+            count = count_parameters(pruned)
+            assert count == parameters(shape, lengths(kept)) < parameters(shape)
+            if rule == "uniform_parameters":
+                assert count <= RATIOS[-1] * parameters(shape)
+            with torch.no_grad(), masked(net, kept):
+                expected = net(pixels)
+            with torch.no_grad():
+                found = pruned(pixels)
+            scale = max(1.0, float(expected.abs().max()))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
+
+
+def kept_by(rule, shape, ratio, scores, comparable):
+    return BUDGETS[rule].kept(shape, ratio, Floor(), Importances(scores, comparable))
+
+
+@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+def test_a_groups_score_is_over_its_producers(combine):
+    net, layers, _ = scored_network("resnet_b_all")
+    scores = Choice.of("output_l1")(layers)
+    found = combined(scores, layers, combine)
+    reduce = {"mean": sum, "sum": sum, "max": lambda parts: torch.stack(parts).amax(dim=0)}[combine]
+    for index, group in enumerate(channel_groups(net).groups):
+        parts = [
+            values for values, layer in zip(scores, layers, strict=True) if layer.group == index
+        ]
+        assert len(parts) == len(group.producers)
+        expected = reduce(parts) / (len(parts) if combine == "mean" else 1)
+        torch.testing.assert_close(found[index], expected)
+
+
+def test_normalisations_of_a_group():
+    _, layers, _ = scored_network("resnet_b_all")
+    choice = Choice.of("output_l1")
+    scores = choice(layers)
+    groups = combined(scores, layers, "mean")
+    # Of a sum, each producer has another number of weights: divided first, then combined.
+    per_weight = [
+        values / layer.weights_per_channel for values, layer in zip(scores, layers, strict=True)
+    ]
+    assert len({layer.weights_per_channel for layer in layers if layer.group == 0}) > 1
+    found = normalise("per_weight", choice, scores, layers)
+    for one, two in zip(found, combined(per_weight, layers, "mean"), strict=True):
+        torch.testing.assert_close(one, two)
+    # The spread of a group is that of its one score, however many producers it has.
+    for values, group in zip(
+        normalise("layer_zscore", choice, scores, layers), groups, strict=True
+    ):
+        torch.testing.assert_close(values, (group - group.mean()) / group.std(correction=0))
+    assert set(NORMALISATIONS) == {"none", "per_weight", "layer_mean", "layer_zscore"}
+
+
+def test_random_scores_do_not_depend_on_the_number_of_producers():
+    _, layers, _ = scored_network("resnet_b_all")
+    groups = combined(Choice.of("random")(layers), layers, "mean")
+    ranges = [float(values.max() - values.min()) for values in groups]
+    # The mean of several independent numbers would lie near 0.5 in the groups of the stages.
+    assert min(ranges) > 0.4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_are_those_of_what_the_consumer_reads(name):
+    net, layers, images = scored_network(name)
+    producers = [one for group in channel_groups(net).groups for one in group.producers]
+    read = {}
+    hooks = [
+        net.get_submodule(one.consumers[0].module).register_forward_pre_hook(
+            lambda module, inputs: read.__setitem__(module, inputs[0].clone())
+        )
+        for one in producers
+    ]
+    with torch.no_grad():
+        net(SCALING(images.images))
+    for hook in hooks:
+        hook.remove()
+    for layer, producer in zip(layers, producers, strict=True):
+        consumer = producer.consumers[0]
+        values = read[net.get_submodule(consumer.module)].double()
+        values = (
+            values[:, consumer.positions.flatten()].flatten(2)
+            if values.ndim > 2
+            else (values[:, consumer.positions.flatten()].unflatten(1, consumer.positions.shape))
+        )
+        torch.testing.assert_close(layer.mean, values.mean(dim=(0, 2)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_stored_network_is_the_same(name, tmp_path):
+    shape = architecture(name)
+    net = prune(lived_in(shape), random_kept(shape.widths, seed=9))
+    save(net, SCALING, tmp_path)
+    stored = load(tmp_path)
+    assert architecture_of(stored.net) == architecture_of(net)
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(stored.net(images), net(images))
+    again = prune(stored.net, [torch.arange(len(one)) for one in random_kept(shape.widths, 9)])
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet_a_all", "resnet_b_inner", "resnet18_all", *OWN])
+def test_an_exported_network_gives_the_same_logits(name, tmp_path):
+    shape = architecture(name)
+    net = prune(lived_in(shape), random_kept(shape.widths, seed=9, share=0.7))
+    classifier = Classifier(net, SCALING)
+    # Both compare the logits of the file with those of the network, and fail above a tolerance.
+    assert export_program(classifier, tmp_path / "model.pt2") < 1e-5
+    assert export_onnx(classifier, tmp_path / "model.onnx") < 1e-4
