@@ -48,6 +48,7 @@ SLOW = (
     "tests/prune_core/test_budgets.py::test_global_is_the_nearest_state_of_one_order",
     "tests/prune_core/test_budgets.py::test_global_misses_by_at_most_half_of_the_largest_channel",
     "tests/prune_core/test_budgets.py::test_local_fits_the_budget_and_nothing_more_would",
+    "tests/prune_core/test_every_network.py",
     "tests/prune_core/test_families.py::test_a_padded_shortcut_becomes_onnx",
     "tests/prune_core/test_families.py::test_a_resnet_can_be_exported",
     "tests/prune_core/test_groups.py::test_removed_channels_equal_masked_channels",
