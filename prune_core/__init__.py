@@ -18,6 +18,7 @@ from prune_core.networks import (
     Architecture,
     SimpleNet,
     SimpleNetArchitecture,
+    adopt,
     network,
 )
 from prune_core.normalisation import NORMALISATIONS, normalise
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "SimpleNet",
     "SimpleNetArchitecture",
+    "adopt",
     "collect",
     "combined",
     "evaluate",

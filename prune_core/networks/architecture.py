@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -216,12 +217,7 @@ class ModuleArchitecture(Architecture):
         the square root of the ratio of the fan-ins, which gives the same distribution as initial
         weights that are drawn for the narrow network by the rule of He et al. 2015.
         """
-        groups = self.groups
-        module = self.builder.build(self.classes)
-        if self.widths != groups.widths:
-            kept = [torch.arange(width) for width in self.widths]
-            _rescale(module, groups, kept)
-            cut(module, groups, kept)
+        module = _narrowed(self.builder.build(self.classes), self.groups, self.widths)
         return attach(module.to(memory_format=torch.channels_last), self)
 
 
@@ -251,6 +247,90 @@ def of(
     return ModuleArchitecture(found.widths, classes, image_size, builder, groups)
 
 
+@dataclass(frozen=True, eq=False)
+class AdoptedArchitecture(Architecture):
+    """The architecture of a module that a program has at hand; see `adopt`.
+
+    Attributes
+    ----------
+    template : a copy of the module.
+    found : its channel groups.
+    """
+
+    widths: tuple[int, ...]
+    classes: int
+    image_size: Size
+    template: nn.Module
+    found: Groups
+    grouping: Grouping = "all"
+
+    def with_widths(self, widths: Sequence[int]) -> AdoptedArchitecture:
+        """See `Architecture`."""
+        return replace(self, widths=tuple(int(width) for width in widths))
+
+    def for_images(self, image_size: Size) -> AdoptedArchitecture:
+        """See `Architecture`."""
+        return replace(self, image_size=image_size)
+
+    @property
+    def groups(self) -> Groups:
+        """See `Architecture`."""
+        return self.found
+
+    @property
+    def groups_identity(self) -> dict[str, Any]:
+        """See `Architecture`."""
+        return {"which": self.grouping, "version": GROUPS_VERSION}
+
+    def identity(self) -> dict[str, Any]:
+        """A module in memory has no identity.
+
+        Raises
+        ------
+        ArchitectureError
+            Always.
+        """
+        raise ArchitectureError(
+            "an adopted module has no source that a file or a key could name; save its state dict, "
+            "or name it in a spec as network: {source: my_net.py:build}"
+        )
+
+    description = identity
+
+    def build(self) -> nn.Module:
+        """A copy of the module, at its full widths or cut to the first channels."""
+        module = _narrowed(copy.deepcopy(self.template), self.found, self.widths)
+        return attach(module.to(memory_format=torch.channels_last), self)
+
+
+def adopt(
+    net: _Module, classes: int, image_size: Size = IMAGE_SIZE, groups: Grouping = "all"
+) -> _Module:
+    """Finds the channel groups of a module, so that it can be scored and pruned in a program.
+
+    The module is returned, and nothing in it is changed. A sweep names a network by its source
+    instead, because other machines must build it.
+
+    Parameters
+    ----------
+    classes : number of its logits.
+    image_size : height and width of its images in pixels.
+    groups : which channels can be removed.
+
+    Raises
+    ------
+    ArchitectureError
+        If it cannot be traced; see `prune_core.networks.tracing.trace`.
+    """
+    found = trace(net, image_size)
+    if groups == "inner":
+        found = inner(found)
+    template = copy.deepcopy(net)
+    return attach(
+        net, AdoptedArchitecture(found.widths, classes, image_size, template, found, groups)
+    )
+
+
 def attach(module: _Module, architecture: Architecture) -> _Module:
     """Notes the architecture of a module in the module."""
     object.__setattr__(module, _ATTRIBUTE, architecture)
@@ -269,7 +349,7 @@ def architecture_of(net: nn.Module) -> Architecture:
     if not isinstance(found, Architecture):
         raise ArchitectureError(
             f"{type(net).__name__} has no architecture; build it with Architecture.build, such as "
-            'Architecture.named("resnet56", 10).build(), or wrap your own with adopt(net, classes)'
+            'Architecture.named("resnet56", 10).build(), or use adopt(net, classes) for your own'
         )
     return found
 
@@ -281,9 +361,15 @@ def channel_groups(net: nn.Module) -> Groups:
     if architecture.widths == full.widths:
         return full
     found = trace(net, architecture.image_size)
-    if isinstance(architecture, ModuleArchitecture) and architecture.grouping == "inner":
-        found = inner(found)
-    return found
+    return inner(found) if architecture.grouping == "inner" else found
+
+
+def _narrowed(module: nn.Module, groups: Groups, widths: Sequence[int]) -> nn.Module:
+    if tuple(widths) != groups.widths:
+        kept = [torch.arange(width) for width in widths]
+        _rescale(module, groups, kept)
+        cut(module, groups, kept)
+    return module
 
 
 def _rescale(module: nn.Module, groups: Groups, kept: Sequence[Tensor]) -> None:

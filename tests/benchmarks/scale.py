@@ -24,8 +24,8 @@ import results
 from prune_core.metrics import METRICS
 from results import Store
 from results.storage.parquet_files import MANY
+from results.storage.plan_file import PLAN
 from results.storage.schema import table as rows_table
-from sweep.commands.status import PLAN
 from sweep.plan.grid import plan
 from sweep.spec.fields import Spec
 

@@ -67,7 +67,7 @@ def theirs(net: SimpleNet) -> nn.Module:
             smaller.blocks, full, uniform_parameters(net.architecture, RATIO), strict=True
         )
     }
-    example = torch.zeros(1, INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
+    example = torch.zeros(1, INPUT_CHANNELS, *IMAGE_SIZE)
     norms = torch_pruning.importance.MagnitudeImportance(
         p=1, group_reduction="first", normalizer=None
     )
@@ -94,7 +94,7 @@ def same_network(one: nn.Module, other: nn.Module) -> int:
     if counts[0] != counts[1]:
         raise ValueError(f"ours has {counts[0]:,} parameters, torch-pruning's {counts[1]:,}")
     chance = torch.Generator().manual_seed(0)
-    images = torch.randn(4, INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE, generator=chance)
+    images = torch.randn(4, INPUT_CHANNELS, *IMAGE_SIZE, generator=chance)
     with torch.inference_mode():
         mine, theirs = one.eval()(images), other.eval()(images)
     difference = float((mine - theirs).abs().max() / mine.abs().max())

@@ -8,6 +8,7 @@ import torch_pruning
 from made_up_networks import FAMILIES, NAMES, architecture, lived_in, random_kept
 from torch import nn
 
+import prune_core as pc
 from prune_core.cost import count_parameters, multiply_accumulates, parameters
 from prune_core.layer import views
 from prune_core.networks import (
@@ -379,6 +380,28 @@ def test_both_ways_are_one_in_a_network_without_additions():
     shape = architecture("concatenating")
     assert isinstance(shape, ModuleArchitecture)
     assert of(shape.builder, shape.classes, shape.image_size, "inner") == shape
+
+
+def test_a_module_at_hand_is_adopted_and_pruned():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    with pytest.raises(ArchitectureError, match=r"adopt\(net, classes\)"):
+        channel_groups(net)
+    before = copy.deepcopy(net.state_dict())
+    assert pc.adopt(net, 4, (16, 16)) is net
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+    scores = [view.consumed.abs().sum(dim=1) for view in views(net)]
+    kept = pc.global_(scores, architecture_of(net), 0.5)
+    pruned = prune(net, kept)
+    assert count_parameters(pruned) == parameters(architecture_of(pruned))
+    with masked(net, kept):
+        expected = logits(net)
+    torch.testing.assert_close(logits(pruned), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ArchitectureError, match="no source that a file"):
+        architecture_of(net).description()
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 64)])
