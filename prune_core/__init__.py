@@ -5,6 +5,7 @@
 >>> logits = net(images)  # uint8 [N, 3, H, W] to fp32 [N, classes]  # doctest: +SKIP
 """
 
+from prune_core.adoption import adopt
 from prune_core.budgets import BUDGETS, Floor, global_, layerwise, local, ranking
 from prune_core.classifier import Classifier, load
 from prune_core.cost import multiply_accumulates, parameters
@@ -18,7 +19,6 @@ from prune_core.networks import (
     Architecture,
     SimpleNet,
     SimpleNetArchitecture,
-    adopt,
     network,
 )
 from prune_core.normalisation import NORMALISATIONS, normalise

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core.networks import INPUT_CHANNELS, Architecture, Size
 
@@ -18,7 +19,7 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def count_multiply_accumulates(net: nn.Module, image_size: Size) -> int:
-    """Multiply-accumulates (MACs) of convolutions and linear layers for an image, without biases.
+    """Multiply-accumulates (MACs) of convolutions and matrix products for an image, without biases.
 
     The network runs on the meta device, which computes shapes only.
 
@@ -37,20 +38,10 @@ def count_multiply_accumulates(net: nn.Module, image_size: Size) -> int:
 
 
 def _counted(net: nn.Module, images: Tensor) -> int:
-    total = 0
-
-    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module.weight, Tensor)
-        # Each output is a sum over the entries of one filter.
-        total += output[0].numel() * module.weight[0].numel()
-
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(count)
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(images)
-    return total
+    # It counts a multiply-accumulate as two operations.
+    return counter.get_total_flops() // 2
 
 
 def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:

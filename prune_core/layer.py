@@ -33,7 +33,8 @@ class LayerView:
     weight : the filters that produce the channels, [C, C_in, k, k], float64; C_in is 1 for a
         depthwise convolution.
     gamma, beta : scale and shift of the following batch normalisation, [C], float64. Ones and
-        zeros if it has none of its own; None if there is no batch normalisation.
+        zeros if it has none of its own; None if there is no batch normalisation. Where a channel
+        has several, the means of their magnitudes and of the shifts.
     consumer_weights : for each consumer its weights, [J, C, k, k], float64. For a linear layer J
         is the number of its outputs and k = 1; if it reads H x W pixels of each channel, its
         weights are [J, C, H, W].
@@ -187,11 +188,14 @@ def _norm(net: nn.Module, producer: Producer) -> tuple[Tensor | None, Tensor | N
         return None, None
     norm = net.get_submodule(producer.norm)
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    positions = producer.norm_positions[:, 0]
+    positions = producer.norm_positions
     if not norm.affine:
         ones = torch.ones(len(positions), dtype=torch.float64)
         return ones, torch.zeros_like(ones)
-    return _plain(norm.weight[positions]), _plain(norm.bias[positions])
+    gamma, beta = _plain(norm.weight[positions]), _plain(norm.bias[positions])
+    if positions.shape[1] == 1:
+        return gamma[:, 0], beta[:, 0]
+    return gamma.abs().mean(dim=1), beta.mean(dim=1)
 
 
 def _read(net: nn.Module, consumer: Consumer, shape: tuple[int, int]) -> Tensor:

@@ -65,7 +65,10 @@ def save(
     }
     if class_names is not None:
         description["class_names"] = list(class_names)
-    tensors = serialised({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+    # A module may have two names, and safetensors refuses tensors that share memory.
+    tensors = serialised(
+        {name: tensor.contiguous().clone() for name, tensor in net.state_dict().items()}
+    )
     description["sha256"] = _digest(description, tensors)
     (folder / TENSORS).write_bytes(tensors)
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))

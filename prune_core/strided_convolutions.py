@@ -32,7 +32,7 @@ def subsampled_first(net: nn.Module) -> Iterator[None]:
         if isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
         and module.stride != (1, 1)
-        and module.padding == (0, 0)
+        and module.padding in ((0, 0), "valid")
     }
 
     def subsample(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

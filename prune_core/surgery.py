@@ -95,8 +95,9 @@ def masked(net: nn.Module, kept: Sequence[Tensor]) -> Iterator[nn.Module]:
             one.remove()
 
 
-CHECKED = 1e-8
-"""Allowed difference of the logits in `check_removal`, relative to the largest one, in float64."""
+CHECKED, CHECKED_FLOAT = 1e-8, 1e-3
+"""Allowed difference of the logits in `check_removal`, relative to the largest one, in float64 and,
+for networks that compute in it whatever they are given, in float32."""
 
 
 def check_removal(architecture: Architecture) -> None:
@@ -111,34 +112,71 @@ def check_removal(architecture: Architecture) -> None:
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad(), full_precision():
         torch.manual_seed(0)
-        net = architecture.build().double().eval()
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.affine:
-                # As if trained: shifts that differ, so that no channel is like another one.
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.uniform_(-0.5, 0.5)
+        net = architecture.build().eval()
+        _disturb(net)
         kept = []
         for width in architecture.groups.widths:
             chosen = torch.randperm(width)[: max(1, (2 * width) // 3)]
             kept.append(chosen.sort().values)
-        images = torch.randn((2, INPUT_CHANNELS, *architecture.image_size), dtype=torch.float64)
-        pruned = prune(net, kept)
-        try:
-            found = pruned(images)
-        except Exception as error:
+        images = torch.randn((2, INPUT_CHANNELS, *architecture.image_size))
+        difference, allowed = _difference(net, kept, images)
+        if not difference <= allowed:
             raise ArchitectureError(
-                f"the network cannot run with fewer channels: {error}; its forward method must "
-                "not contain numbers of channels"
-            ) from error
-        with masked(net, kept):
-            expected = net(images)
-    difference = float((found - expected).abs().max() / expected.abs().max())
-    if not difference <= CHECKED:
+                "the network with fewer channels gives other logits than with these channels set "
+                f"to zero (relative difference {difference:.2g}); its forward method must treat "
+                "each channel alike"
+            )
+        for what, one in (("the network", net), ("the pruned network", prune(net, kept))):
+            # Some networks do more in training, such as a second head.
+            found = _run(one.train(), images, f"{what} cannot run in training mode")
+            if not isinstance(found, Tensor) or found.shape != (2, architecture.classes):
+                raise ArchitectureError(
+                    f"{what} returns something else in training mode than the logits "
+                    f"[N, {architecture.classes}]"
+                )
+
+
+def _disturb(net: nn.Module) -> None:
+    """Makes a new network as if trained: no two channels alike, and nothing that is still 0."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 1.5)
+    for parameter in net.parameters():
+        if parameter.numel() == 1 or bool((parameter == parameter.flatten()[0]).all()):
+            parameter.uniform_(0.5, 1.5)
+
+
+def _difference(net: nn.Module, kept: Sequence[Tensor], images: Tensor) -> tuple[float, float]:
+    """The relative difference of pruned and masked logits, and the one that is allowed."""
+    try:
+        found, expected = _both(copy.deepcopy(net).double(), kept, images.double())
+        allowed = CHECKED
+    except Exception:
+        # A forward method may convert to float32.
+        found, expected = _both(net, kept, images)
+        allowed = CHECKED_FLOAT
+    scale = float(expected.abs().max())
+    difference = float((found - expected).abs().max())
+    return (difference / scale if scale > 0 else difference), allowed
+
+
+def _both(net: nn.Module, kept: Sequence[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    words = "the network cannot run with fewer channels"
+    found = _run(prune(net, kept), images, words)
+    with masked(net, kept):
+        return found, _run(net, images, "the network cannot run")
+
+
+def _run(net: nn.Module, images: Tensor, words: str) -> Tensor:
+    try:
+        return net(images)
+    except Exception as error:
         raise ArchitectureError(
-            "the network with fewer channels gives other logits than with these channels set to "
-            f"zero (relative difference {difference:.2g}); its forward method must treat each "
-            "channel alike"
-        )
+            f"{words}: {error}; its forward method must not contain numbers of channels"
+        ) from error
 
 
 def check(groups: Groups, kept: Sequence[Tensor]) -> None:

@@ -38,6 +38,7 @@ RAY = (
     "tests/cluster/test_submit.py",
     "tests/sweep/test_interrupt.py",
     "tests/sweep/test_live.py",
+    "tests/sweep/test_own_network.py::test_ray_gives",
     "tests/sweep/test_preflight.py::test_nodes_of_a_cluster",
     "tests/sweep/test_run.py::test_ray_gives",
 )
@@ -91,13 +92,16 @@ SLOW = (
     "tests/sweep/test_images_seen.py",
     "tests/sweep/test_keep.py",
     "tests/sweep/test_merging.py",
+    "tests/sweep/test_networks.py",
     "tests/sweep/test_object_store.py",
+    "tests/sweep/test_own_network.py",
     "tests/sweep/test_plan.py::test_the_plan_says_what_a_ratio_counts",
     "tests/sweep/test_report_command.py",
     "tests/sweep/test_run.py",
     "tests/sweep/test_spec_parsing.py::test_text_that_is_no_spec_is_told",
     "tests/sweep/test_watchdog.py::test_a_worker_that_hangs_is_killed_and_the_reason_is_left",
     "tests/sweep/test_watchdog.py::test_a_worker_that_is_done_in_time_lives_on",
+    "tests/sweep/test_weights.py",
     "tests/test_documents.py::test_the_readmes_notebook",
 )
 

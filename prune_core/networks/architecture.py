@@ -303,34 +303,6 @@ class AdoptedArchitecture(Architecture):
         return attach(module.to(memory_format=torch.channels_last), self)
 
 
-def adopt(
-    net: _Module, classes: int, image_size: Size = IMAGE_SIZE, groups: Grouping = "all"
-) -> _Module:
-    """Finds the channel groups of a module, so that it can be scored and pruned in a program.
-
-    The module is returned, and nothing in it is changed. A sweep names a network by its source
-    instead, because other machines must build it.
-
-    Parameters
-    ----------
-    classes : number of its logits.
-    image_size : height and width of its images in pixels.
-    groups : which channels can be removed.
-
-    Raises
-    ------
-    ArchitectureError
-        If it cannot be traced; see `prune_core.networks.tracing.trace`.
-    """
-    found = trace(net, image_size)
-    if groups == "inner":
-        found = inner(found)
-    template = copy.deepcopy(net)
-    return attach(
-        net, AdoptedArchitecture(found.widths, classes, image_size, template, found, groups)
-    )
-
-
 def attach(module: _Module, architecture: Architecture) -> _Module:
     """Notes the architecture of a module in the module."""
     object.__setattr__(module, _ATTRIBUTE, architecture)
@@ -360,7 +332,7 @@ def channel_groups(net: nn.Module) -> Groups:
     full = architecture.groups
     if architecture.widths == full.widths:
         return full
-    found = trace(net, architecture.image_size)
+    found = trace(net, architecture.image_size, architecture.classes)
     return inner(found) if architecture.grouping == "inner" else found
 
 
@@ -388,4 +360,4 @@ def _traced(builder: Builder, classes: int, image_size: Size, grouping: Grouping
         return inner(_traced(builder, classes, image_size, "all"))
     with torch.random.fork_rng(devices=[]):
         module = builder.build(classes)
-    return trace(module, image_size)
+    return trace(module, image_size, classes)

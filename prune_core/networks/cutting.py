@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from prune_core.networks.groups import Groups, Side
 from prune_core.networks.layers import PaddedShortcut
 
+_DEPTHWISE = "_prune_sweep_depthwise"
+
+
+def is_depthwise(module: nn.Conv2d) -> bool:
+    """Whether each channel has filters of its own; also if only one channel is left."""
+    return getattr(module, _DEPTHWISE, False) or module.groups == module.in_channels > 1
+
 
 def cut(net: nn.Module, groups: Groups, kept: Sequence[Tensor]) -> None:
     """Removes all channels but the kept ones from the modules of a network, in place.
@@ -77,7 +84,7 @@ def _slice(
         return found  # the batch counter
     if outputs is not None:
         found = found[outputs.to(found.device)]
-    depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+    depthwise = isinstance(module, nn.Conv2d) and is_depthwise(module)
     if inputs is not None and key == "weight" and not depthwise:
         found = found[:, inputs.to(found.device)]
     return found.contiguous()
@@ -86,16 +93,19 @@ def _slice(
 def _resize(module: nn.Module, outputs: Tensor | None, inputs: Tensor | None) -> None:
     """Writes the new lengths into the attributes of a module."""
     if isinstance(module, nn.Conv2d):
-        depthwise = module.groups > 1
+        depthwise = is_depthwise(module)
         if outputs is not None:
             module.out_channels = len(outputs)
         if inputs is not None:
             module.in_channels = len(inputs)
             if depthwise:
                 module.groups = len(inputs)
+                setattr(module, _DEPTHWISE, True)
     elif isinstance(module, nn.Linear):
-        assert inputs is not None
-        module.in_features = len(inputs)
+        if outputs is not None:
+            module.out_features = len(outputs)
+        if inputs is not None:
+            module.in_features = len(inputs)
     elif isinstance(module, nn.PReLU):
         assert outputs is not None
         module.num_parameters = len(outputs)

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from prune_core.networks.cutting import is_depthwise
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.groups import (
     ChannelGroup,
@@ -66,14 +67,16 @@ _POINTWISE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
         _F.hardswish, _F.hardsigmoid, _F.hardtanh, _F.softplus, torch.abs, torch.exp, torch.sqrt,
         torch.square, torch.clamp, _F.dropout, _F.dropout2d, _F.alpha_dropout,
         _F.max_pool2d, torch.max_pool2d, _F.avg_pool2d, _F.lp_pool2d, _F.adaptive_avg_pool2d,
-        _F.adaptive_max_pool2d, _F.interpolate, operator.neg,
+        _F.adaptive_max_pool2d, _F.interpolate, operator.neg, operator.pow, torch.pow, torch.log,
+        torch.clamp_min, torch.clamp_max,
     ]
 )  # fmt: skip
 _POINTWISE_METHODS = frozenset(
     ["relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp", "clamp_", "abs", "exp",
      "sqrt", "square", "contiguous", "clone", "detach", "to", "float", "double", "half",
-     "bfloat16", "type_as", "neg"]
+     "bfloat16", "type_as", "neg", "pow", "log", "clamp_min", "clamp_max"]
 )  # fmt: skip
+_LIKE_METHODS = frozenset(["type_as", "expand_as"])
 
 _SUMS = frozenset([operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub])
 _SUM_METHODS = frozenset(["add", "add_", "sub", "sub_"])
@@ -82,12 +85,14 @@ _PRODUCTS = frozenset(
      torch.minimum]
 )  # fmt: skip
 _PRODUCT_METHODS = frozenset(["mul", "mul_", "div", "div_"])
-_CONCATENATIONS = frozenset([torch.cat, torch.concat])
+_CONCATENATIONS = frozenset([torch.cat, torch.concat, torch.concatenate])
 # They reduce or drop axes; whether the channels stay apart is seen from the dimensions.
 _REDUCTIONS = frozenset([torch.mean, torch.sum, torch.amax, torch.amin])
 _REDUCTION_METHODS = frozenset(["mean", "sum", "amax", "amin"])
 _RESHAPES = frozenset([torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze])
-_RESHAPE_METHODS = frozenset(["flatten", "view", "reshape", "squeeze", "unsqueeze", "expand_as"])
+_RESHAPE_METHODS = frozenset(
+    ["flatten", "view", "reshape", "squeeze", "unsqueeze", "expand", "expand_as"]
+)
 
 Labels = NDArray[np.int64]
 Axis = tuple[str, Side]
@@ -101,12 +106,20 @@ class _Value:
     ----------
     shape : of the tensor in the trace.
     labels : of the entries on axis 1, or None if no channel in it can be removed.
-    producers : convolutions whose channels are in it, and that a later layer is to read.
+    pixels : height and width of the map before it was flattened; None if it was not.
     """
 
     shape: tuple[int, ...]
     labels: Labels | None = None
-    producers: tuple[str, ...] = ()
+    pixels: tuple[int, int] | None = None
+
+    @property
+    def area(self) -> tuple[int, int]:
+        """Height and width of the map."""
+        if self.pixels is not None:
+            return self.pixels
+        height, width = (*self.shape[2:], 1, 1)[:2]
+        return height, width
 
 
 @dataclass
@@ -114,15 +127,23 @@ class _Site:
     """A tensor that convolutions or linear layers read."""
 
     value: _Value
-    shape: tuple[int, int]
     consumers: list[str] = field(default_factory=list)
 
+    @property
+    def positions(self) -> int:
+        """Number of positions of the map."""
+        return math.prod(self.value.area)
 
-def trace(net: nn.Module, image_size: tuple[int, int]) -> Groups:
+
+def trace(net: nn.Module, image_size: tuple[int, int], classes: int | None = None) -> Groups:
     """The channel groups of a network for images [N, 3, H, W] of a size.
 
     No weight is read, and the network is not changed. Channels that an addition joins are one
     group; see `inner` for the other way.
+
+    Parameters
+    ----------
+    classes : the number of logits that the network must return; None for any number.
 
     Raises
     ------
@@ -130,7 +151,7 @@ def trace(net: nn.Module, image_size: tuple[int, int]) -> Groups:
         If the network cannot be traced (the message names the module), if its output is not a
         tensor [N, classes], or if no channel can be removed.
     """
-    walk = _Walk(net, image_size)
+    walk = _Walk(net, image_size, classes)
     walk.run()
     return walk.groups()
 
@@ -174,7 +195,11 @@ class _Tracer(fx.Tracer):
         self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, PaddedShortcut) or super().is_leaf_module(m, module_qualified_name)
+        return (
+            isinstance(m, PaddedShortcut)
+            or any(isinstance(m, kind) and type(m).forward is kind.forward for kind in _CUT)
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         try:
@@ -188,18 +213,22 @@ class _Tracer(fx.Tracer):
 class _Walk:
     """One walk through the operations of a network, in the order of their execution."""
 
-    def __init__(self, net: nn.Module, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, net: nn.Module, image_size: tuple[int, int], classes: int | None = None
+    ) -> None:
         self.net = net
         self.image_size = image_size
+        self.classes = classes
         self.parents: list[int] = []
         self.pinned: dict[int, str] = {}
         self.joined: list[int] = []
         self.axes: dict[Axis, Labels] = {}
-        self.norms: dict[str, str] = {}
+        self.norms: dict[fx.Node, str] = {}
         self.sites: dict[fx.Node, _Site] = {}
-        self.read_by: dict[str, list[fx.Node]] = {}
         self.values: dict[fx.Node, _Value] = {}
-        self.order: list[str] = []
+        self.order: dict[str, fx.Node] = {}
+        # Where the channels of a tensor go on: through an addition, or otherwise.
+        self.onward: dict[fx.Node, list[tuple[fx.Node, bool]]] = {}
         self.called: Counter[str] = Counter()
 
     # Labels form classes (union-find): two labels of one class are one channel.
@@ -240,8 +269,7 @@ class _Walk:
             elif node.op == "placeholder" and not isinstance(shapes.found[node], Tensor):
                 continue  # an argument's default, which may be None
             elif isinstance(found := shapes.found[node], Tensor):
-                value = self._value(node, tuple(found.shape), shapes.found)
-                self.values[node] = value
+                self.values[node] = self._value(node, tuple(found.shape))
             elif not _plain(found):
                 # Several tensors, or a change in place.
                 self._unknown(node, self._inputs(node))
@@ -255,7 +283,11 @@ class _Walk:
                 shapes.run(torch.empty(shape, device="meta"))
             except Exception:
                 # A forward method may make tensors of its own, which are not on the meta device.
-                shapes = _Shapes(fx.GraphModule(copy.deepcopy(self.net).eval(), graph))
+                real = copy.deepcopy(self.net).eval()
+                for name, constant in vars(there).items():
+                    if isinstance(constant, Tensor):
+                        setattr(real, name, constant)  # tensors that the trace found
+                shapes = _Shapes(fx.GraphModule(real, graph))
                 example = next(self.net.parameters())
                 try:
                     shapes.run(torch.zeros(shape, dtype=example.dtype, device=example.device))
@@ -284,6 +316,12 @@ class _Walk:
 
     def _check_apart(self) -> None:
         """Refuses one tensor in two modules: each would be cut in its own way."""
+        for name, module in self.net.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise ArchitectureError(
+                    f"module '{name}' has no running statistics, so the logits of an image depend "
+                    "on the other images of its batch; set track_running_stats=True"
+                )
         names: dict[int, str] = {}
         for name, tensor in self.net.named_parameters(remove_duplicate=False):
             first = names.setdefault(id(tensor), name)
@@ -306,7 +344,11 @@ class _Walk:
     def _inputs(self, node: fx.Node) -> list[_Value]:
         return [self.values[one] for one in node.all_input_nodes if one in self.values]
 
-    def _value(self, node: fx.Node, shape: tuple[int, ...], found: dict[fx.Node, Any]) -> _Value:
+    def _follows(self, node: fx.Node, source: fx.Node, addition: bool = False) -> None:
+        """Notes that the channels of a tensor go on into the result of an operation."""
+        self.onward.setdefault(source, []).append((node, addition))
+
+    def _value(self, node: fx.Node, shape: tuple[int, ...]) -> _Value:
         """What is known of the result of an operation."""
         inputs = self._inputs(node)
         if all(value.labels is None for value in inputs):
@@ -318,8 +360,13 @@ class _Walk:
             return self._module(node, inputs, shape)
         target: Any = node.target
         function, method = node.op == "call_function", node.op == "call_method"
-        if (function and target in _POINTWISE_FUNCTIONS) or (
-            method and target in _POINTWISE_METHODS
+        if method and target in _LIKE_METHODS:
+            inputs = inputs[:1]  # the other tensor gives a shape or a type
+        if (
+            (function and target in _POINTWISE_FUNCTIONS)
+            or (method and target in _POINTWISE_METHODS)
+            # Of torchvision: it drops whole images of a branch in training.
+            or (function and getattr(target, "__name__", "") == "stochastic_depth")
         ):
             return self._kept(node, inputs, shape)
         if (function and target in _SUMS) or (method and target in _SUM_METHODS):
@@ -341,74 +388,80 @@ class _Walk:
     # Modules.
 
     def _made(self, node: fx.Node, shape: tuple[int, ...]) -> _Value | None:
-        """New channels of an ungrouped convolution."""
+        """New channels of an ungrouped convolution or a linear layer."""
         name, module = str(node.target), self._get(node)
-        if not _is(module, nn.Conv2d) or module.groups != 1 or self.called[name] > 1:
+        if self.called[name] > 1:
+            return None
+        if _is(module, nn.Linear) and len(shape) == 2:
+            # Its outputs are no group of their own, but as a gate they belong to one.
+            self.axes[name, "outputs"] = self.fresh(shape[1])
+            return _Value(shape, self.axes[name, "outputs"])
+        if not _is(module, nn.Conv2d) or _depthwise(module):
             return None
         assert isinstance(module, nn.Conv2d)
-        labels = self.fresh(module.out_channels)
-        self.axes[name, "outputs"] = labels
-        self.order.append(name)
-        return _Value(shape, labels, (name,))
+        if module.groups != 1:
+            return None
+        self.axes[name, "outputs"] = self.fresh(module.out_channels)
+        self.order[name] = node
+        return _Value(shape, self.axes[name, "outputs"])
 
     def _module(self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...]) -> _Value:
         name, module = str(node.target), self._get(node)
-        value = inputs[0]
-        if len(inputs) != 1:
+        value, source = inputs[0], node.all_input_nodes[0]
+        if len(inputs) != 1 or node.kwargs:
             return self._unknown(node, inputs, shape)
-        if self.called[name] > 1 and next(module.parameters(), None) is not None:
-            # One set of weights for several places: what they have in common is not worked out.
+        if self.called[name] > 1 and (
+            next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
+        ):
+            # One set of tensors for several places: what they have in common is not worked out.
             return self._unknown(node, inputs, shape, "is used several times")
         if isinstance(module, _CUT) and not _is(module, type(module)):
             return self._unknown(node, inputs, shape, "changes its weights in its own way")
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and not _depthwise(module):
             self._read(node, value)
             return self._made(node, shape) or _Value(shape)
         if isinstance(module, nn.Linear) and len(value.shape) == 2:
             self._read(node, value)
-            return _Value(shape)
+            return self._made(node, shape) or _Value(shape)
         assert value.labels is not None
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels:
-            filters = module.out_channels // module.in_channels
-            labels = value.labels.repeat(filters)
+        if isinstance(module, nn.Conv2d) and _depthwise(module):
+            labels = value.labels.repeat(module.out_channels // module.in_channels)
             self.axes[name, "inputs"], self.axes[name, "outputs"] = value.labels, labels
-            self.order.append(name)
-            return _Value(shape, labels, (*value.producers, name))
+            self.order[name] = node
+            self._follows(node, source)
+            return _Value(shape, labels)
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and len(value.shape) in (2, 4):
             self.axes[name, "outputs"] = value.labels
-            for producer in value.producers:
-                self.norms.setdefault(producer, name)
-            return _Value(shape, value.labels, value.producers)
+            self.norms[node] = name
+            return self._kept(node, inputs, shape)
         if isinstance(module, nn.PReLU):
             if module.num_parameters > 1:
                 self.axes[name, "outputs"] = value.labels
-            return _Value(shape, value.labels, value.producers)
+            return self._kept(node, inputs, shape)
         if isinstance(module, PaddedShortcut):
             original = self.net.get_submodule(name)
             assert isinstance(original, PaddedShortcut)
-            source = original.source.cpu().numpy()
-            labels = self.fresh(len(source))
-            copied = source >= 0
-            self.unite(labels[copied], value.labels[source[copied]])
+            copies = original.source.cpu().numpy()
+            labels = self.fresh(len(copies))
+            copied = copies >= 0
+            self.unite(labels[copied], value.labels[copies[copied]])
             self.axes[name, "inputs"], self.axes[name, "outputs"] = value.labels, labels
-            return _Value(shape, labels, value.producers)
+            self._follows(node, source)
+            return _Value(shape, labels)
         if isinstance(module, nn.Flatten):
             return self._reshaped(node, inputs, shape)
         if isinstance(module, _POINTWISE_MODULES):
             return self._kept(node, inputs, shape)
+        if isinstance(module, nn.InstanceNorm2d) and not module.affine:
+            return self._kept(node, inputs, shape)
         return self._unknown(node, inputs, shape)
 
     def _read(self, node: fx.Node, value: _Value) -> None:
-        """Notes that a layer reads a tensor, and so the channels of its producers."""
-        name, source = str(node.target), node.all_input_nodes[0]
+        """Notes that a layer reads a tensor."""
+        source = node.all_input_nodes[0]
         assert value.labels is not None
-        self.axes[name, "inputs"] = value.labels
-        if source not in self.sites:
-            height, width = (*value.shape[2:], 1, 1)[:2]
-            self.sites[source] = _Site(value, (height, width))
-            for producer in value.producers:
-                self.read_by.setdefault(producer, []).append(source)
-        self.sites[source].consumers.append(name)
+        self.axes[str(node.target), "inputs"] = value.labels
+        self.sites.setdefault(source, _Site(value)).consumers.append(str(node.target))
 
     def _get(self, node: fx.Node) -> nn.Module:
         return self.net.get_submodule(str(node.target))
@@ -419,44 +472,50 @@ class _Walk:
         value = inputs[0]
         if len(inputs) != 1 or len(shape) < 2 or shape[1] != value.shape[1]:
             return self._unknown(node, inputs, shape)
-        return _Value(shape, value.labels, value.producers)
+        self._follows(node, node.all_input_nodes[0])
+        return _Value(shape, value.labels, value.pixels)
 
     def _joined(
         self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...], sums: bool
     ) -> _Value:
         """Adds or multiplies tensors channel by channel."""
         given = (*node.args, *node.kwargs.values())
-        operands = [
-            self.values[one] for one in given if isinstance(one, fx.Node) and one in self.values
-        ]
-        if len(operands) == 1 and len(inputs) == 1:
-            return self._kept(node, inputs, shape)  # a number, or the same tensor twice
+        sources = [one for one in given if isinstance(one, fx.Node) and one in self.values]
+        # A tensor with one entry is a number.
+        sources = [one for one in sources if math.prod(self.values[one].shape) > 1]
+        operands = [self.values[one] for one in sources]
+        if len(operands) == 1 or (len(operands) == 2 and sources[0] is sources[1]):
+            if operands[0].shape[1:2] != shape[1:2]:
+                return self._unknown(node, inputs, shape)
+            self._follows(node, sources[0])
+            return _Value(shape, operands[0].labels, operands[0].pixels)
         if len(operands) != 2 or any(len(value.shape) != len(shape) for value in operands):
             return self._unknown(node, inputs, shape)
-        wide = [value for value in operands if value.shape[1] == shape[1]]
         for value in operands:
             if value.shape[1] != shape[1]:
                 self.pin(value, f"{_place(node)} spreads one channel over all")
+        wide = [at for at, value in enumerate(operands) if value.shape[1] == shape[1]]
         if len(wide) == 1:
             # The other one has the same number for every channel.
-            return _Value(shape, wide[0].labels, wide[0].producers)
-        one, two = wide
+            self._follows(node, sources[wide[0]])
+            return _Value(shape, operands[wide[0]].labels)
+        one, two = operands
         if one.labels is None or two.labels is None:
             self.pin(one, f"{_place(node)} joins them with fixed channels")
             self.pin(two, f"{_place(node)} joins them with fixed channels")
             return _Value(shape)
+        if sums:
+            apart = self.roots(one.labels) != self.roots(two.labels)
+            self.joined.extend(one.labels[apart].tolist())
         self.unite(one.labels, two.labels)
-        if sums:
-            self.joined.extend(one.labels.tolist())
-        producers = tuple(dict.fromkeys((*one.producers, *two.producers)))
-        if sums:
-            # Those that were read before the addition have had their reader.
-            unread = tuple(name for name in producers if name not in self.read_by)
-            producers = unread or producers
-        return _Value(shape, one.labels, producers)
+        for source, value in zip(sources, operands, strict=True):
+            # A gate has one number for the whole map: it scales channels and makes none.
+            if sums or value.shape[2:] == shape[2:]:
+                self._follows(node, source, addition=sums)
+        return _Value(shape, one.labels, one.pixels)
 
     def _concatenated(self, node: fx.Node, shape: tuple[int, ...]) -> _Value:
-        parts, axis = _arguments(node, ("tensors", "dim"), (None, 0))
+        parts, axis = _arguments(node, ("tensors", "dim"), (None, node.kwargs.get("axis", 0)))
         inputs = self._inputs(node)
         axis = axis + len(shape) if isinstance(axis, int) and axis < 0 else axis
         parts = parts if isinstance(parts, list | tuple) else ()
@@ -471,8 +530,9 @@ class _Walk:
                 labels.append(made)
             else:
                 labels.append(value.labels)
-        producers = dict.fromkeys(name for value in values for name in value.producers)
-        return _Value(shape, np.concatenate(labels), tuple(producers))
+        for part in parts:
+            self._follows(node, part)
+        return _Value(shape, np.concatenate(labels))
 
     def _reduced(self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...]) -> _Value:
         value = inputs[0]
@@ -482,7 +542,8 @@ class _Walk:
             return self._unknown(node, inputs, shape)
         if any(one % len(value.shape) < 2 for one in dims):
             return self._unknown(node, inputs, shape)
-        return _Value(shape, value.labels, value.producers)
+        self._follows(node, node.all_input_nodes[0])
+        return _Value(shape, value.labels)
 
     def _reshaped(self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...]) -> _Value:
         """Flattens channels and positions into one axis, or changes the positions alone."""
@@ -492,10 +553,12 @@ class _Walk:
         if len(inputs) > 1 or len(shape) < 2 or shape[0] != before[0]:
             return self._unknown(node, inputs, shape)
         if shape[1] == before[1]:
-            return _Value(shape, value.labels, value.producers)
+            self._follows(node, node.all_input_nodes[0])
+            return _Value(shape, value.labels, value.pixels)
         if len(shape) == 2 and shape[1] == math.prod(before[1:]):
+            self._follows(node, node.all_input_nodes[0])
             repeats = math.prod(before[2:])
-            return _Value(shape, value.labels.repeat(repeats), value.producers)
+            return _Value(shape, value.labels.repeat(repeats), value.area)
         return self._unknown(node, inputs, shape)
 
     def _sliced(self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...]) -> _Value:
@@ -503,8 +566,14 @@ class _Walk:
         value, index = inputs[0], node.args[1]
         index = index if isinstance(index, tuple) else (index,)
         whole = slice(None, None, None)
+        if (
+            index[0] is Ellipsis
+            and sum(one is not None for one in index[1:]) <= len(value.shape) - 2
+        ):
+            index = (whole, whole)
         if len(inputs) == 1 and list(index[:2]) == [whole, whole][: len(index[:2])]:
-            return _Value(shape, value.labels, value.producers)
+            self._follows(node, node.all_input_nodes[0])
+            return _Value(shape, value.labels)
         return self._unknown(node, inputs, shape)
 
     def _padded(self, node: fx.Node, inputs: list[_Value], shape: tuple[int, ...]) -> _Value:
@@ -527,9 +596,11 @@ class _Walk:
     def _end(self, node: fx.Node) -> None:
         result = node.args[0]
         value = self.values.get(result) if isinstance(result, fx.Node) else None
-        if value is None or len(value.shape) != 2 or value.shape[1] < 2:
+        wanted = self.classes or (value.shape[-1] if value else 0)
+        if value is None or len(value.shape) != 2 or value.shape[1] < 2 or value.shape[1] != wanted:
             raise ArchitectureError(
-                "the network must return one tensor of logits [N, classes]"
+                "the network must return one tensor of logits "
+                f"[N, {self.classes or 'classes'}]"
                 + ("" if value is None else f", not [N, {', '.join(map(str, value.shape[1:]))}]")
             )
         self.pin(value, "they are outputs of the network")
@@ -595,12 +666,14 @@ class _Walk:
         for name in self.order:
             if (name, "outputs") not in places[classes[0]]:
                 continue
-            read = self._reading(name, classes)
-            if read is None:
+            sites, norm = self._readers(name, classes)
+            if not sites:
                 continue
-            shape, consumers = read
-            norm = self.norms.get(name)
-            if norm and (norm, "outputs") not in places[classes[0]]:
+            # A gate reads averages beside the layer that reads the map itself.
+            main = max(sites, key=lambda site: site.positions)
+            ordered = [main, *(site for site in sites if site is not main)]
+            consumers = [name for site in ordered for name in site.consumers]
+            if norm is not None and (norm, "outputs") not in places[classes[0]]:
                 norm = None
             producers.append(
                 Producer(
@@ -609,7 +682,7 @@ class _Walk:
                     norm,
                     positions((norm, "outputs")) if norm else None,
                     tuple(Consumer(one, positions((one, "inputs"))) for one in consumers),
-                    shape,
+                    main.value.area,
                 )
             )
         if not producers:
@@ -619,23 +692,44 @@ class _Walk:
         )
         return ChannelGroup(first, len(classes), tuple(producers), members, joined)
 
-    def _reading(
-        self, producer: str, classes: list[int]
-    ) -> tuple[tuple[int, int], list[str]] | None:
-        """The size of the map that is scored, and the layers that read it, the scored one first."""
-        sites = [self.sites[node] for node in self.read_by.get(producer, [])]
-        wanted = set(classes)
-        sites = [
-            site
-            for site in sites
-            if site.value.labels is not None and wanted & {*self.roots(site.value.labels).tolist()}
-        ]
-        if not sites:
-            return None
-        # A gate reads averages beside the layer that reads the map itself.
-        main = max(sites, key=lambda site: math.prod(site.shape))
-        ordered = [main, *(site for site in sites if site is not main)]
-        return main.shape, [name for site in ordered for name in site.consumers]
+    def _readers(self, producer: str, classes: list[int]) -> tuple[list[_Site], str | None]:
+        """The tensors in which layers read a producer's channels, and its batch normalisation.
+
+        The channels are followed until layers read them, and through an addition only if no layer
+        reads them before it, or if those that do read averages of the map that is added.
+        """
+        order = {node: at for at, node in enumerate(self.values)}
+        found: list[_Site] = []
+        norm: str | None = None
+        level = [self.order[producer]]
+        seen = {*level}
+        while level:
+            later: list[fx.Node] = []
+            here: list[_Site] = []
+            apart = False  # behind a depthwise convolution, which has its own normalisation
+            while level:
+                level.sort(key=order.__getitem__)
+                node = level.pop(0)
+                apart = apart or (node in self.order.values() and node != self.order[producer])
+                if norm is None and node in self.norms and not apart:
+                    norm = self.norms[node]
+                site = self.sites.get(node)
+                if site is not None and self._holds(site, classes):
+                    here.append(site)
+                for follower, addition in self.onward.get(node, []):
+                    if follower not in seen:
+                        seen.add(follower)
+                        (later if addition else level).append(follower)
+            most = max((site.positions for site in found), default=0)
+            if found and max((site.positions for site in here), default=0) <= most:
+                break
+            found += here
+            level = later
+        return found, norm
+
+    def _holds(self, site: _Site, classes: list[int]) -> bool:
+        labels = site.value.labels
+        return labels is not None and not {*classes}.isdisjoint(self.roots(labels).tolist())
 
     def _sizes(self, groups: list[ChannelGroup], axes: dict[Axis, Labels]) -> Sizes:
         repeats: dict[Axis, dict[int, int]] = {}
@@ -658,7 +752,10 @@ class _Walk:
                 outputs = (length((name, "outputs"), full[0]),) if full else ()
                 inputs: tuple[Length, ...] = ()
                 rest = math.prod(full[1:])
-                if key == "weight" and len(full) > 1 and not _depthwise(module):
+                grouped = isinstance(module, nn.Conv2d) and (
+                    module.groups > 1 or _depthwise(module)
+                )
+                if key == "weight" and len(full) > 1 and not grouped:
                     inputs = (length((name, "inputs"), full[1]),)
                     rest = math.prod(full[2:])
                 terms.append((rest, outputs + inputs))
@@ -688,11 +785,17 @@ def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
     A parametrisation makes a subclass; the older weight and spectral normalisation add a hook.
     """
     hooks = module._forward_hooks or module._forward_pre_hooks
-    return type(module) in _CUT and type(module) is kind and not hooks
+    plain = not hooks and not nn.utils.parametrize.is_parametrized(module)
+    return plain and isinstance(module, kind) and type(module).forward is _kind_of(module).forward
+
+
+def _kind_of(module: nn.Module) -> type[nn.Module]:
+    """The class of torch that a module is of, itself or by inheritance."""
+    return next((kind for kind in _CUT if isinstance(module, kind)), type(module))
 
 
 def _depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups > 1
+    return isinstance(module, nn.Conv2d) and is_depthwise(module)
 
 
 def _merged(

@@ -158,7 +158,8 @@ def _torch_file(path: Path) -> Mapping[str, object]:
             reason = f"this is no torch file of tensors ({type(error).__name__}: {first})"
         raise ArchitectureError(
             f"weights {path}: {reason}; where the weights were made, write a safetensors file: "
-            'safetensors.torch.save_file(net.state_dict(), "weights.safetensors")'
+            "safetensors.torch.save_file({n: t.contiguous() for n, t in net.state_dict().items()}, "
+            '"weights.safetensors")'
         ) from error
     while isinstance(content, Mapping):
         inside = [content[key] for key in _NESTED if isinstance(content.get(key), Mapping)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import torch
@@ -34,6 +34,8 @@ STATISTICS_VERSION = 1
 BLOCKS = {"cpu": 32, "cuda": 128}
 # In the backward pass, a convolution's rounding for one image depends on the number of others.
 GRADIENTS_BLOCK = 128
+USUAL_PIXELS = 32 * 32
+"""Pixels of an image for which the numbers of images above are meant."""
 # Each channel's average over so many images is the origin of squared distances.
 ORIGIN_IMAGES = 128
 
@@ -155,13 +157,19 @@ class _Passes:
 
     def update_with_gradients(self, collectors: list[list[Collector]]) -> None:
         """Lets all collectors take in all images with the gradients of their losses."""
-        for pixels, labels in self._blocks(GRADIENTS_BLOCK):
-            inputs: dict[str, Tensor] = {}
+        for pixels, labels in self._blocks(self._sized(GRADIENTS_BLOCK)):
+            inputs: dict[str, tuple[Tensor, int]] = {}
             # Without this, maps have no history where the weights are frozen.
-            with self._reading(inputs.__setitem__):
+            with self._reading(partial(_note, inputs)):
                 logits = self.net(pixels.requires_grad_())[: len(labels)]
+            changed = [name for name, (one, version) in inputs.items() if one._version != version]
+            if changed:
+                raise StatisticsError(
+                    f"the input of {changed[0]} is changed in place after it was read, so it has "
+                    "no gradient; use operations that are not in place there"
+                )
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            read = {name: inputs[name] for name in self._read}
+            read = {name: inputs[name][0] for name in self._read}
             gradients = dict(zip(read, torch.autograd.grad(loss, list(read.values())), strict=True))
             for layer, producer in enumerate(self.producers):
                 name = producer.consumers[0].module
@@ -173,7 +181,15 @@ class _Passes:
 
     @property
     def _block(self) -> int:
-        return BLOCKS[device_of(self.net).type]
+        return self._sized(BLOCKS[device_of(self.net).type])
+
+    def _sized(self, block: int) -> int:
+        """Fewer images in a block if they are larger than 32 x 32, so that memory is bounded."""
+        height, width = self.images.image_size
+        most = block * USUAL_PIXELS
+        while block > 1 and block * height * width > most:
+            block //= 2
+        return block
 
     @cached_property
     def _read(self) -> dict[str, list[int]]:
@@ -228,6 +244,11 @@ class _Passes:
         """The maps of a batch of images at a time, without those of the padding."""
         parts = values[: len(labels)].split(self.batch)
         return zip(parts, labels.split(self.batch), strict=True)
+
+
+def _note(inputs: dict[str, tuple[Tensor, int]], name: str, read: Tensor) -> None:
+    """Notes what a module reads, and how often it was changed in place before."""
+    inputs[name] = read, read._version
 
 
 def _maps(inputs: Tensor, producer: Producer) -> Tensor:

@@ -16,7 +16,7 @@ SHOWN = 3
 _NETWORK = "baseline.architecture.network"
 _FILES = {
     f"{_NETWORK}.fingerprint": "the text of {source} or of a file that it imports",
-    "baseline.weights.fingerprint": "the content of the file of weights",
+    "baseline.weights.fingerprint": "the tensors of {weights}",
 }
 
 
@@ -39,15 +39,18 @@ def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
         values = values.where(values.notna(), None)
         differs = values.apply(lambda column: [value != column.iloc[0] for value in column])
         nearest = differs.iloc[1:].sum(axis=1).idxmin()
-        before, now = values.iloc[0], values.loc[nearest]
+        cell, before, now = planned.cells[nearest - 1], values.iloc[0], values.loc[nearest]
+        weights = cell.baseline.weights
+        files = {
+            "source": now.get(f"{_NETWORK}.source"),
+            "weights": weights.path if weights else "the weights",
+        }
         told = [
-            f"{_FILES.get(name, name).format(source=before.get(f'{_NETWORK}.source'))} "
-            f"({before[name]}, now {now[name]})"
+            f"{_FILES.get(name, name).format(**files)} ({before[name]}, now {now[name]})"
             for name in values.columns[differs.loc[nearest]]
         ]
         more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
-        label = planned.cells[nearest - 1].label
         yield (
-            f"since row {named[0]['key']} was made, the cell '{label}' has changed in "
+            f"since row {named[0]['key']} was made, the cell '{cell.label}' has changed in "
             f"{', '.join(told[:SHOWN])}{more}"
         )

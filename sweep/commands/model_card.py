@@ -24,7 +24,8 @@ _USE = """## Use
 
 The input is a batch of RGB images of {height} x {width} pixels (height x width), values 0 to 255,
 type uint8, shape [N, 3, {height}, {width}] for any N. All files include the scaling of the colours,
-so do not scale the images yourself. The output is the logits, fp32 [N, {classes}]; the largest one is the predicted class.
+so do not scale the images yourself. The output is the logits, fp32 [N, {classes}]; the largest one
+is the predicted class.
 
 ```python
 import numpy

@@ -218,6 +218,17 @@ class Spec(Strict):
         return Floor(least.channels, least.fraction, self.round_to)
 
     @model_validator(mode="after")
+    def _scratch_is_trained(self) -> Spec:
+        if self.controls.scratch and self.network.weights is not None:
+            raise ValueError(
+                "controls.scratch trains by the baseline's recipe, but this baseline starts from "
+                "the weights of a file; leave out scratch"
+            )
+        if self.controls.scratch and self.recipe.epochs == 0:
+            raise ValueError("controls.scratch trains by `recipe`, which has 0 epochs")
+        return self
+
+    @model_validator(mode="after")
     def _comparable(self) -> Spec:
         ranked = [*self.controls.widths_of, *(self.metrics if "global" in self.scopes else [])]
         for normalisation in self.normalisations:

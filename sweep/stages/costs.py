@@ -18,7 +18,6 @@ from prune_core.networks import Architecture, architecture_of, device_of
 from results.storage.schema import LATENCY_BATCHES
 from sweep.stages.rows import Row
 
-
 LONGEST_RUN = 30.0
 """Seconds of a forward pass, estimated from a single image, above which latency is not measured.
 
@@ -64,7 +63,11 @@ def _columns(of: str, net: nn.Module) -> Row:
     for batch in LATENCY_BATCHES:
         if batch * single > LONGEST_RUN:
             continue  # columns that are left out are null: not measured
-        latency = measure(net, batch, architecture_of(net).image_size)
+        try:
+            latency = measure(net, batch, architecture_of(net).image_size)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            continue  # a large batch of large images; the cell itself may well fit
         single = single or latency.median_ms / 1000
         row[f"latency_{of}{batch}_ms"] = latency.median_ms
         row[f"latency_{of}{batch}_iqr_ms"] = latency.iqr_ms

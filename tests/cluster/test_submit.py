@@ -233,6 +233,27 @@ def test_rows_are_the_same_as_in_a_local_run(
     pd.testing.assert_frame_equal(table(folder), table(tmp_path / "runs"))
 
 
+def test_a_network_of_ones_own_has_the_same_rows_although_its_files_are_gone(
+    head: str, own: Path, tmp_path: Path, ended: Ended
+) -> None:
+    local = ended("run", "own.yaml", "--out", tmp_path / "local", "--executor", "serial")
+    assert local[0] == 0, local
+    begun = ended(
+        *("submit", "own.yaml", "--address", head, "--out", tmp_path / "runs", "--no-wait")
+    )
+    assert begun[0] == 0, begun
+    own.rename(own.with_name("gone"))
+    followed = ended("submit", "--follow", _job(begun[1]), "--address", head)
+    assert followed[0] == 0, followed
+    frame = table(tmp_path / "runs")
+    assert set(frame["variant"]) == {"my_net.py:build"}
+    assert set(frame["network_options"]) == {'{"depth": 2, "width": 2.0}'}
+    assert frame["weights"].notna().all()
+    pd.testing.assert_frame_equal(frame, table(tmp_path / "local"), check_exact=True)
+    for load in (results.load_history, results.load_channels):
+        pd.testing.assert_frame_equal(load(tmp_path / "runs"), load(tmp_path / "local"))
+
+
 def test_printed_lines_are_the_same_as_in_a_local_run(first: tuple[int, str, str]) -> None:
     lines = first[1].splitlines()
     assert re.fullmatch(r"job submitted-[0-9a-f]{8}: submitted and .*, \d+ kB", lines[0])

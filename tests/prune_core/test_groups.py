@@ -154,7 +154,7 @@ def test_a_head_that_cannot_be_pruned_keeps_its_channels_and_says_why():
     assert set(groups.names) == {"stem", "body"}
     fixed = dict(groups.fixed)
     assert "'group_norm'" in fixed["mixed"]
-    assert fixed["logits"] == "add in the network joins them with fixed channels"
+    assert fixed["logits"] == "they are outputs of the network"
 
 
 def test_views_read_the_weights_of_their_channels():
@@ -211,7 +211,7 @@ def test_initial_weights_of_a_narrow_network_are_those_of_he(name):
     torch.manual_seed(0)
     narrow = shape.with_widths(tuple(max(4, width // 2) for width in shape.widths)).build()
     ratios = [
-        float(conv.weight.std() / (2 / conv.weight[0].numel()) ** 0.5)
+        float(conv.weight.detach().std() / (2 / conv.weight[0].numel()) ** 0.5)
         for conv in narrow.modules()
         if isinstance(conv, nn.Conv2d) and conv.weight.numel() > 100
     ]

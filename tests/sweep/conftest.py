@@ -73,7 +73,8 @@ def content() -> Callable[..., Content]:
             if value is ABSENT:
                 del inner[last]
             else:
-                inner[int(last) if isinstance(inner, list) else last] = value
+                # A later change may be inside this value, which is the caller's.
+                inner[int(last) if isinstance(inner, list) else last] = deepcopy(value)
         return made
 
     return build
