@@ -12,7 +12,10 @@ import typer
 from made_up_sweep import Grid
 
 from cluster.cli import app
+from prune_core.cost import parameters
+from sweep.plan.grid import plan
 from sweep.spec.packaged import text_of
+from sweep.spec.parsing import parse, read
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,6 +39,15 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
+def links() -> list[tuple[Path, str, str]]:
+    """Every link of a page to a file of the repository: page, file and heading."""
+    return [
+        (page, *link)
+        for page in PAGES
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text())
+    ]
+
+
 @pytest.mark.parametrize(("page", "words"), commands())
 def test_a_documented_command_has_these_options(page: str, words: str) -> None:
     command: Any = typer.main.get_command(app)
@@ -52,13 +64,49 @@ def test_the_readme_shows_the_packaged_spec() -> None:
     assert shown == text_of("digits")
 
 
+def test_the_specs_of_the_spec_document_are_valid() -> None:
+    first, networks, _ = snippets((ROOT / "docs/spec.md").read_text(), "yaml")
+    spec = parse(first, "docs/spec.md")
+    assert spec.network.variant == "resnet56"
+    for line in networks.splitlines():
+        changed = re.sub(r"^network: .*", lambda _, line=line: line, first, flags=re.MULTILINE)
+        assert parse(changed, "docs/spec.md").network != spec.network
+
+
+def test_the_readmes_own_network_can_be_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, _, _ = snippets(README)
+    (named,) = re.findall(r"network: \{source: .*\}", network)
+    (tmp_path / "my_net.py").write_text(network)
+    spec, count = re.subn(r"network: .*", named, text_of("digits"))
+    assert count == 1
+    (tmp_path / "mine.yaml").write_text(spec)
+    monkeypatch.chdir(tmp_path)
+    planned = plan(read("mine.yaml"))
+    baseline = planned.cells[0].baseline
+    assert baseline.variant == "my_net.py:build"
+    assert parameters(baseline.architecture) == 5514
+    assert planned.notes == ()
+
+
+@pytest.mark.parametrize(("page", "target", "anchor"), links())
+def test_a_link_between_documents_leads_somewhere(page: Path, target: str, anchor: str) -> None:
+    there = (page.parent / target).resolve() if target else page
+    assert there.exists()
+    if anchor:
+        titles = re.findall(r"^#+ (.*)", there.read_text(), re.MULTILINE)
+        known = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert anchor in known
+
+
 def test_the_readmes_rows_in_pandas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = Grid(["digits"], ["output_l1", "random"], [0.3], [0])
     made_up_sweep.write(tmp_path / "runs" / "digits", list(made_up_sweep.rows(grid)))
     monkeypatch.chdir(tmp_path)
-    first, _ = snippets(README)
+    _, first, _ = snippets(README)
     exec(first, {})
     lines = capsys.readouterr().out.splitlines()
     shown = README.partition(first)[2].partition("```\n")[2].partition("```")[2]
@@ -69,7 +117,7 @@ def test_the_readmes_rows_in_pandas(
 def test_the_readmes_notebook(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, notebook = snippets(README)
+    _, _, notebook = snippets(README)
     assert len(re.findall(r"^(?:import|from) ", notebook, re.MULTILINE)) == 2
     for slow, quick in QUICK.items():
         assert slow in notebook

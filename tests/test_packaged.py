@@ -5,12 +5,20 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
 
+import results
+from cluster.cli import app
 from prune_core.metrics.registry import METRICS
-from sweep.spec.packaged import packaged
+from sweep.spec.packaged import packaged, text_of
 from sweep.spec.parsing import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+DATA = REPOSITORY.parent / "shared" / "data"
+# Widths with which a tiny sweep takes seconds.
+BENCHMARKS = {"resnet56-cifar10": 0.125, "vgg16-cifar10": 0.0625}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +28,50 @@ def project() -> dict:
 
 def test_the_specs_of_the_first_run_and_of_the_study_are_packaged():
     study = {"thesis", "cifar10-cpu", "cifar100-cpu", "cifar10-5m-oneshot"}
-    assert {"digits", "cifar10-small"} | study <= set(packaged())
+    assert {"digits", "cifar10-small", *BENCHMARKS} | study <= set(packaged())
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_benchmarks_have_the_protocol_of_the_field(name):
+    spec = read(name)
+    assert spec.scopes == ["global"]
+    assert (spec.min_channels.channels, spec.min_channels.fraction) == (1, 0.1)
+    assert len(spec.seeds) == 3
+    assert spec.recipe.images is spec.finetune.images is None
+
+
+@pytest.mark.parametrize(("name", "width"), BENCHMARKS.items())
+def test_a_benchmark_runs_on_real_images(name, width, tmp_path, monkeypatch):
+    """The packaged spec with few images, one epoch, one seed and one ratio, and a narrow network.
+
+    Everything else is that of the spec: metrics, budget, floor and controls.
+    """
+    if not (DATA / "cifar10").exists():
+        pytest.skip(f"no real CIFAR-10 images in {DATA}")
+    content = yaml.safe_load(text_of(name))
+    cut = {"train_images": 120, "test_images": 30}
+    content["datasets"] = [{"source": "parquet:cifar10", "name": "cifar10", **cut}]
+    content["network"]["width"] = width
+    content["seeds"] = content["seeds"][:1]
+    content["ratios"] = [content["comparisons"][0]["ratio"]]
+    content["normalisations"] = [content["comparisons"][0]["normalisation"]]
+    for recipe in ("recipe", "finetune"):
+        content[recipe] |= {"epochs": 1, "weight_decay": float(content[recipe]["weight_decay"])}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    words = ["run", "tiny.yaml", "--data", str(DATA), "--executor", "serial"]
+    done = CliRunner().invoke(app, words)
+    torch.set_num_threads(threads)
+    assert done.exit_code == 0, done.output
+    frame = results.load(f"runs/{name}")
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["metric"]) == {*content["metrics"], "unpruned"}
+    pruned = frame[frame["metric"] != "unpruned"]
+    assert (pruned["macs"] < pruned["macs_full"]).all()
+    for widths, full in zip(pruned["widths"], pruned["widths_full"], strict=True):
+        assert all(kept >= 0.1 * whole for kept, whole in zip(widths, full, strict=True))
 
 
 def test_the_thesis_has_every_metric_and_the_papers_ratios():
