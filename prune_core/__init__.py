@@ -19,6 +19,7 @@ from prune_core.networks import (
     Architecture,
     SimpleNet,
     SimpleNetArchitecture,
+    architecture_of,
     network,
 )
 from prune_core.normalisation import NORMALISATIONS, normalise
@@ -46,6 +47,7 @@ __all__ = [
     "SimpleNet",
     "SimpleNetArchitecture",
     "adopt",
+    "architecture_of",
     "collect",
     "combined",
     "evaluate",

@@ -77,8 +77,10 @@ def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     torch.set_num_threads(1)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("COLUMNS", "250")
     yield
+    sys.modules.pop("my_net", None)
     torch.set_num_threads(threads)
     signal.signal(signal.SIGTERM, on_terminate)
 
