@@ -23,14 +23,16 @@ def cell(
 
     `changes` replace columns; `recipe` is the fine-tuning recipe, `trained` replaces fields of the
     baseline's recipe, `version` is that of the code, `rule_version` that of the budget rule,
-    `scores` the metric's part of the identity.
+    `groups_version` that of the channel groups, `network` replaces fields of the network in the
+    identity, `scores` the metric's part of the identity. A network other than SimpleNet has its
+    channel groups in the identity.
     """
     dataset = changes.get("dataset", "digits")
+    groups_version, network = changes.pop("groups_version", 1), changes.pop("network", {})
     recipe, version = changes.pop("recipe", {"epochs": 2}), changes.pop("version", 1)
     trained, rule_version = changes.pop("trained", {}), changes.pop("rule_version", 1)
     scores = changes.pop("scores", {"metric": metric})
     row: Row = {
-        "baseline_key": f"{dataset}-{changes.get('width', 1.0)}-{seed}",
         "baseline_checksum": f"weights of seed {seed}",
         "sweep": "known",
         "status": "ok",
@@ -43,6 +45,12 @@ def cell(
         "test_images": 100,
         "variant": "simplenet_310k",
         "width": 1.0,
+        "network_options": "{}",
+        "groups": "all",
+        "combine": "mean",
+        "image_height": 32,
+        "image_width": 32,
+        "weights": None,
         "seed": seed,
         "metric": metric,
         "metric_options": "{}",
@@ -70,6 +78,9 @@ def cell(
         for split in ("validation", "test"):
             row[f"{stage}_{split}_top1"] = accuracy
     row |= changes
+    names = ["variant", "width", "network_options", "image_height", "image_width", "weights"]
+    shape = "-".join(str(row[name]) for name in names)
+    row = {"baseline_key": f"{dataset}-{shape}-{seed}"} | row
     if row["scope"] != "local" and row["budget"] == "uniform_parameters":
         row["budget"] = row["scope"]
     row["ratio_of"] = "channels" if row["budget"] == "uniform_channels" else "parameters"
@@ -77,6 +88,7 @@ def cell(
         row["widths_of"] = row["budget"].removeprefix("widths_of(").removesuffix(")")
     identity = {
         "baseline": {
+            "architecture": _architecture(row, network),
             "dataset": {"fingerprint": row["dataset_fingerprint"]},
             "recipe": {"epochs": row["epochs"], "learning_rate": 0.1} | trained,
             "seed": seed,
@@ -89,7 +101,26 @@ def cell(
         "scores": scores,
         "version": version,
     }
+    if row["weights"] is not None:
+        identity["baseline"]["weights"] = {"fingerprint": row["weights"]}
+    if not row["variant"].startswith("simplenet"):
+        groups = {"which": row["groups"], "version": groups_version, "combine": row["combine"]}
+        identity |= {"groups": groups}
+        if isinstance(scores, dict):
+            identity["scores"] = scores | {"groups": groups}
     return {"identity": json.dumps(identity), **row}
+
+
+def _architecture(row: Row, network: Mapping[str, Any]) -> Row:
+    """The baseline's architecture as it is in an identity."""
+    size = [row["image_height"], row["image_width"]]
+    if row["variant"].startswith("simplenet"):
+        known = {"widths": [round(64 * row["width"])] * 13, "classes": row["classes"]}
+        return known if size == [32, 32] else known | {"image_size": size}
+    options = json.loads(row["network_options"])
+    named = {"name": row["variant"], "width": row["width"], "options": options, "version": 1}
+    named |= network
+    return {"network": named, "classes": row["classes"], "image_size": size}
 
 
 def unpruned(seed: int = 0, before: float = 0.9, after: float = 0.8, **changes: Any) -> Row:

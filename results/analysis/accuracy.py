@@ -27,8 +27,10 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
     standard error that the finite number of test (or validation) images adds to the mean, which
     is in no interval over seeds, because all seeds share these images (`sampling_error`);
     `parameter_ratio` and `macs_ratio`, the fractions of the parameters and multiply-accumulates
-    that are left, means over the seeds; and `collapsed`, the number of cells in which a layer was
-    cut down to its floor.
+    that are left, means over the seeds; and `collapsed`, the number of cells in which a channel
+    group was cut down to its floor. Where `weights` is not missing, all seeds start from the
+    weights of one file: the interval then says how much fine-tuning and seeded metrics vary, not
+    how much networks vary.
 
     Raises
     ------

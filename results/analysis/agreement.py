@@ -1,4 +1,4 @@
-"""How far metrics agree on the order of a layer's channels."""
+"""How far metrics agree on the order of the channels of a group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 def rank_agreement(
     scores: pd.DataFrame, method: Literal["kendall", "spearman"] = "kendall"
 ) -> pd.DataFrame:
-    """Rank correlation of two metrics over the channels of a layer.
+    """Rank correlation of two metrics over the channels of a group.
 
     Parameters
     ----------
@@ -24,19 +24,22 @@ def rank_agreement(
     Returns
     -------
     DataFrame, one row for each dataset, seed, layer and pair of metrics, with `correlation` in
-    [-1, 1]; NaN where a metric gives all channels of the layer the same score.
+    [-1, 1]; NaN where a metric gives all channels of the layer the same score. `layer` is the
+    number of a channel group, from 0.
 
     Raises
     ------
     ValueError
-        If a metric has two scores for one channel.
+        If a metric has two scores for one channel, or two metrics scored other channel groups of
+        one network.
     """
     channel = ["dataset", "seed", "baseline_key", "metric", "layer", "channel"]
     if scores.duplicated(channel).any():
         raise ValueError(
-            "a metric has two scores for one channel, from different numbers of images or "
-            "versions; select by scores_key first"
+            "a metric has two scores for one channel, from different numbers of images, channel "
+            "groups, ways to combine producers, or versions; select by scores_key first"
         )
+    _check_groups(scores, channel[:4])
     correlate = {"kendall": _kendall, "spearman": _spearman}[method]
     rows = []
     for (dataset, seed, _, layer), group in scores.groupby([*channel[:3], "layer"]):
@@ -48,6 +51,26 @@ def rank_agreement(
             rows.append((dataset, seed, layer, *pair, found[one, other]))
     names = ["dataset", "seed", "layer", "metric", "other_metric", "correlation"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _check_groups(scores: pd.DataFrame, scored: list[str]) -> None:
+    """Refuses metrics whose channel groups of one baseline differ in number or in width.
+
+    Parameters
+    ----------
+    scored : the columns that identify a baseline and a metric.
+    """
+    widths = scores.groupby([*scored, "layer"]).size().reset_index(name="width")
+    for (dataset, seed, _), rows in widths.groupby(scored[:-1]):
+        shapes = rows.groupby("metric")["width"].agg(tuple)
+        unlike = shapes[shapes != shapes.iloc[0]]
+        if len(unlike):
+            one, other = shapes.index[0], unlike.index[0]
+            raise ValueError(
+                f"on {dataset}, seed {seed}, {one} and {other} scored different channel groups: "
+                f"{len(shapes[one])} with {sum(shapes[one])} channels and {len(shapes[other])} "
+                f"with {sum(shapes[other])}; select by scores_key first"
+            )
 
 
 def _kendall(ranks: NDArray[np.float64]) -> NDArray[np.float64]:

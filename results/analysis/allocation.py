@@ -21,7 +21,7 @@ def selection_against_allocation(
     """How much of a global ranking's accuracy is due to its channels, and how much to its widths.
 
     It reads the cells that `controls: {widths_of: [A]}` adds to a sweep. There metric B ranks the
-    channels, and the layers have the widths that the global ranking of metric A left. For A itself
+    channels, and the channel groups have the widths that the global ranking of A left. For A itself
     at these widths, its global cell is used.
 
     Parameters
@@ -44,7 +44,9 @@ def selection_against_allocation(
     scratch : a network with the widths of A, trained from new weights by the baseline's recipe,
         minus A at these widths.
 
-    `p_holm` is corrected over all rows of the returned frame that have a p value.
+    `p_holm` is corrected over all rows of the returned frame that have a p value. Where `weights`
+    is not missing, all seeds start from the weights of one file: intervals then say how much
+    fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------

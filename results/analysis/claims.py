@@ -39,11 +39,10 @@ VERDICTS = (
     "not run",
 )
 
-RECIPE = tuple(
-    name
-    for name in STUDY
-    if name not in ("dataset", "train_images", "test_images", "baseline_images", "finetune_images")
-)
+_OF_DATASET = {"dataset", "weights", "train_images", "test_images"}
+_OF_DATASET |= {"baseline_images", "finetune_images"}
+
+RECIPE = tuple(name for name in STUDY if name not in _OF_DATASET)
 """Columns of a study that do not depend on the data set; each value has its own primary family."""
 
 
@@ -141,7 +140,9 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     note : why there is no interval or no verdict.
 
     A claim names a direction, but the tests are two-sided at 0.05: chance confirms a true
-    difference of zero in the claimed direction with probability 0.025.
+    difference of zero in the claimed direction with probability 0.025. Where `weights` is not
+    missing, all seeds start from the weights of one file: intervals and tests then say how much
+    fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------

@@ -82,7 +82,9 @@ def paired_difference(
     Columns that end in `_points` are in percentage points:
 
     difference_points, deviation_points : mean over the seeds and sample standard deviation.
-    low_points, high_points : ends of the 95 % t interval of the mean.
+    low_points, high_points : ends of the 95 % t interval of the mean. Where `weights` is not
+        missing, all seeds start from the weights of one file: the interval then says how much
+        fine-tuning and seeded metrics vary, not how much networks vary.
     detectable_points : the smallest true difference that a test of so many seeds, with this
         deviation, finds with a probability of 0.8 (`results.analysis.intervals.detectable`).
     test_error_points : at most the standard error that the finite number of images adds. All
@@ -95,7 +97,7 @@ def paired_difference(
         returned frame that have a p.
     accuracy, parameter_ratio, macs_ratio : means over the pairs, as fractions; `macs_ratio` is
         what is left of the multiply-accumulates. The same for the reference, with `_reference`.
-    collapsed : the number of pairs with a layer at its floor; the same for the reference.
+    collapsed : the number of pairs with a channel group at its floor; the same for the reference.
     note : why there is no interval: no pair, one seed, or the same difference in every seed,
         which tells nothing about a spread.
 

@@ -1,4 +1,4 @@
-"""What a sweep found, in three sentences that the confidence intervals support."""
+"""What a sweep found, in a few sentences that the confidence intervals support."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from results.analysis.finetuning_control import (
     studies_without_control,
 )
 from results.analysis.leads import Lead, leads
+from results.analysis.networks import network_name, network_names, same_weights
 from results.analysis.study import STUDY
 from results.storage.schema import CONTROLS, SCRATCH
 
@@ -29,6 +30,8 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     The best metric of a data set, scope, budget and normalisation is the one with the highest
     validation accuracy after fine-tuning, averaged over ratios and seeds. Its lead over the second
     metric is estimated by leaving one seed out at a time, as `results.analysis.leads` explains.
+    A fourth sentence says what the intervals mean where all seeds start from the weights of one
+    file: they say how much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
 
     Returns
     -------
-    list of three texts, without markup.
+    list of three texts, or four, without markup.
 
     Raises
     ------
@@ -45,7 +48,9 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     """
     table = claims(frame)
     judged = table[table["stage"] == "finetuned"]
-    return [_best(leads(frame)), _open(frame, judged), _missing(frame, judged)]
+    found = [_best(leads(frame)), _open(frame, judged), _missing(frame, judged)]
+    weights = same_weights(frame[frame["status"] == "ok"])
+    return [*found, *filter(None, [weights])]
 
 
 def _best(found: list[Lead]) -> str:
@@ -141,8 +146,10 @@ def _lowered(rows: pd.DataFrame) -> list[str]:
     """What fine-tuning does to the unpruned networks that it lowers."""
     if rows.empty:
         return []
+    several = len(network_names(rows).drop_duplicates()) > 1
     words = [
-        f"on {row['dataset']} by {-row['difference_points']:.1f} points"
+        f"on {row['dataset']}{f' ({network_name(row)})' if several else ''} "
+        f"by {-row['difference_points']:.1f} points"
         + ("" if pd.notna(row["high_points"]) else f" ({row['note']})")
         for _, row in rows.iterrows()
     ]

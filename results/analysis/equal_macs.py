@@ -56,9 +56,11 @@ def at_equal_macs(
     -------
     DataFrame as that of `results.paired_difference`, with `macs_ratio` in place of `ratio`: one
     row for each study, scope, budget, normalisation, MACs ratio and metric. `parameter_ratio` is
-    interpolated too. `collapsed` counts the pairs of which a neighbouring network has a layer at
-    its floor. Where one of the two metrics has no networks on both sides of a MACs ratio, `note`
-    says so; `unpaired` counts the seeds of which this is true.
+    interpolated too. `collapsed` counts the pairs of which a neighbouring network has a channel
+    group at its floor. Where one of the two metrics has no networks on both sides of a MACs
+    ratio, `note` says so; `unpaired` counts the seeds of which this is true. Where `weights` is
+    not missing, all seeds start from the weights of one file: intervals then say how much
+    fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------

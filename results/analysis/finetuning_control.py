@@ -12,7 +12,7 @@ from results.analysis.identities import (
     difference,
     identity_parts,
 )
-from results.analysis.study import TRAINED_STUDY, figures
+from results.analysis.study import BASELINE, TRAINED_STUDY, figures
 from results.storage.schema import CONTROLS, SCRATCH, UNPRUNED
 
 _STAND_IN = "the unpruned network"
@@ -35,7 +35,9 @@ def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame
     DataFrame, one row for each data set, network and training (`TRAINED_STUDY` of
     `results.analysis.study`) that has this control, with the columns of
     `results.paired_difference` from `difference_points` on: `accuracy` is that after fine-tuning
-    and `accuracy_reference` that before. `p_holm` is corrected over the rows of this frame.
+    and `accuracy_reference` that before. `p_holm` is corrected over the rows of this frame. Where
+    `weights` is not missing, all seeds start from the weights of one file: the interval then says
+    how much fine-tuning varies, not how much networks vary.
 
     Raises
     ------
@@ -46,8 +48,12 @@ def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame
     _check_recipes(frame)
     # `figures` leaves the control out, since it is no metric; under another name it is checked.
     control = frame[frame["metric"] == UNPRUNED].assign(metric=_STAND_IN)
+    # Channel groups do not change the unpruned network: of sweeps that share it, one counts.
     after, before = (
-        figures(control, stage, split, [images_of(split)]) for stage in ("finetuned", "baseline")
+        figures(control, stage, split, [images_of(split)])
+        .sort_values("accuracy", na_position="last", kind="stable")
+        .drop_duplicates([*TRAINED_STUDY, *BASELINE])
+        for stage in ("finetuned", "baseline")
     )
     table = summarise(after, before, TRAINED_STUDY, [], "the network before fine-tuning", split)
     return table[[*TRAINED_STUDY, *_SHOWN]]

@@ -1,8 +1,8 @@
 """What the identities of cells say: every value that changed their numbers.
 
-A cell's `identity` is JSON: its baseline (recipe, architecture, data, versions and seed), metric,
-budget, fine-tuning recipe and versions. Rows of schema versions before 4 have a hash in place of
-the baseline, so nothing can be said of their recipes.
+A cell's `identity` is JSON: its baseline (recipe, architecture, weights that it starts from, data,
+versions and seed), channel groups, metric, budget, fine-tuning recipe and versions. Rows of schema
+versions before 4 have a hash in place of the baseline, so nothing can be said of their recipes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-VERSION, BASELINE_PART, FINETUNE, BUDGET = _NAMED = ("version", "baseline", "finetune", "budget")
+_NAMED = ("version", "baseline", "finetune", "budget", "groups")
+VERSION, BASELINE_PART, FINETUNE, BUDGET, GROUPS = _NAMED
 REST = "rest"
 """Parts of an identity: versions of the code, the baseline without its seed, the recipe of
-fine-tuning, the budget, and the rest, which is the metric with its statistics."""
+fine-tuning, the budget, the channel groups, and the rest, which is the metric with its
+statistics. A SimpleNet has no channel groups here: each of its convolutions is one."""
 
 # Without the seed, many cells have the same text, which is then parsed once. In rows of earlier
 # schema versions, hashes of baselines and of statistics include the seed.
@@ -81,7 +83,7 @@ def _parts(text: str) -> tuple[str, ...]:
     if not isinstance(content, dict):
         # Tables of the first version may have null here.
         return ("",) * (len(_NAMED) + 1)
-    named = [{name: content.pop(name, "")} for name in _NAMED]
+    named = [{name: content.pop(name)} if name in content else {} for name in _NAMED]
     return tuple(json.dumps(part, sort_keys=True) for part in (*named, content))
 
 

@@ -1,4 +1,8 @@
-"""Student t intervals and tests of means over seeds, their power, and Holm's correction."""
+"""Student t intervals and tests of means over seeds, their power, and Holm's correction.
+
+An interval over seeds says how much varies what the seeds make anew. Seeds that start from the
+weights of one file make only fine-tuning and seeded metrics anew, not networks.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,9 @@ def over_seeds(
     Returns
     -------
     DataFrame, one row for each group: `names`, `mean`, `deviation` (sample standard deviation; NaN
-    for one seed), `low` and `high` (see `t_interval`), `seeds`, and the others.
+    for one seed), `low` and `high` (see `t_interval`), `seeds`, and the others. If the seeds start
+    from the weights of one file, the interval says how much fine-tuning and seeded metrics vary,
+    not how much networks vary.
     """
     groups = rows.groupby(list(names), dropna=False)
     summary = {"mean": (column, "mean"), "deviation": (column, "std"), "seeds": (column, "count")}

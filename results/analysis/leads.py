@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.intervals import LEVEL, holm, t_interval, t_test
+from results.analysis.networks import NETWORK_WORDS
 from results.analysis.ranking import by_block, ratio_means
 from results.analysis.study import BASELINE, STUDY, figures
 from results.storage.schema import CONTROLS
@@ -61,7 +62,8 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
     and the other seeds; the difference of their test accuracies on the seed that was left out is
     one value. The lead is the mean of these values. With two seeds, each fold is chosen by one
     seed. With one seed there is no fold, and so no estimate. The folds share seeds, so the t
-    interval of the mean is approximate.
+    interval of the mean is approximate. If all seeds start from the weights of one file, it says
+    how much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -147,5 +149,5 @@ def _words(named: pd.Series, several: Sequence[str]) -> str:
     # An epoch usually has all training images, which need no naming again.
     whole = [name for name in _EPOCHS if named[name] == named["train_images"]]
     told = [name for name in several if name not in whole and not pd.isna(named[name])]
-    words += [f"{name} {named[name]}" for name in told]
-    return f"{named['dataset']} ({', '.join(words)})"
+    words += [NETWORK_WORDS.get(name, f"{name} {{}}".format)(named[name]) for name in told]
+    return f"{named['dataset']} ({', '.join(filter(None, words))})"

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from results.analysis.intervals import over_seeds
-from results.analysis.study import BASELINE, POINT, STUDY, TRAINED_STUDY, beside_scratch, figures
+from results.analysis.study import (
+    BASELINE,
+    GROUPING,
+    POINT,
+    STUDY,
+    TRAINED_STUDY,
+    beside_scratch,
+    figures,
+)
 from results.storage.schema import UNPRUNED
 
 Cost = Literal["parameters", "macs", "latency_1_ms", "latency_256_ms"]
@@ -22,8 +30,8 @@ _FULL: dict[str, str] = {
 _MACHINE = ("device", "threads")
 _LEFT = ("parameter_ratio", "macs_ratio")
 
-# Floors compete with one another.
-_FRONT = TRAINED_STUDY
+FRONT = (*TRAINED_STUDY, *GROUPING)
+"""Columns in which all points of a front agree. Floors compete with one another."""
 
 
 def pareto(
@@ -47,9 +55,11 @@ def pareto(
     `accuracy` (mean over the seeds, a fraction) with the ends `low` and `high` of its 95 % t
     interval, the name of the cost (mean over the seeds), `parameter_ratio` and `macs_ratio` (what
     is left of the parameters and multiply-accumulates, fractions), `seeds`, `on_front`: no other
-    point of the same data set, network and trainings (and device) costs no more and is at least
-    as accurate, one of the two strictly. Floors compete with one another. `note` marks points of
-    fewer seeds than other points have: they compete with none, since one lucky seed would win.
+    point of the same data set, network, trainings and channel groups (and device) costs no more
+    and is at least as accurate, one of the two strictly. Floors compete with one another. `note`
+    marks points of fewer seeds than other points have: they compete with none, since one lucky
+    seed would win. Where `weights` is not missing, all seeds start from the weights of one file:
+    the interval then says how much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------
@@ -62,7 +72,7 @@ def pareto(
         raise ValueError("at='baseline' is no pruned network; it is among the points anyway")
     # Latencies of different machines are no figures of one kind.
     machine = list(_MACHINE) if cost.startswith("latency") else []
-    front = [*_FRONT, *machine]
+    front = [*FRONT, *machine]
     pruned = figures(frame, at, split, [cost, *machine]).rename(columns={cost: "cost"})
     full = beside_scratch(figures(frame, "baseline", split, [_FULL[cost], *machine]))
     full = full.rename(columns={_FULL[cost]: "cost"})

@@ -40,7 +40,9 @@ def planned_differences(
     with the columns of `results.paired_difference`. `p_holm` is corrected over these rows and
     nothing else. `note` says which comparisons were added to the spec when rows of the sweep could
     already be seen: their p values are exploratory. Where a metric or its reference was not run, or
-    the data set has no cell, the row has no figures, and `note` says why.
+    the data set has no cell, the row has no figures, and `note` says why. Where `weights` is not
+    missing, all seeds start from the weights of one file: intervals then say how much fine-tuning
+    and seeded metrics vary, not how much networks vary.
 
     Raises
     ------

@@ -14,7 +14,15 @@ import pandas as pd
 import scipy
 
 from results.analysis.intervals import LEVEL
-from results.analysis.study import BASELINE, POINT, STUDY, UNPRUNED_STUDY, figures, known_metrics
+from results.analysis.study import (
+    BASELINE,
+    POINT,
+    STUDY,
+    UNPRUNED_STUDY,
+    check_one_study,
+    figures,
+    known_metrics,
+)
 from results.storage.schema import SCRATCH
 
 SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *POINT[:-1])
@@ -51,9 +59,12 @@ def rank_metrics(
 
     A block is one baseline: a data set, network and seed. The ratios of one baseline are not
     independent, so accuracies are averaged over them before they are ranked. Each scope, budget,
-    normalisation, length of fine-tuning and floor has its own ranking. The result holds for the
-    data sets in the frame. With `blocks="dataset"` the seeds are averaged too, and the test asks
-    about data sets in general, as in Demsar; this needs many data sets.
+    normalisation, length of fine-tuning, choice of channel groups and floor has its own ranking.
+    The result holds for the data sets and networks in the frame. With `blocks="dataset"` the seeds
+    are averaged too, and the test asks about data sets in general, as in Demsar; this needs many
+    data sets, and one network for each. Seeds that start from the weights of one file (`weights`)
+    are blocks that differ in fine-tuning and seeded metrics only: their test says nothing about
+    other networks.
 
     Parameters
     ----------
@@ -79,7 +90,8 @@ def rank_metrics(
     Raises
     ------
     ValueError
-        If a metric has no cell, or two for one seed and point, or cells are not comparable.
+        If a metric has no cell, or two for one seed and point, or cells are not comparable; if
+        blocks are data sets, and one of these has several networks or trainings.
     """
     if blocks not in _BLOCKS:
         raise ValueError(f"blocks={blocks!r} is unknown; allowed: {', '.join(_BLOCKS)}")
@@ -91,6 +103,8 @@ def rank_metrics(
     if metrics is not None:
         known_metrics(cells, metrics)
         cells = cells[cells["metric"].isin(list(metrics))]
+    if blocks == "dataset":
+        check_one_study(cells, UNPRUNED_STUDY)
     means = ratio_means(cells, list(SETTING))
     if means.empty:
         return pd.DataFrame(columns=list(_COLUMNS))

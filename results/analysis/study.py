@@ -16,6 +16,7 @@ from results.analysis.identities import (
     BASELINE_PART,
     BUDGET,
     FINETUNE,
+    GROUPS,
     REST,
     VERSION,
     difference,
@@ -27,6 +28,10 @@ UNPRUNED_STUDY = (
     "dataset",
     "variant",
     "width",
+    "network_options",
+    "image_height",
+    "image_width",
+    "weights",
     "train_images",
     "test_images",
     "epochs",
@@ -34,11 +39,17 @@ UNPRUNED_STUDY = (
 )
 """Columns that identify the unpruned network of a seed: images, network, length of training."""
 
+GROUPING = ("groups", "combine")
+"""Columns that say which channels are removed together, and how such a group is scored."""
+
+SCORED_STUDY = (*UNPRUNED_STUDY, *GROUPING)
+"""Columns that identify the channel groups whose scores can be compared."""
+
 TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs", "finetune_images")
 """The same, and the training after pruning."""
 
-STUDY = (*TRAINED_STUDY, "min_channels", "min_channels_fraction", "round_to")
-"""Columns that identify a study: images, network, length of training, floor."""
+STUDY = (*TRAINED_STUDY, *GROUPING, "min_channels", "min_channels_fraction", "round_to")
+"""Columns that identify a study: images, network, length of training, channel groups, floor."""
 
 POINT = ("scope", "budget", "normalisation", "ratio")
 """Columns of a point of the grid, beside the metric and the seed."""
@@ -87,8 +98,9 @@ def figures(
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
     cells["baseline_checksum"] = _known_checksums(cells)
-    _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
+    # First what names the values that differ.
     check_alike(cells[good])
+    _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
     cells = cells.drop_duplicates(names).sort_index()
     return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
@@ -142,6 +154,40 @@ def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
             raise ValueError(f"there is no cell of metric {name!r}; there are {', '.join(present)}")
 
 
+def check_one_study(cells: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Refuses several studies of one data set, for what averages over a data set.
+
+    Parameters
+    ----------
+    cells : rows with these columns.
+    columns : those of a study, such as `STUDY`.
+
+    Raises
+    ------
+    ValueError
+        Naming the data set, the column and two of its values.
+    """
+    for dataset, rows in cells.groupby("dataset"):
+        for name in columns:
+            values = rows[name].drop_duplicates()
+            if len(values) > 1:
+                one, other = ("nothing" if pd.isna(value) else value for value in values.iloc[:2])
+                raise ValueError(
+                    f"the cells of {dataset} are of several studies: {name} is {one} and {other}; "
+                    "this averages over a data set, so select one"
+                )
+
+
+def same(table: pd.DataFrame, row: pd.Series[Any], names: Iterable[str]) -> pd.Series[bool]:
+    """Which rows of a table agree with a row in these columns; missing values are equal."""
+    found = pd.Series(True, index=table.index)
+    for name in names:
+        wanted = row[name]
+        alike = table[name].isna() if pd.isna(wanted) else table[name] == wanted
+        found &= alike.fillna(False).astype(bool)
+    return found
+
+
 def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells, with networks trained from scratch added to the studies that they control.
 
@@ -167,7 +213,7 @@ def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
         return
     found = cells[twice]
     first = found.iloc[0]
-    alike = found[(found[names].eq(first[names]) | found[names].isna()).all(axis=1)]
+    alike = found[same(found, first, names)]
     kinds = ["key", "baseline_key", "dataset_fingerprint", "metric_options", "identity"]
     unlike = [name for name in kinds if len(alike[name].drop_duplicates()) > 1]
     reason = f"with different {', '.join(unlike)}" if unlike else "the same one twice"
@@ -211,6 +257,9 @@ def check_alike(cells: pd.DataFrame) -> None:
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = (cells["metric"] != SCRATCH).to_numpy()
     _check_single(cells[pruned], list(TRAINED_STUDY), parts[FINETUNE][pruned])
+    # It has widths of channel groups, but no scores that could be combined.
+    for chosen in (pruned, ~pruned):
+        _check_single(cells[chosen], list(STUDY), parts[GROUPS][chosen])
     # All metrics of a point are compared with one another, so they must share the budget.
     _check_single(cells, [*STUDY, *POINT], parts[BUDGET])
     _check_single(cells, point, parts[REST])
@@ -239,8 +288,7 @@ def _check_single(
     if not (twice := found.duplicated(names, keep=False)).any():
         return
     first = found[twice].iloc[0]
-    same = found[twice & (found[names].eq(first[names]) | found[names].isna()).all(axis=1)]
-    one, other = same["value"].iloc[:2]
+    one, other = found.loc[same(found, first, names), "value"].iloc[:2]
     raise ValueError(
         f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "
         f"{unlike(one, other)}"

@@ -32,9 +32,10 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
     A panel for each data set, budget and normalisation. The band is the 95 % t interval of the
     mean over the seeds, from the smaller to the larger value where there are two seeds, and
     absent for one; what of it lies beyond the axes is cut off. The dashed line is the mean of
-    the unpruned networks. A hollow point has a layer at its floor in at least one seed. Under
-    the title is what the metrics leave of the multiply-accumulates at the smallest and the
-    largest ratio.
+    the unpruned networks. A hollow point has a channel group at its floor in at least one seed.
+    Under the title is what the metrics leave of the multiply-accumulates at the smallest and the
+    largest ratio. If all seeds start from the weights of one file, the band says how much
+    fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def _legend(figure: Figure, points: pd.DataFrame, metrics: dict[str, Look]) -> N
     handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="unpruned"))
     if points["collapsed"].gt(0).any():
         hollow = Line2D([], [], color=FAINT, linestyle="none", marker="o", markersize=4)
-        hollow.set(markerfacecolor=PAPER, label="hollow: a layer at its floor")
+        hollow.set(markerfacecolor=PAPER, label="hollow: a channel group at its floor")
         handles.append(hollow)
     handles.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
     legend_below(figure, handles)
@@ -160,9 +161,9 @@ def _band_words(seeds: pd.Series) -> str:
     "Accuracy against size",
     "Mean top-1 accuracy on the test images after fine-tuning, over the achieved parameter "
     "ratio. Bands are 95 % t intervals of the mean over the seeds, or reach from one seed "
-    "to the other where there are two. Hollow points have a layer at its floor in at least "
-    "one seed; the dashed line is the unpruned network. Networks of equal parameters may leave "
-    "unequal multiply-accumulates (MACs): under each title is their range over the metrics.",
+    "to the other where there are two. Hollow points have a channel group at its floor in at "
+    "least one seed; the dashed line is the unpruned network. Networks of equal parameters may "
+    "leave unequal multiply-accumulates (MACs): under each title is their range over the metrics.",
     position=10,
 )
 def _in_report(tables: SweepTables) -> Figure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,26 +12,29 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from results.analysis.study import UNPRUNED_STUDY
+from results.analysis.study import SCORED_STUDY, check_one_study
 from results.analysis.sweep_tables import SweepTables
-from results.figures.panels import LETTER, check_one_study, comparable, grid
+from results.figures.panels import LETTER, TITLE_LINE, comparable, grid, networks_of, title_lines
 from results.figures.registry import report_figure
 from results.figures.style import said, styled
 from results.figures.widths import bare, heat_bar
 
 _READABLE = 14
+_LEAST = 1.4
+"""Inches of a panel's width that a title needs."""
 
 
 @styled
-def agreement(correlations: pd.DataFrame) -> Figure:
-    """Mean Kendall's tau between metrics over layers and baselines, a panel for each data set.
+def agreement(correlations: pd.DataFrame, networks: Mapping[str, str] = {}) -> Figure:
+    """Mean Kendall's tau between metrics over channel groups and baselines, by data set.
 
     Metrics that rank alike stand side by side, in all panels in the same order. A pair without
-    any value, since one of the two gives all channels of each layer the same score, is blank.
+    any value, since one of the two gives all channels of each group the same score, is blank.
 
     Parameters
     ----------
     correlations : what `results.rank_agreement` returned.
+    networks : the network of each data set, for the titles.
     """
     if correlations.empty:
         return said("No two metrics have scores of the same channels: nothing to compare.")
@@ -37,11 +42,14 @@ def agreement(correlations: pd.DataFrame) -> Figure:
     datasets = [str(name) for name in correlations["dataset"].drop_duplicates()]
     side, longest = 0.24 * len(names), max(map(len, names))
     columns = 3 if len(names) <= _READABLE else 2
-    height = side + 0.9 + LETTER * longest
-    figure, axes = grid(len(datasets), side + 0.4, height, columns, names)
-    for dataset, place in zip(datasets, axes, strict=True):
+    titles = [[dataset, *filter(None, [networks.get(dataset)])] for dataset in datasets]
+    width = max(side, _LEAST)
+    lines = [[line for word in words for line in title_lines(word, width)] for words in titles]
+    height = side + 0.9 + LETTER * longest + TITLE_LINE * (max(map(len, lines)) - 1)
+    figure, axes = grid(len(datasets), width + 0.4, height, columns, names)
+    for dataset, title, place in zip(datasets, lines, axes, strict=True):
         image = _panel(place, matrix(correlations[correlations["dataset"] == dataset], names))
-        place.set_title(dataset)
+        place.set_title("\n".join(title))
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     heat_bar(figure, axes, image, "mean Kendall's tau")
@@ -90,11 +98,12 @@ def _panel(axes: Axes, table: pd.DataFrame) -> ScalarMappable:
 @report_figure(
     "agreement",
     "How alike metrics rank channels",
-    "Kendall's tau-b between the scores of two metrics within a layer, averaged over "
-    "layers and baselines: 1 is the same order, 0 none in common, \N{MINUS SIGN}1 the "
+    "Kendall's tau-b between the scores of two metrics within a channel group, averaged over "
+    "groups and baselines: 1 is the same order, 0 none in common, \N{MINUS SIGN}1 the "
     "opposite.",
     position=50,
 )
 def _in_report(tables: SweepTables) -> Figure:
-    check_one_study(comparable(tables.frame), UNPRUNED_STUDY)
-    return agreement(tables.agreement)
+    cells = comparable(tables.frame)
+    check_one_study(cells, SCORED_STUDY)
+    return agreement(tables.agreement, networks_of(cells))

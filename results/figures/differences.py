@@ -15,12 +15,21 @@ from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below
 from results.figures.macs import macs_words, titled
-from results.figures.panels import columns_of, comparable, grid, outer, panels
+from results.figures.panels import (
+    columns_of,
+    comparable,
+    grid,
+    outer,
+    panels,
+    title_room,
+)
 from results.figures.registry import report_figure
 from results.figures.style import COLOURS, GRID, INK, said, styled
 
 _MOST_RATIOS = 3
 _WIDTH = 3.0
+_LEAST = 0.35
+"""Inches of a panel's height that even a single line of points needs."""
 _MARKERS = ("o", "s", "D")
 
 
@@ -37,7 +46,9 @@ def differences(
     A panel for each data set, budget and normalisation, a row for each metric, the best one on
     top. Differences are paired by the baseline; the bar is the 95 % t interval of the mean over
     the seeds, and absent where there is none. An interval that ends in an arrow goes on beyond
-    the axis. Under the title is what the metrics leave of the multiply-accumulates.
+    the axis. Under the title is what the metrics leave of the multiply-accumulates. If all seeds
+    start from the weights of one file, the bar says how much fine-tuning and seeded metrics vary,
+    not how much networks vary.
 
     Parameters
     ----------
@@ -60,7 +71,8 @@ def differences(
         return said(f"No baseline has both {reference} and another metric at these ratios.")
     found = [panel for panel in panels(cells) if len(panel.of(table))]
     order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
-    height = 0.7 + (0.1 + 0.085 * len(wanted)) * len(order)
+    height = 0.7 + max((0.1 + 0.085 * len(wanted)) * len(order), _LEAST)
+    height += title_room([panel.title for panel in found], _WIDTH - 0.2)
     figure, axes = grid(len(found), _WIDTH, height + 0.1, columns_of(found), order)
     colours = dict(zip(wanted, cycle(COLOURS), strict=False))
     for panel, place in zip(found, axes, strict=True):

@@ -10,11 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.pareto import Cost, pareto
-from results.analysis.study import TRAINED_STUDY
+from results.analysis.pareto import FRONT, Cost, pareto
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
-from results.figures.panels import comparable, even_columns, grid, outer, study_words
+from results.figures.panels import (
+    comparable,
+    even_columns,
+    grid,
+    outer,
+    set_title,
+    titled_study,
+)
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
 from results.storage.schema import UNPRUNED
@@ -26,8 +32,9 @@ _COSTS: dict[Cost, tuple[str, float]] = {
     "latency_1_ms": ("latency at batch 1, ms per image", 1),
     "latency_256_ms": ("latency at batch 256, ms per image", 1),
 }
-_FRONT = [*TRAINED_STUDY]
+_FRONT = [*FRONT]
 _LINE = 50
+_WIDTH = 4.1
 _MACHINE = ["device", "threads"]
 
 
@@ -35,9 +42,9 @@ _MACHINE = ["device", "threads"]
 def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
     """Accuracy against parameters, multiply-accumulates and measured latency.
 
-    A line of panels for each data set, network and training, and for latencies a panel for each
-    device. Networks on the Pareto front have the colour of their metric and a line through them;
-    all others are grey. The diamond is the unpruned network.
+    A line of panels for each data set, network, training and choice of channel groups, and for
+    latencies a panel for each device. Networks on the Pareto front have the colour of their metric
+    and a line through them; all others are grey. The diamond is the unpruned network.
 
     Parameters
     ----------
@@ -53,11 +60,12 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     drawn.sort(key=lambda panel: tuple(map(str, panel[1][_FRONT].iloc[0])))
     lines = len({tuple(map(str, rows[_FRONT].iloc[0])) for _, rows in drawn})
     columns = even_columns(math.ceil(len(drawn) / lines))
-    figure, axes = grid(len(drawn), 4.1, 3.0, columns)
+    figure, axes = grid(len(drawn), _WIDTH, 3.0, columns)
     metrics = looks(cells["metric"])
     for (cost, rows), place in zip(drawn, axes, strict=True):
         _panel(place, rows, cost, metrics)
-        place.set_title(", ".join(study_words(rows.iloc[0], cells, _FRONT)))
+        title = ", ".join(titled_study(rows.iloc[0], cells, _FRONT))
+        set_title(place, title, _WIDTH - 0.5)
     outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     on_front = {name for _, rows in drawn for name in rows.loc[rows["on_front"], "metric"]}
     handles = metric_handles({name: look for name, look in metrics.items() if name in on_front})

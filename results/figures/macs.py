@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from results.analysis.study import macs_ratio
+from results.figures.panels import NO_BREAK, title_lines
 from results.figures.style import FAINT
 
 _SIZE = 7.5
-NO_BREAK = "\N{NO-BREAK SPACE}"
 # Inches that a letter of this size takes on average, and points between lines.
 _LETTER, _LINE = 0.058, 10
 
@@ -20,7 +20,7 @@ _LETTER, _LINE = 0.058, 10
 def titled(axes: Axes, title: str, words: str, width: float) -> None:
     """Gives a panel of so many inches a title, and smaller words between the two."""
     lines = wrap(words, max(int(width / _LETTER), 1))
-    axes.set_title(title, pad=5 + _LINE * len(lines))
+    axes.set_title("\n".join(title_lines(title, width)), pad=5 + _LINE * len(lines))
     note = axes.annotate("\n".join(lines), (0, 1), (0, 4), "axes fraction", "offset points")
     note.set(fontsize=_SIZE, color=FAINT, verticalalignment="bottom", gid="macs")
 

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.analysis.study import STUDY, beside_scratch, check_alike
+from results.analysis.networks import NETWORK, NETWORK_WORDS, network_name, network_names
+from results.analysis.study import STUDY, beside_scratch, check_alike, same
 from results.storage.schema import UNPRUNED
 
 PANEL = [*STUDY, "scope", "budget", "normalisation"]
 """Columns in which all cells of a panel agree."""
 
 _SCOPES = ("local", "global", "widths_of")
-_WORDS = {
-    "width": "width {:g}",
-    "train_images": "{:,} images",
-    "test_images": "{:,} test images",
-    "epochs": "{:,} epochs",
-    "baseline_images": "of {:,} images",
-    "finetune_epochs": "{:,} epochs of fine-tuning",
-    "finetune_images": "on {:,} images",
-    "min_channels": "at least {} channels",
-    "min_channels_fraction": "at least {:g} of the channels",
-    "round_to": "multiples of {}",
+_WORDS: dict[str, Callable[[Any], str]] = {
+    **NETWORK_WORDS,
+    "width": "width {:g}".format,
+    "train_images": "{:,} images".format,
+    "test_images": "{:,} test images".format,
+    "epochs": "{:,} epochs".format,
+    "baseline_images": "of {:,} images".format,
+    "finetune_epochs": "{:,} epochs of fine-tuning".format,
+    "finetune_images": "on {:,} images".format,
+    "min_channels": "at least {} channels".format,
+    "min_channels_fraction": "at least {:g} of the channels".format,
+    "round_to": "multiples of {}".format,
 }
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _COLUMNS = 3
 _LEAST_WIDTH = 6.4
 LETTER = 0.07
 """Inches that a letter takes on average."""
+_BOLD = 0.083
+"""Inches that a letter of a title takes on average."""
+TITLE_LINE = 0.17
+"""Inches from one line of a title to the next."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,7 @@ class Panel:
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of another table that belong to this panel."""
-        first, chosen = self.rows.iloc[0], pd.Series(True, index=table.index)
-        for name in PANEL:
-            wanted = first[name]
-            same = table[name].isna() if pd.isna(wanted) else table[name] == wanted
-            chosen &= same.fillna(False).astype(bool)
-        return table[chosen]
+        return table[same(table, self.rows.iloc[0], PANEL)]
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,29 +67,6 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     cells = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
     check_alike(cells)
     return beside_scratch(cells)
-
-
-def check_one_study(cells: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Refuses several studies of one data set, for figures that average over a data set.
-
-    Parameters
-    ----------
-    cells : what `comparable` returned.
-    columns : those of a study, such as `STUDY`.
-
-    Raises
-    ------
-    ValueError
-        Naming the data set, the column and two of its values.
-    """
-    for dataset, rows in cells.groupby("dataset"):
-        for name in columns:
-            values = rows[name].drop_duplicates()
-            if len(values) > 1:
-                raise ValueError(
-                    f"the cells of {dataset} are of several studies: {name} is {values.iloc[0]} "
-                    f"and {values.iloc[1]}; this figure averages over a data set, so select one"
-                )
 
 
 def panels(cells: pd.DataFrame) -> list[Panel]:
@@ -106,11 +87,58 @@ def study_words(
 ) -> list[str]:
     """The data set of a row, and what else of these columns tells it from others of the set."""
     others = everything[everything["dataset"] == row["dataset"]]
-    words = [str(row["dataset"])]
+    return [str(row["dataset"]), *varied_words(row, others, [n for n in names if n != "dataset"])]
+
+
+def varied_words(row: pd.Series, others: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """The row's values in these columns of a study, as far as they tell it from the others.
+
+    Only the others that agree in the earlier columns count: if two networks differ in their
+    groups too, the network tells enough.
+    """
+    words = []
     for name in names:
-        if name != "dataset" and _vary(others[name]) and pd.notna(row[name]):
-            words.append(_WORDS.get(name, "{}").format(row[name]))
-    return words
+        if _vary(others[name]):
+            words.append("" if pd.isna(row[name]) else _WORDS.get(name, str)(row[name]))
+            others = others[same(others, row, [name])]
+    return [word for word in words if word]
+
+
+def titled_study(
+    row: pd.Series, everything: pd.DataFrame, names: Iterable[str] = STUDY
+) -> list[str]:
+    """The same words for a title, which always names the network."""
+    alike = everything[same(everything, row, ["dataset", *NETWORK])]
+    others = [name for name in names if name not in ("dataset", *NETWORK)]
+    first = [str(row["dataset"]), network_name(row)]
+    return [*filter(None, first), *varied_words(row, alike, others)]
+
+
+def networks_of(cells: pd.DataFrame) -> dict[str, str]:
+    """The network of each data set, for cells of one study for each data set."""
+    names = network_names(cells).groupby(cells["dataset"]).first()
+    return {str(dataset): str(name) for dataset, name in names.items() if name}
+
+
+def set_title(axes: Axes, title: str, width: float) -> None:
+    """Gives a panel of so many inches a title, in as many lines as it needs."""
+    axes.set_title("\n".join(title_lines(title, width)))
+
+
+def title_room(titles: Iterable[str], width: float) -> float:
+    """Inches that the second and further lines of titles above panels of this width need."""
+    lines = [len(title_lines(title, width)) for title in titles]
+    return TITLE_LINE * (max(lines, default=1) - 1)
+
+
+def title_lines(title: str, width: float) -> list[str]:
+    """The lines of a title above a panel of so many inches, broken at commas where they can be."""
+    letters = max(int(width / _BOLD), 1)
+    parts = (
+        part.replace(" ", NO_BREAK) if len(part) < letters else part for part in title.split(", ")
+    )
+    lines = wrap(", ".join(parts), letters, break_on_hyphens=False)
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def point_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
@@ -195,7 +223,7 @@ def _vary(column: pd.Series) -> bool:
 
 
 def _title(row: pd.Series, everything: pd.DataFrame) -> str:
-    words = [*study_words(row, everything), *point_words(row, everything)]
+    words = [*titled_study(row, everything), *point_words(row, everything)]
     # Ratios of channels stand beside ratios of parameters in one report.
     if row.get("ratio_of") == "channels":
         words.append("ratio of channels")

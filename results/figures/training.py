@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from results.analysis.study import STUDY
+from results.analysis.study import STUDY, check_one_study
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, metric_handles
 from results.figures.panels import (
-    check_one_study,
     comparable,
     even_columns,
     grid,
+    networks_of,
     outer,
     point_words,
     scope_order,
+    set_title,
 )
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
 
 _PANEL = ["dataset", "scope", "budget", "normalisation"]
+_WIDTH = 4.1
 
 
 @styled
 def training_curves(
-    history: pd.DataFrame, ratio: float | None = None, metrics: Iterable[str] = ()
+    history: pd.DataFrame,
+    ratio: float | None = None,
+    metrics: Iterable[str] = (),
+    networks: Mapping[str, str] = {},
 ) -> Figure:
     """Training loss by epoch: of each baseline, and of fine-tuning by metric.
 
@@ -41,6 +46,7 @@ def training_curves(
     history : what `results.load_history` returned.
     ratio : target of the cells to show; the smallest one if not given.
     metrics : all of the sweep, so that each looks as it does in the other figures.
+    networks : the network of each data set, for the titles.
 
     Raises
     ------
@@ -69,11 +75,12 @@ def training_curves(
     if not panels:
         return said(f"No cell of ratio {ratio:g} has told its losses.")
     most = max(sum(name == dataset for name, _, _ in panels) for dataset, _, _ in panels)
-    figure, axes = grid(len(panels), 4.1, 2.6, even_columns(most))
+    figure, axes = grid(len(panels), _WIDTH, 2.6, even_columns(most))
     drawn = cells["metric"].dropna().unique()
     styles = looks([*metrics, *drawn])
     for (dataset, part, rows), place in zip(panels, axes, strict=True):
-        place.set_title(f"{dataset}, {part}")
+        words = filter(None, [dataset, networks.get(dataset), part])
+        set_title(place, ", ".join(words), _WIDTH - 0.5)
         if part == "baselines":
             for key, curve in rows.groupby("baseline_key"):
                 _curve(place, curve.set_index("epoch")["loss"], str(key), INK)
@@ -137,4 +144,4 @@ def _in_report(tables: SweepTables) -> Figure:
     history, good = tables.history, comparable(tables.frame)
     check_one_study(good, STUDY)
     told = history["stage"].eq("baseline") | history["key"].isin(good["key"])
-    return training_curves(history[told], metrics=good["metric"])
+    return training_curves(history[told], metrics=good["metric"], networks=networks_of(good))

@@ -1,6 +1,9 @@
-"""How many channels each layer kept."""
+"""How many channels each channel group kept."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,21 +13,42 @@ from matplotlib.figure import Figure
 
 from results.analysis.sweep_tables import SweepTables
 from results.figures.macs import macs_left
-from results.figures.panels import columns_of, comparable, grid, panels
+from results.figures.panels import (
+    LETTER,
+    columns_of,
+    comparable,
+    grid,
+    panels,
+    set_title,
+    title_room,
+)
 from results.figures.registry import report_figure
 from results.figures.style import INK, said, styled
 
 EVERY = "every metric"
 
+# Inches of a group's column: as wide as a number where there is room, else as a line of text.
+_WIDE, _NARROW = 0.22, 0.14
+_WIDEST = 9.0
+_FIGURE = 12.0
+_LONGEST = 24
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+_NAME_SIZE = 6.5
+# Inches that a letter of this size takes on average.
+_NAME_LETTER = 0.055
+
 
 @styled
 def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
-    """The fraction of its channels that each layer keeps, by metric, mean over the seeds.
+    """The fraction of its channels that each channel group keeps, by metric, mean over the seeds.
 
     A panel for each data set, budget and normalisation. If in none of them the metric makes a
     difference, as with local budgets, all metrics share one row. A metric without a cell in a
     panel has a blank row. To the right of a row is the fraction of the multiply-accumulates that
     is left.
+
+    Groups have their names, shortened where these are long, or numbers from 1 in rows of versions
+    that stored no names. Where there are too many groups, only every second or third is named.
 
     Parameters
     ----------
@@ -43,22 +67,31 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     if all(np.allclose(table, table.iloc[0]) for _, table in drawn):
         drawn = [(panel, table.iloc[:1].set_axis([EVERY])) for panel, table in drawn]
     names = sorted({str(name) for _, table in drawn for name in table.index})
-    layers = max(len(table.columns) for _, table in drawn)
-    columns = columns_of([panel for panel, _ in drawn])
-    size = 0.8 + 0.22 * layers, 0.6 + 0.19 * len(names)
+    labels = [shortened(table.columns) for _, table in drawn]
+    most = max(len(table.columns) for _, table in drawn)
+    longest = max(len(label) for found in labels for label in found)
+    width = min(max(_NARROW * most, min(_WIDE * most, _WIDEST / 3)), _WIDEST)
+    height = 0.6 + 0.19 * len(names) + _NAME_LETTER * longest
+    height += title_room([panel.title for panel, _ in drawn], 0.8 + width)
+    size = 0.8 + width, height
+    columns = min(columns_of([panel for panel, _ in drawn]), max(1, int(_FIGURE / size[0])))
     figure, axes = grid(len(drawn), *size, columns, names)
-    for at, ((panel, table), place) in enumerate(zip(drawn, axes, strict=True)):
-        image = _panel(place, table.reindex(names))
+    for at, ((panel, table), found, place) in enumerate(zip(drawn, labels, axes, strict=True)):
+        image = _panel(place, table.reindex(names), found, width)
         _macs(place, panel.rows, names)
-        place.set_title(panel.title)
+        set_title(place, panel.title, size[0])
         if at % columns:
             place.set_yticklabels([])
-    heat_bar(figure, axes, image, f"channels kept, %, by convolution, at parameter ratio {ratio:g}")
+    words = f"channels kept, %, by channel group, at parameter ratio {ratio:g}"
+    heat_bar(figure, axes, image, words)
     return figure
 
 
 def fractions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Channels kept over channels there were, [metrics, layers], mean over the rows."""
+    """Channels kept over channels there were, [metrics, groups], mean over the rows.
+
+    The columns are the names of the groups, or numbers from 1 if no row has names.
+    """
     known = rows[rows["widths"].notna() & rows["widths_full"].notna()]
     tables = {
         str(metric): np.mean(
@@ -71,14 +104,40 @@ def fractions(rows: pd.DataFrame) -> pd.DataFrame:
         for metric, cells in known.groupby("metric")
     }
     table = pd.DataFrame(tables).T
-    table.columns = pd.RangeIndex(1, len(table.columns) + 1)
+    named = known["group_names"].dropna()
+    table.columns = list(named.iloc[0]) if len(named) else range(1, len(table.columns) + 1)
     return table
 
 
-def _panel(axes: Axes, table: pd.DataFrame) -> ScalarMappable:
+def shortened(names: Sequence[object]) -> list[str]:
+    """Names of groups as labels of at most 24 letters.
+
+    If one is longer, all lose the parts that all begin with: `backbone.layer1.0.conv1` becomes
+    `layer1.0.conv1` if all begin with `backbone`. One that is still too long loses its beginning,
+    since the end tells it from its neighbours.
+    """
+    plain = [str(name) for name in names]
+    if max(map(len, plain), default=0) <= _LONGEST:
+        return plain
+    parts = [name.split(".") for name in plain]
+    shared = 0
+    while len(parts) > 1 and all(len(own) > shared + 1 for own in parts):
+        if len({own[shared] for own in parts}) > 1:
+            break
+        shared += 1
+    found = [".".join(own[shared:]) for own in parts]
+    return [one if len(one) <= _LONGEST else _ELLIPSIS + one[1 - _LONGEST :] for one in found]
+
+
+def _panel(axes: Axes, table: pd.DataFrame, labels: list[str], width: float) -> ScalarMappable:
+    """A heat map that is so many inches wide."""
     image = axes.pcolormesh(100 * table.to_numpy(), cmap="viridis", vmin=0, vmax=100)
     image.set(edgecolor="white", linewidth=0.6)
-    axes.set_xticks(np.arange(len(table.columns)) + 0.5, table.columns)
+    # A label needs the height of a line beside its neighbours.
+    step = max(1, math.ceil(0.75 * _NARROW * len(labels) / width))
+    axes.set_xticks(np.arange(len(labels))[::step] + 0.5, labels[::step])
+    if LETTER * max(map(len, labels)) >= width / len(labels):
+        axes.tick_params(axis="x", labelrotation=90, labelsize=_NAME_SIZE)
     axes.set_yticks(np.arange(len(table)) + 0.5, table.index)
     axes.set_ylim(len(table), 0)
     axes.xaxis.tick_top()
@@ -126,10 +185,10 @@ def heat_bar(figure: Figure, axes: list[Axes], image: ScalarMappable, words: str
 
 @report_figure(
     "widths",
-    "What is left of each layer",
-    "Channels kept in each convolution at the smallest ratio, mean over the seeds. Local "
-    "budgets fix the widths, global ones let the metric decide. MACs: the fraction of the "
-    "multiply-accumulates that is left.",
+    "What is left of each channel group",
+    "Channels kept in each channel group at the smallest ratio, mean over the seeds. A group has "
+    "the name of its first convolution. Local budgets fix the widths, global ones let the metric "
+    "decide. MACs: the fraction of the multiply-accumulates that is left.",
     position=40,
 )
 def _in_report(tables: SweepTables) -> Figure:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from results.analysis.networks import network_names
+
 
 @dataclass(frozen=True)
 class Column:
@@ -16,12 +18,14 @@ class Column:
     ----------
     factor : what numbers are multiplied by to get the unit of the label.
     decimals : of numbers; None for text.
+    varied : whether it is shown only where cells differ in it.
     """
 
     name: str
     label: str
     factor: float = 1
     decimals: int | None = None
+    varied: bool = False
 
 
 _COLUMNS = (
@@ -43,7 +47,12 @@ _COLUMNS = (
     Column("latency_256_ms", "latency at batch 256, ms", 1, 4),
     Column("collapsed", "collapsed"),
     Column("seconds", "seconds", 1, 1),
-    Column("variant", "network"),
+    Column("network", "network"),
+    Column("groups", "channel groups", varied=True),
+    Column("combine", "producers' scores", varied=True),
+    Column("image_height", "image height", 1, 0, varied=True),
+    Column("image_width", "image width", 1, 0, varied=True),
+    Column("weights", "initial weights", varied=True),
     Column("key", "key"),
 )
 # A reader looks for these by choosing, not by typing.
@@ -55,9 +64,12 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
 
     Columns in which no cell has a value, such as latencies that were not measured, are left out.
     """
+    frame = frame.assign(network=network_names(frame))
     columns = []
     for column in _COLUMNS:
         if column.name not in frame or frame[column.name].isna().all():
+            continue
+        if column.varied and len(frame[column.name].drop_duplicates()) == 1:
             continue
         made: dict[str, Any] = {"name": column.name, "label": column.label}
         made["choice"] = column.name in _CHOICES

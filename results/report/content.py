@@ -7,7 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import pandas as pd
+
 from results.analysis.conclusion import conclusion
+from results.analysis.networks import network_names, same_weights
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
 from results.report import facts, tables, verdicts
@@ -30,7 +33,12 @@ class Part(Generic[Made]):
 
 @dataclass(frozen=True)
 class Content:
-    """All words and tables of a report."""
+    """All words and tables of a report.
+
+    Attributes
+    ----------
+    weights : what intervals over seeds mean where baselines start from a file, or empty.
+    """
 
     title: str
     summary: str
@@ -41,6 +49,7 @@ class Content:
     statuses: list[tuple[str, int]]
     datasets: Table
     baselines: Table
+    weights: str
     control: Part[Table | None]
     grid: list[tuple[str, str]]
     claims: Part[tuple[list[Table], list[str]]]
@@ -75,6 +84,7 @@ def content(sweep: SweepTables) -> Content:
         statuses=facts.statuses(frame, {key for plan in plans for key in plan.cells}),
         datasets=facts.datasets(frame),
         baselines=facts.baselines(frame),
+        weights=same_weights(frame[frame["status"] == "ok"]),
         control=_part(lambda: verdicts.control(frame), None),
         grid=facts.grid(frame),
         claims=_part(lambda: verdicts.judged_claims(frame), none),
@@ -106,11 +116,18 @@ def _summary(sweep: SweepTables) -> str:
     counts = [
         several(len(frame), "cell"),
         several(frame["dataset"].nunique(), "data set"),
+        _networks(frame),
         several(pruned["metric"].nunique(), "metric"),
         several(pruned["ratio"].nunique(), "parameter ratio"),
         several(frame["seed"].nunique(), "seed"),
     ]
-    return " · ".join(counts)
+    return " · ".join(filter(None, counts))
+
+
+def _networks(frame: pd.DataFrame) -> str:
+    """The name of the network, or how many there are."""
+    names = [name for name in network_names(frame).dropna().unique() if name]
+    return names[0] if len(names) == 1 else several(len(names), "network") if names else ""
 
 
 def _plans(folders: tuple[str, ...]) -> list[PlannedCells]:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from results.analysis.identities import BASELINE_PART, identity_parts
+from results.analysis.networks import NETWORK_WORDS, network_name
 from results.analysis.study import BASELINE, UNPRUNED_STUDY
 from results.formatting import (
     DASH,
@@ -77,7 +78,11 @@ def datasets(frame: pd.DataFrame) -> Table:
 
 
 def baselines(frame: pd.DataFrame) -> Table:
-    """The unpruned networks, with their accuracy over the seeds."""
+    """The unpruned networks, with their accuracy over the seeds.
+
+    Seeds that start from the weights of one file have equal networks, if these are not trained
+    further. The deviation over such seeds says nothing about other networks.
+    """
     known = frame.dropna(subset=["baseline_key", "baseline_test_top1"])
     # Baselines of different recipes have separate rows, though the table does not show all of it.
     known = known.assign(recipe=identity_parts(known["identity"])[BASELINE_PART])
@@ -87,7 +92,7 @@ def baselines(frame: pd.DataFrame) -> Table:
         lines.append(
             (
                 Entry(str(first["dataset"])),
-                Entry(f"{_word(first['variant'])}, widths {TIMES} {first['width']:g}"),
+                Entry(network_name(first) or DASH, _inputs(first)),
                 Entry(number(rows["parameters_full"].max(), 0)),
                 Entry(number(rows["macs_full"].max() / 1e6, 1)),
                 Entry(number(first["epochs"], 0)),
@@ -114,7 +119,9 @@ def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
         ("budgets", listed(asked["budget"].fillna(asked["scope"]))),
         ("normalisations", listed(frame["normalisation"])),
         ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
-        ("fewest channels of a layer", _floors(frame)),
+        ("channel groups that can be pruned", listed(pruned["groups"])),
+        ("one score of several producers", listed(pruned["combine"])),
+        ("fewest channels of a group", _floors(frame)),
         ("baselines", "; ".join(recipes(frame, "baseline", "recipe")) or _epochs(frame["epochs"])),
         (
             "fine-tuning",
@@ -239,6 +246,16 @@ def _floors(frame: pd.DataFrame) -> str:
             text += f", in multiples of {row['round_to']:g}"
         words.append(text)
     return "; ".join(words) or DASH
+
+
+def _inputs(row: pd.Series) -> str:
+    """The images that a network reads, and the weights that it starts from if they are a file's."""
+    height, width = row["image_height"], row["image_width"]
+    known = pd.notna(height) and pd.notna(width)
+    words = [f"images of {height} {TIMES} {width} pixels"] if known else []
+    if pd.notna(row["weights"]):
+        words.append(NETWORK_WORDS["weights"](row["weights"]))
+    return ", ".join(words)
 
 
 def _epochs(column: pd.Series) -> str:

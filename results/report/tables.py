@@ -12,10 +12,10 @@ from results.analysis.allocation import selection_against_allocation
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.intervals import LEVEL
-from results.analysis.pareto import pareto
+from results.analysis.pareto import FRONT, pareto
 from results.analysis.ranking import SETTING, rank_metrics
-from results.analysis.study import TRAINED_STUDY
-from results.figures.panels import comparable, panels, point_words, study_words
+from results.analysis.study import POINT
+from results.figures.panels import comparable, panels, point_words, study_words, varied_words
 from results.formatting import DASH, between, number, percent, probability, several, signed
 from results.storage.schema import UNPRUNED
 
@@ -160,9 +160,8 @@ def ranks(cells: pd.DataFrame) -> list[Table]:
     made = []
     for _, rows in table.groupby(list(SETTING), dropna=False, sort=False):
         first = rows.iloc[0]
-        title = ", ".join(point_words(first, table))
-        if len(table["finetune_epochs"].drop_duplicates()) > 1:
-            title += f", {first['finetune_epochs']} epochs of fine-tuning"
+        others = varied_words(first, table, [name for name in SETTING if name not in POINT])
+        title = ", ".join([*point_words(first, table), *others])
         lines = tuple(
             (
                 Entry(str(row["metric"])),
@@ -222,7 +221,7 @@ def front(cells: pd.DataFrame) -> Table | None:
     everything = comparable(cells)
     lines = tuple(
         (
-            Entry(", ".join(study_words(row, everything, TRAINED_STUDY))),
+            Entry(", ".join(study_words(row, everything, FRONT))),
             Entry(str(row["metric"])),
             Entry("" if row["metric"] == UNPRUNED else ", ".join(point_words(row, everything))),
             Entry(f"{row['ratio']:g}"),

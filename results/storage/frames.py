@@ -25,7 +25,7 @@ _NULLABLE: dict[pa.DataType, pd.api.extensions.ExtensionDtype] = {
 }
 _ORDER = ["dataset", "variant", "seed", "metric", "normalisation", "scope", "budget", "ratio"]
 _CELL = ["key", "dataset", "seed", "metric", "normalisation", "scope", "budget", "ratio"]
-CHANNELS = [*_CELL, "layer", "channel", "score", "kept"]
+CHANNELS = [*_CELL, "layer", "group", "channel", "score", "kept"]
 _SHARED = ["baseline_key", "dataset", "seed"]
 _OWN = ["key", "metric", "scope", "budget", "normalisation", "ratio"]
 HISTORY = ["key", "baseline_key", "dataset", "seed", "metric", "scope", "budget"]
@@ -139,7 +139,8 @@ def load_scores(
 
     Returns
     -------
-    DataFrame, one row for each dataset, seed, metric, layer and channel, with `score`.
+    DataFrame, one row for each dataset, seed, metric, layer and channel, with `score`. `layer` is
+    the number of a channel group from 0, in the order of `group_names` in the cells.
 
     Raises
     ------
@@ -169,9 +170,10 @@ def load_channels(
     Returns
     -------
     DataFrame, one row for each cell, layer and channel: `key`, `dataset`, `seed`, `metric`,
-    `normalisation`, `scope`, `budget`, `ratio`, `layer`, `channel`, `score`, `kept`. Cells that
-    chose no channels, such as failed ones and networks trained from scratch, have no rows. Cells
-    whose scores are not in the sources have none either.
+    `normalisation`, `scope`, `budget`, `ratio`, `layer` (number of the channel group, from 0),
+    `group` (its name; missing in rows of versions that did not store it), `channel`, `score`,
+    `kept`. Cells that chose no channels, such as failed ones and networks trained from scratch,
+    have no rows. Cells whose scores are not in the sources have none either.
 
     Raises
     ------
@@ -183,7 +185,8 @@ def load_channels(
         key: rows[["layer", "channel", "score"]].reset_index(drop=True)
         for key, rows in load_scores(source, filesystem=filesystem).groupby("scores_key")
     }
-    cells = _cells(source, [*_CELL, "scores_key", "kept"], filters, filesystem)
+    needed = [*_CELL, "scores_key", "group_names", "kept"]
+    cells = _cells(source, needed, filters, filesystem)
     for cell in cells.to_pylist():
         if cell["kept"] is None or cell["scores_key"] not in scores:
             continue
@@ -194,7 +197,10 @@ def load_channels(
         kept = np.zeros(len(rows), dtype=bool)
         for layer, channels in enumerate(cell["kept"]):
             kept[first[layer] + np.asarray(channels, dtype=int)] = True
-        frames.append(rows.assign(kept=kept, **{name: cell[name] for name in _CELL})[names])
+        groups = cell["group_names"] or [None] * len(cell["kept"])
+        group = pd.array(np.asarray(groups, dtype=object)[layers], dtype=_NULLABLE[pa.string()])
+        told = {name: cell[name] for name in _CELL} | {"group": group, "kept": kept}
+        frames.append(rows.assign(**told)[names])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names)
 
 

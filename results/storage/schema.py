@@ -4,7 +4,9 @@ A row of `cells` is a cell: one dataset, seed, metric, budget and ratio. Columns
 cell never reached are null. The columns of `NESTED` hold the cell's smaller tables in the same
 file, so that a cell is written atomically; `results.load` leaves them out. The table `scores` has
 a row for every channel of a baseline and metric, with the channel's importance. Cells that use
-the same scores, such as cells of different ratios, share these rows through `scores_key`.
+the same scores, such as cells of different ratios, share these rows through `scores_key`. In it,
+`layer` is the number of a channel group, from 0 in the order of `group_names`; in a chain, each
+convolution has a group of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 VERSION_KEY = b"prune_sweep.schema"
 
 STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
@@ -45,17 +47,32 @@ _IDENTITY = [
     ("train_images", pa.int32(), "images of the training part"),
     ("validation_images", pa.int32(), "training images held out for validation"),
     ("test_images", pa.int32(), "test images, for the final accuracy"),
-    ("variant", pa.string(), "variant of SimpleNet"),
-    ("width", pa.float64(), "multiplier of the variant's widths"),
+    ("variant", pa.string(), "name of the network, or file and function of a person's own"),
+    ("width", pa.float64(), "multiplier of the network's widths"),
+    ("network_options", pa.string(), "options of the network, JSON"),
+    ("groups", pa.string(), "which channel groups can be pruned: all or inner"),
+    (
+        "combine",
+        pa.string(),
+        "how the scores of a group's producers become one: mean, sum or max",
+    ),
+    ("image_height", pa.int32(), "height of the images that the network reads, pixels"),
+    ("image_width", pa.int32(), "width of the images that the network reads, pixels"),
+    (
+        "weights",
+        pa.string(),
+        "fingerprint of the file with the weights that the baseline starts from; null if it was "
+        "trained from new ones",
+    ),
     ("seed", pa.int64(), "seed of baseline, metric and fine-tuning"),
     ("metric", pa.string(), "metric with the options that differ from their defaults"),
     ("metric_options", pa.string(), "all options of the metric, JSON"),
-    ("normalisation", pa.string(), "how scores of different layers are made comparable"),
-    ("scope", pa.string(), "local: every layer alike; global: one ranking; or widths_of"),
+    ("normalisation", pa.string(), "how scores of different channel groups are made comparable"),
+    ("scope", pa.string(), "local: every group alike; global: one ranking; or widths_of"),
     ("budget", pa.string(), "rule that turns the ratio into widths"),
     ("widths_of", pa.string(), "for scope widths_of: metric whose global ranking set the widths"),
-    ("min_channels", pa.int32(), "fewest channels a layer may keep"),
-    ("min_channels_fraction", pa.float64(), "the same as a fraction of the layer's width"),
+    ("min_channels", pa.int32(), "fewest channels a group may keep"),
+    ("min_channels_fraction", pa.float64(), "the same as a fraction of the group's width"),
     ("round_to", pa.int32(), "widths are multiples of this"),
     ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
     ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
@@ -72,9 +89,14 @@ _OUTCOME = [
     ("parameters_full", pa.int64(), "trainable parameters of the baseline"),
     ("macs", pa.int64(), "multiply-accumulates per image of the pruned network"),
     ("macs_full", pa.int64(), "multiply-accumulates per image of the baseline"),
-    ("widths", pa.list_(pa.int32()), "kept channels of each layer"),
-    ("widths_full", pa.list_(pa.int32()), "channels of each layer of the baseline"),
-    ("collapsed", pa.bool_(), "whether some layer was cut down to its floor"),
+    (
+        "group_names",
+        pa.list_(pa.string()),
+        "name of each channel group, in the order of widths and kept",
+    ),
+    ("widths", pa.list_(pa.int32()), "kept channels of each channel group"),
+    ("widths_full", pa.list_(pa.int32()), "channels of each group of the baseline"),
+    ("collapsed", pa.bool_(), "whether some group was cut down to its floor"),
 ]
 _EVALUATIONS = [
     (f"{stage}_{split}_{measure}", pa.float64(), f"{measure} on {split} images, {stage} network")
@@ -122,7 +144,7 @@ _EPOCHS = pa.list_(
 )
 _NESTED = [
     ("history", _EPOCHS, "fine-tuning, one row per epoch: training loss in nats and accuracy"),
-    ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each layer"),
+    ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each group"),
     ("baseline_history", _EPOCHS, "training of the baseline, one row per epoch, as in history"),
 ]
 NESTED = tuple(name for name, _, _ in _NESTED)
@@ -155,6 +177,17 @@ _SINCE = {
             "seconds_statistics",
             "seconds_statistics_shared_by",
             "seconds_scoring",
+        ]
+    ),
+    5: frozenset(
+        [
+            "network_options",
+            "groups",
+            "combine",
+            "image_height",
+            "image_width",
+            "weights",
+            "group_names",
         ]
     ),
 }
@@ -219,6 +252,12 @@ def _same(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
+def _always(value: str | int) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    """A function that gives every row with a value in its source the same one."""
+    constant = pa.scalar(value)
+    return lambda column: pc.if_else(pc.is_valid(column), constant, pa.scalar(None, constant.type))
+
+
 @dataclass(frozen=True)
 class Derived:
     """How to fill a column that files of earlier versions lack, from another column `source`."""
@@ -233,6 +272,12 @@ DERIVED = {
     # Before version 4 every epoch read the whole training part.
     "baseline_images": Derived("train_images", _same),
     "finetune_images": Derived("train_images", _same),
+    # Before version 5 every network was a SimpleNet, a chain, for images of 32 x 32 pixels.
+    "network_options": Derived("variant", _always("{}")),
+    "groups": Derived("variant", _always("all")),
+    "combine": Derived("variant", _always("mean")),
+    "image_height": Derived("variant", _always(32)),
+    "image_width": Derived("variant", _always(32)),
 }
 """Columns that files of earlier versions lack and that are derived when these are read."""
 
@@ -256,6 +301,9 @@ def table(rows: list[dict[str, object]]) -> pa.Table:
             # Arrow would silently drop the decimals.
             if isinstance(row.get(name), float):
                 raise SchemaError(f"a row does not fit the cells table: {name} is {row[name]}")
+        # Arrow would silently make a list of the letters.
+        if isinstance(names := row.get("group_names"), str):
+            raise SchemaError(f"a row does not fit the cells table: group_names is {names!r}")
     try:
         return pa.Table.from_pylist(rows, schema=CELLS)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

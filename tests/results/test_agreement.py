@@ -57,3 +57,13 @@ def test_a_constant_metric_has_no_correlation():
 def test_two_scores_of_one_channel_are_refused():
     with pytest.raises(ValueError, match="two scores for one channel"):
         rank_agreement(pd.concat([scores(a=FIRST), scores(a=FIRST)]))
+
+
+def test_scores_of_different_channel_groups_are_refused():
+    whole = [scores(a=FIRST).assign(layer=layer) for layer in (0, 1)]
+    inner = scores(b=FIRST).assign(layer=0)
+    told = "d, seed 0, a and b .*: 2 with 14 channels and 1 with 7; select by scores_key"
+    with pytest.raises(ValueError, match=told):
+        rank_agreement(pd.concat([*whole, inner]))
+    # Metrics of different networks are not compared.
+    assert rank_agreement(pd.concat([*whole, inner.assign(baseline_key="other")])).empty

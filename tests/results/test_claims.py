@@ -259,6 +259,20 @@ def test_the_primary_family_is_one_test_for_each_claim_of_a_recipe():
     assert set(STUDY) - set(RECIPE) >= {"dataset", "train_images", "test_images"}
 
 
+def test_weights_of_a_data_set_do_not_make_a_family_of_its_own():
+    values = {WMI: [0.5, 0.6, 0.64], "output_l1": [0.4, 0.47, 0.5]}
+    shared, own = (
+        [*cells(values, weights=one, **ONE), *cells(values, weights=other, **THIRTEEN)]
+        for one, other in ((None, None), ("a" * 8, "b" * 8))
+    )
+    found = [
+        table.loc[(table["family"] == "primary") & table["p"].notna(), "p_holm"].tolist()
+        for table in (results.claims(frame(shared)), results.claims(frame(own)))
+    ]
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", ["p", "p_size"])
 def test_holms_correction_goes_over_the_family(name):
     table = results.claims(frame(two_recipes()))

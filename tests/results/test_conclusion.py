@@ -182,6 +182,17 @@ def test_a_recipe_that_lowers_the_unpruned_network_is_reported(after, said):
     assert said is None or said in sentence
 
 
+def test_recipes_of_several_networks_are_told_apart():
+    rows = [
+        unpruned(seed, 0.818, 0.77 + 0.001 * seed + gain, variant=name)
+        for name, gain in (("resnet20", 0.0), ("resnet56", 0.02))
+        for seed in range(3)
+    ]
+    rows += [row for name in ("resnet20", "resnet56") for row in cells({"a": [0.5]}, variant=name)]
+    said = "network on digits (resnet20) by 4.7 points and on digits (resnet56) by 2.7 points"
+    assert said in results.conclusion(frame(rows))[1]
+
+
 def test_what_is_missing_is_listed():
     missing = results.conclusion(frame(cells({"random": [0.5, 0.6], "taylor": [0.5, 0.6]})))[2]
     assert missing == (

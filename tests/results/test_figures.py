@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import made_up_sweep
@@ -17,7 +18,9 @@ from matplotlib.figure import Figure
 import results
 from results import figures
 from results.figures.differences import spread
+from results.figures.panels import title_lines
 from results.figures.style import COLOURS, looks
+from results.figures.widths import shortened
 
 SMALL = Grid(
     datasets=("cifar10", "svhn"),
@@ -40,8 +43,19 @@ def words(figure: Figure) -> str:
     return "\n".join([*axes, *legends, *labels])
 
 
-def panel(figure: Figure, title: str):
-    return next(place for place in figure.axes if place.get_title("left") == title)
+def title(axes) -> str:
+    """A panel's title, without its line breaks."""
+    return " ".join(axes.get_title("left").split())
+
+
+def panel(figure: Figure, wanted: str):
+    """The panel of `dataset, point`, whatever its network."""
+    dataset, _, point = wanted.partition(", ")
+    return next(
+        place
+        for place in figure.axes
+        if (words := title(place)).startswith(f"{dataset}, ") and words.endswith(f", {point}")
+    )
 
 
 def drawn(axes, gid: str):
@@ -56,8 +70,8 @@ def own(table: pd.DataFrame, metric: str, scope: str = "local") -> pd.DataFrame:
 
 def test_accuracy_has_a_panel_for_each_data_set_and_budget(frame):
     figure = figures.accuracy(frame)
-    assert [place.get_title("left") for place in figure.axes] == [
-        f"{dataset}, {point}"
+    assert [title(place) for place in figure.axes] == [
+        f"{dataset}, simplenet_310k, {point}"
         for dataset in ("cifar10", "svhn")
         for point in ("local", "global, raw scores", "global, layer_zscore")
     ]
@@ -125,18 +139,18 @@ def test_collapsed_points_are_hollow(frame):
 
 def test_two_studies_have_panels_of_their_own(frame):
     both = pd.concat([frame, frame.assign(width=0.5, key=frame["key"].str[::-1])])
-    titles = [place.get_title("left") for place in figures.accuracy(both).axes]
-    assert "cifar10, width 0.5, local" in titles
-    assert "cifar10, width 1, local" in titles
-    assert len(titles) == 12
+    titles = [title(place) for place in figures.accuracy(both).axes]
+    assert "cifar10, simplenet_310k (width 0.5), local" in titles
+    assert "cifar10, simplenet_310k, local" in titles
+    assert len(set(titles)) == 12
 
 
 def test_a_panel_of_channel_ratios_says_so(frame):
     channels = frame.assign(budget="uniform_channels", ratio_of="channels")
     channels = channels[channels["scope"] == "local"]
-    titles = [place.get_title("left") for place in figures.accuracy(channels).axes]
+    titles = [title(place) for place in figures.accuracy(channels).axes]
     assert titles
-    assert all(title.endswith("local, ratio of channels") for title in titles)
+    assert all(found.endswith("local, ratio of channels") for found in titles)
 
 
 def test_differences_are_those_of_the_table(frame):
@@ -190,8 +204,111 @@ def test_kept_widths_are_fractions_of_the_layers(frame):
     at = sorted(SMALL.metrics).index("random")
     np.testing.assert_allclose(values[at], expected)
     assert "0.2" in words(figure)
+    assert labels(panel(figure, "cifar10, local"))[:2] == ["blocks.0.conv", "blocks.1.conv"]
+    unnamed = figures.kept_widths(frame.assign(group_names=None))
+    assert labels(panel(unnamed, "cifar10, local")) == [str(at) for at in range(1, 14)]
     wider = figures.kept_widths(frame, 0.6)
     assert panel(wider, "cifar10, local").collections[0].get_array().mean() > values.mean()
+
+
+def labels(axes) -> list[str]:
+    """The names below, or above, the columns of a heat map."""
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def residual(folder: Path, network: made_up_sweep.Network, **changes) -> pd.DataFrame:
+    """A study of a residual network on CIFAR-10."""
+    points = {"metrics": ("random", "output_l1", "taylor"), "ratios": (0.3,)}
+    scopes = (("local", "none"), ("global", "none"))
+    grid = Grid(("cifar10",), **points, scopes=scopes, network=network, **changes)
+    return made_up_sweep.frame(folder, grid)
+
+
+def overlaps(axes) -> bool:
+    """Whether two neighbouring names of columns overlap when they are drawn."""
+    axes.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    return any(one.x1 > other.x0 for one, other in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("groups", "count", "named"), [("all", 57, "conv1"), ("inner", 54, "layer1.0.conv1")]
+)
+def test_every_group_of_a_deep_network_has_its_name(groups, count, named, tmp_path):
+    network = made_up_sweep.resnet(110, groups)
+    figure = figures.kept_widths(residual(tmp_path / "runs", network, groups=groups))
+    places = [place for place in figure.axes if title(place)]
+    assert [title(place) for place in places] == [
+        "cifar10, resnet110 (shortcut A), local",
+        "cifar10, resnet110 (shortcut A), global",
+    ]
+    for place in places:
+        assert labels(place) == list(network.names)
+        assert (len(labels(place)), labels(place)[0]) == (count, named)
+        assert labels(place)[-1] == "layer3.17.conv1"
+        assert not overlaps(place)
+    assert figure.get_figwidth() < 13
+
+
+def test_of_very_many_groups_some_are_named(tmp_path):
+    network = made_up_sweep.resnet(302)
+    figure = figures.kept_widths(residual(tmp_path / "runs", network))
+    shown = labels(figure.axes[0])
+    step = len(network.names) // len(shown) + 1
+    assert shown == list(network.names[::step])
+    assert 1 < step < 4
+    assert not overlaps(figure.axes[0])
+
+
+def test_long_names_of_groups_lose_what_all_share_and_then_their_beginning():
+    short = ["conv1", "layer3.17.conv1"]
+    assert shortened(short) == short
+    nested = [f"model.backbone.encoder.{name}" for name in short]
+    assert shortened(nested) == short
+    long = [f"stage{at}.{'very_' * 9}long{at}" for at in range(2)]
+    assert [len(name) for name in shortened(long)] == [24, 24]
+    assert [name[-5:] for name in shortened(long)] == ["long0", "long1"]
+    assert all(name.startswith("\N{HORIZONTAL ELLIPSIS}") for name in shortened(long))
+    assert shortened([1, 2]) == ["1", "2"]
+    # A name that is the beginning of all others stays a name.
+    assert shortened(["a" * 30, f"{'a' * 30}.b"])[0] == shortened(["a" * 30])[0]
+
+
+def test_studies_of_other_groups_have_panels_of_their_own(tmp_path):
+    rows = []
+    for at, (network, changes) in enumerate(
+        [
+            (made_up_sweep.resnet(20), {}),
+            (made_up_sweep.resnet(20), {"combine": "max"}),
+            (made_up_sweep.resnet(20, "inner"), {"groups": "inner"}),
+            (made_up_sweep.SIMPLENET, {}),
+        ]
+    ):
+        points = {"metrics": ("random", "output_l1"), "ratios": (0.3, 0.6), "first": 100 * at}
+        rows += made_up_sweep.rows(Grid(("svhn",), **points, network=network, **changes))
+    table = results.load(made_up_sweep.write(tmp_path / "runs", rows))
+    studies = [
+        "svhn, resnet20 (shortcut A), all groups, max over producers",
+        "svhn, resnet20 (shortcut A), all groups, mean over producers",
+        "svhn, resnet20 (shortcut A), inner groups",
+        "svhn, simplenet_310k",
+    ]
+    for draw in (figures.accuracy, figures.differences, figures.kept_widths):
+        found = [title(place) for place in draw(table).axes if title(place)]
+        assert found == [f"{study}, local" for study in studies]
+    fronts = {title(place) for place in figures.pareto_fronts(table).axes}
+    assert fronts == set(studies)
+
+
+def test_titles_are_broken_where_they_are_too_long_for_their_panel():
+    words = "cifar10, resnet56 (shortcut A), global, raw scores"
+    lines = title_lines(words, 2.8)
+    assert ", ".join(line.removesuffix(",") for line in lines) == words
+    assert len(lines) == 2
+    assert lines[1] == "global, raw scores"
+    assert title_lines(words, 9.0) == [words]
+    # A part that is longer than the panel is broken at its spaces.
+    assert title_lines("resnet56 (shortcut A)", 1.2) == ["resnet56", "(shortcut A)"]
 
 
 def test_metrics_share_a_row_where_all_widths_are_alike(frame):
@@ -211,6 +328,8 @@ def test_agreement_is_the_mean_over_layers_and_seeds():
     assert math.isnan(values[a, c])
     assert np.diagonal(values).tolist() == [1, 1, 1]
     assert sorted(text.get_text() for text in axes.texts) == ["0.3", "0.3"]
+    named = figures.agreement(pd.DataFrame(rows, columns=names), {"d": "resnet56"})
+    assert title(named.axes[0]) == "d resnet56"
 
 
 def test_similar_metrics_stand_side_by_side():
@@ -232,7 +351,7 @@ def test_the_front_goes_through_what_nothing_beats(frame):
     axes = next(
         place
         for place in figure.axes
-        if place.get_title("left") == "cifar10" and "multiply" in place.get_xlabel()
+        if title(place) == "cifar10, simplenet_310k" and "multiply" in place.get_xlabel()
     )
     line = drawn(axes, "front")
     assert line.get_drawstyle() == "steps-post"
@@ -272,8 +391,13 @@ def test_training_has_a_curve_for_each_baseline_and_metric():
     assert [line.get_ydata().tolist() for line in cells.lines] == [[0.625, 0.375]]
     assert "taylor" in words(figure)
     assert "random" not in words(figure)
+    named = figures.training_curves(history(), networks={"svhn": "resnet56 (shortcut B)"})
+    assert {title(place) for place in named.axes} == {
+        "svhn, resnet56 (shortcut B), baselines",
+        "svhn, resnet56 (shortcut B), local, fine-tuning at 0.3",
+    }
     (line,) = panel(
-        figures.training_curves(history(), metrics=["apoz", "taylor"]), cells.get_title("left")
+        figures.training_curves(history(), metrics=["apoz", "taylor"]), title(cells)
     ).lines
     assert (
         line.get_color() == looks(["apoz", "taylor"])["taylor"].colour != cells.lines[0].get_color()

@@ -6,6 +6,7 @@ from known_cells import cells, failed, frame, unpruned
 from scipy import stats
 
 import results
+from results.analysis.finetuning_control import studies_without_control
 from results.analysis.study import TRAINED_STUDY
 
 AFTER = (0.77, 0.78, 0.76)
@@ -42,6 +43,19 @@ def test_each_training_has_its_row_and_floors_do_not_count():
     assert len(table) == 3
     assert list(table.columns[: len(TRAINED_STUDY)]) == list(TRAINED_STUDY)
     assert (table["seeds"] == 3).all()
+
+
+@pytest.mark.parametrize("changes", [{"groups": "inner"}, {"combine": "max"}], ids=str)
+@pytest.mark.parametrize("shared", [True, False])
+def test_sweeps_with_other_channel_groups_share_the_control(changes, shared):
+    network = {"variant": "resnet20"}
+    rows = control(**network) + ([] if shared else control(**network, **changes))
+    rows += cells({"output_l1": [0.5] * 3}, **network)
+    rows += cells({"output_l1": [0.6] * 3}, **network, **changes)
+    found = only(results.finetuning_control(frame(rows)))
+    assert (found["seeds"], found["unpaired"]) == (3, 0)
+    assert found == only(results.finetuning_control(frame(control(**network))))
+    assert studies_without_control(frame(rows)) == (0, 1)
 
 
 def test_the_control_is_in_no_other_table():

@@ -115,3 +115,18 @@ def test_images_of_an_epoch_are_named_where_they_are_not_all():
         "digits (local, uniform_parameters, train_images 500, finetune_images 250)",
         "digits (local, uniform_parameters, train_images 900)",
     ]
+
+
+def test_networks_and_channel_groups_that_vary_are_in_the_words_of_a_setting():
+    values = {"a": [0.9, 0.8], "b": [0.6, 0.55]}
+    option = {"variant": "resnet20", "network_options": '{"shortcut": "B"}'}
+    rows = cells(values) + cells(values, **option) + cells(values, groups="inner", **option)
+    rows += cells(values, groups="inner", combine="max", weights="0123456789", **option)
+    places = sorted(lead.place for lead in leads(frame(rows)))
+    start = "digits (local, uniform_parameters, variant"
+    assert places == [
+        f"{start} resnet20, shortcut B, all groups, mean over producers)",
+        f"{start} resnet20, shortcut B, inner groups, mean over producers)",
+        f"{start} resnet20, shortcut B, weights 01234567, inner groups, max over producers)",
+        f"{start} simplenet_310k, all groups, mean over producers)",
+    ]

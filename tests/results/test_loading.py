@@ -91,6 +91,19 @@ def test_filters_choose_the_cells_of_every_table(stored: Path, filters: Any) -> 
     assert sorted(channels["key"].unique()) == [KEYS[3], KEYS[5]]
 
 
+def test_channels_have_the_name_of_their_group(tmp_path: Path) -> None:
+    named = row(0, group_names=["conv1", "layer1.0.conv1"])
+    folder = fill(tmp_path / "runs", [named, row(1)])
+    for _ in range(2):
+        channels = results.load_channels(folder)
+        first = channels[channels["key"] == KEYS[0]]
+        assert first["group"].tolist() == ["conv1"] * 2 + ["layer1.0.conv1"] * 3
+        assert first["layer"].tolist() == [0, 0, 1, 1, 1]
+        # Rows of earlier versions have no names.
+        assert channels.loc[channels["key"] == KEYS[1], "group"].isna().all()
+        Store(folder).compact()
+
+
 def test_scores_are_filtered_by_their_own_columns(stored: Path) -> None:
     found = results.load_scores(stored, filters=[("layer", "==", 1), ("dataset", "==", "svhn")])
     assert found["score"].tolist() == [0.3, 0.4, 0.5]

@@ -45,6 +45,19 @@ def test_means_over_the_seeds_with_their_interval():
     assert table.loc["unpruned", "accuracy"] == pytest.approx(0.6)
 
 
+def test_sweeps_with_other_channel_groups_have_a_front_each():
+    network = {"variant": "resnet20", "baseline_test_top1": 0.9}
+    rows = cells({"a": [0.5, 0.6]}, parameters=100, **network)
+    rows += cells({"a": [0.7, 0.8]}, parameters=100, groups="inner", **network)
+    table = results.pareto(frame(rows))
+    assert table["on_front"].all()
+    assert table.groupby("groups")["metric"].apply(sorted).to_dict() == {
+        "all": ["a", "unpruned"],
+        "inner": ["a", "unpruned"],
+    }
+    assert (table["seeds"] == 2).all()
+
+
 def test_a_metric_that_lacks_a_seed_is_not_compared():
     rows = cells({"a": [0.5, 0.6], "b": [0.99, None]}, parameters=100)
     table = results.pareto(frame(rows)).set_index("metric")

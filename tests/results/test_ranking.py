@@ -191,3 +191,11 @@ def test_the_macs_that_are_left_are_shown_beside_the_ranks():
     rows += [cell("a", 2, macs=10), failed("b", 2)]
     table = results.rank_metrics(frame(rows)).set_index("metric")
     assert table["macs_ratio"].round(9).to_dict() == {"a": 0.3, "b": 0.9}
+
+
+def test_networks_of_one_data_set_are_blocks_but_never_one_block():
+    values = {"a": [0.9, 0.8], "b": [0.5, 0.4], "c": [0.1, 0.2]}
+    table = frame(cells(values) + cells(values, network_options='{"shortcut": "B"}'))
+    assert results.rank_metrics(table)["blocks"].unique() == [4]
+    with pytest.raises(ValueError, match=r"digits are of several studies: network_options is \{\}"):
+        results.rank_metrics(table, blocks="dataset")

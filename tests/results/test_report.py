@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from made_up_sweep import Grid
 import results
 from results import report
 from results.analysis.sweep_tables import read_tables
+from results.figures.registry import REPORT_FIGURES
 from results.report import facts, tables, verdicts
 from results.report.content import content
+from results.report.writing import _render
 from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, PlannedCells, write_plan
 
@@ -476,7 +479,7 @@ def test_highlighting_finds_the_curves_of_a_metric_after_unpruned_in_the_alphabe
 def test_macs_are_shown_beside_parameters(tested, tested_page):
     frame = results.load(tested)
     local, other = (
-        next(table for table in tables.accuracies(frame) if table.title == f"svhn, {scope}")
+        next(table for table in tables.accuracies(frame) if table.title.endswith(f", {scope}"))
         for scope in ("local", "global")
     )
     means = results.accuracy_table(frame)
@@ -504,3 +507,88 @@ def test_markdown_has_the_same_parts(tested, tmp_path):
     assert heads[:3] == ["## Conclusion", "## Planned comparisons", "## What was run"]
     assert "## Differences at equal multiply-accumulates" in heads
     assert "minus random" in markdown
+
+
+RESIDUAL = Grid(
+    datasets=("cifar10",),
+    metrics=("random", "output_l1"),
+    ratios=(0.3,),
+    network=made_up_sweep.resnet(56),
+)
+INNER = replace(RESIDUAL, network=made_up_sweep.resnet(56, "inner"), groups="inner", first=100)
+FILE = "0123456789abcdef"
+
+
+def study(folder: Path, *grids: Grid) -> Path:
+    rows = [row for grid in grids for row in made_up_sweep.rows(grid)]
+    return made_up_sweep.write(folder, rows, scores=True)
+
+
+def test_a_study_of_a_residual_network_has_a_report(tmp_path):
+    folder = study(tmp_path / "runs", RESIDUAL)
+    text = report.write([folder]).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "This part cannot be computed" not in page.text
+    assert "resnet56 (shortcut A) images of 32 \N{MULTIPLICATION SIGN} 32 pixels" in page.text
+    assert "1 data set · resnet56 (shortcut A) · 2 metrics" in page.text
+    assert "cifar10, resnet56 (shortcut A), local" in page.text
+    assert "channel groups that can be pruned all" in page.text
+    columns = {column["name"]: column for column in cells_of(text)["columns"]}
+    assert columns["network"]["words"] == ["resnet56 (shortcut A)"]
+    # One choice for all cells needs no column.
+    assert not {"groups", "combine", "image_height", "weights"} & set(columns)
+    assert "start from" not in page.text
+    markdown = report.write([folder], "md", tmp_path / "a.md").read_text(encoding="utf-8")
+    assert_tables_are_whole(markdown)
+    assert "### cifar10, resnet56 (shortcut A), local" in markdown
+    assert "resnet56 (shortcut A), images of 32" in markdown
+
+
+def test_sweeps_that_share_baselines_have_tables_of_their_own(tmp_path):
+    folder = study(tmp_path / "runs", RESIDUAL, INNER)
+    text = report.write([folder]).read_text(encoding="utf-8")
+    page = Page(text)
+    for grouping in ("all", "inner"):
+        assert f"cifar10, resnet56 (shortcut A), {grouping} groups, local" in page.text
+    frame = results.load(folder)
+    made = tables.accuracies(frame)
+    assert len(made) == 2
+    means = results.accuracy_table(frame[frame["groups"] == "inner"])
+    (own,) = means.loc[means["metric"] == "random", "mean"]
+    (inner,) = (table for table in made if table.title.endswith("inner groups, local"))
+    (line,) = (row for row in inner.rows if row[0].text == "random")
+    assert line[1].text == f"{100 * own:.2f}"
+    ranked = [table.title for table in tables.ranks(frame)]
+    assert ranked == ["local, all groups", "local, inner groups"]
+    front = tables.front(frame)
+    assert {row[0].text for row in front.rows} == {"cifar10, all groups", "cifar10, inner groups"}
+    # The unpruned networks are the same, and each counts once.
+    (unpruned,) = facts.baselines(frame).rows
+    assert unpruned[5].text == "3"
+    columns = {column["name"]: column for column in cells_of(text)["columns"]}
+    assert columns["groups"]["words"] == ["all", "inner"]
+    # Figures that average over a data set say why they do not.
+    refused = "the cells of cifar10 are of several studies: groups is all and inner"
+    for name in ("agreement", "training"):
+        with pytest.raises(ValueError, match=refused):
+            REPORT_FIGURES[name].draw(read_tables([str(folder)]))
+
+
+def test_scores_of_two_groupings_are_not_correlated(tmp_path):
+    one, other = (replace(RESIDUAL, metrics=("random",)), replace(INNER, metrics=("taylor",)))
+    sweep = read_tables([str(study(tmp_path / "runs", one, other))])
+    with pytest.raises(ValueError, match="random and taylor scored different channel groups"):
+        print(sweep.agreement)
+
+
+def test_seeds_that_share_weights_are_said_to(tmp_path):
+    grid = replace(RESIDUAL, weights=FILE, network=made_up_sweep.resnet(8))
+    folder = study(tmp_path / "runs", grid)
+    page = Page(report.write([folder]).read_text(encoding="utf-8"))
+    said = "All seeds start from the same weights, those of a file: intervals over seeds say how"
+    markdown = _render("report.md.j2", read_tables([str(folder)]), figures=[])
+    for text in (page.text, " ".join(markdown.split())):
+        # In the conclusion, and beside networks, accuracies, differences and ranks.
+        assert text.count(said) == 5
+    assert "images of 32 \N{MULTIPLICATION SIGN} 32 pixels, weights 01234567" in page.text
+    assert_tables_are_whole(markdown)

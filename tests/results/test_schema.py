@@ -64,6 +64,9 @@ def test_a_row_of_an_earlier_version_is_read_with_the_new_columns_null(version, 
     assert new
     images = row["train_images"]
     derived = {"ratio_of": "parameters", "baseline_images": images, "finetune_images": images}
+    # The network of every earlier row is a SimpleNet at 32 x 32.
+    derived |= {"network_options": "{}", "groups": "all", "combine": "mean"}
+    derived |= {"image_height": 32, "image_width": 32}
     expected = row | {name: derived.get(name) for name in new}
     assert store.read(CELLS.names).to_pylist() == [expected]
 
@@ -89,6 +92,20 @@ def test_ratio_of_and_widths_of_are_derived_from_the_budget_of_earlier_rows(
     assert len(chosen) == (ratio_of == "channels")
     store.compact()
     assert store.read(["widths_of"]).to_pylist() == [{"widths_of": widths_of}]
+
+
+def test_earlier_rows_are_found_by_what_is_derived(store, full_row):
+    wanted, unknown = full_row(), full_row("f" * 16, status="failed", variant=None)
+    for row in (wanted, unknown):
+        write_earlier(store, 4, row)
+    wide = [("image_width", "==", 32), ("groups", "==", "all")]
+    assert results.load(store.folder, filters=wide)["key"].tolist() == [wanted["key"]]
+    store.compact()
+    assert results.load(store.folder, filters=wide)["key"].tolist() == [wanted["key"]]
+    frame = results.load(store.folder)
+    # A row that names no network says nothing of its groups.
+    assert frame["groups"].isna().tolist() == [False, True]
+    assert frame["group_names"].isna().all()
 
 
 @pytest.mark.parametrize("version", EARLIER)
@@ -149,6 +166,9 @@ def test_known_statuses_are_accepted(status, full_row):
         ({"collapsed": "no"}, ["does not fit"]),
         ({"widths": 64}, ["does not fit"]),
         ({"widths": ["64"]}, ["does not fit"]),
+        ({"group_names": "conv1"}, ["does not fit"]),
+        ({"group_names": [1]}, ["does not fit"]),
+        ({"image_height": 32.5}, ["does not fit", "image_height is 32.5"]),
         ({"kept": [1, 2]}, ["does not fit"]),
         ({"history": [{"epoch": "one"}]}, ["does not fit"]),
         ({"started_at": "today"}, ["does not fit"]),

@@ -5,7 +5,8 @@ import pytest
 from known_cells import cell, cells, failed, frame
 
 import results
-from results.analysis.study import STUDY, figures
+from results.analysis.networks import network_name, network_names, same_weights
+from results.analysis.study import GROUPING, STUDY, figures
 from results.storage.plan_file import Comparison
 
 PLANNED = (Comparison("random", 0.3),)
@@ -21,10 +22,18 @@ CALLS = {
     "planned_differences": lambda table: results.planned_differences(table, PLANNED),
 }
 
+RESIDUAL = {"variant": "resnet56", "network_options": '{"shortcut": "A"}'}
+
 OTHER = {
     "dataset": "svhn",
     "variant": "simplenet_460k",
     "width": 0.5,
+    "network_options": '{"shortcut": "B"}',
+    "image_height": 64,
+    "image_width": 48,
+    "weights": "0123456789abcdef",
+    "groups": "inner",
+    "combine": "max",
     "train_images": 90,
     "test_images": 90,
     "epochs": 40,
@@ -51,7 +60,7 @@ def test_studies_have_separate_rows(column):
     assert sorted(means.loc[means["metric"] == "random", "mean"]) == [0.4, 0.8]
     differences = results.paired_difference(table, "random", "output_l1")
     assert sorted(differences["difference_points"].round(6)) == [-15, 25]
-    assert differences[column].nunique() == 2
+    assert differences[column].nunique(dropna=False) == 2
     assert differences["seeds"].tolist() == [2, 2]
 
 
@@ -73,6 +82,18 @@ def test_studies_have_separate_rows(column):
         ([cell(precision="fp32"), cell(seed=1, precision="bf16")], "precision is fp32 and bf16"),
         ([cell(rule_version=1), cell("random", rule_version=2)], r"budget\.version is 1 and 2"),
         ([cell(), cell("random", 1, dataset_fingerprint="others")], "fingerprint"),
+        (
+            [cell(**RESIDUAL), cell("random", groups_version=2, **RESIDUAL)],
+            r"groups\.version is 1 and 2",
+        ),
+        (
+            [cell(**RESIDUAL), cell(groups_version=2, **RESIDUAL)],
+            r"groups\.version is 1 and 2",
+        ),
+        (
+            [cell(**RESIDUAL), cell("random", 1, network={"version": 2}, **RESIDUAL)],
+            r"baseline\.architecture\.network\.version is 1 and 2",
+        ),
         ([cell(), cell(seed=1, metric_options='{"images": 5}')], "metric_options"),
         ([cell(), cell(baseline_key="trained longer")], "two cells.*output_l1.*baseline_key"),
         ([cell(), cell()], "two cells.*digits, output_l1.*seed 0.*key"),
@@ -85,6 +106,9 @@ def test_studies_have_separate_rows(column):
         "precision",
         "budget",
         "images",
+        "channel groups",
+        "channel groups of one seed",
+        "network",
         "options",
         "baseline",
         "key",
@@ -263,3 +287,121 @@ def test_the_line_that_a_refusal_prints_selects_rows_that_agree(unlike):
     chosen = eval(line, {"frame": table, "results": results})
     assert len(chosen) == 1
     results.accuracy_table(chosen)
+
+
+SWEEP = {"weighted_mutual_information": [0.4, 0.5], "random": [0.3, 0.35], "output_l1": [0.2, 0.3]}
+CHANGED = {"groups": "inner", "combine": "max"}
+
+
+def residual(shift=0.0, metrics=SWEEP, **changes):
+    """Cells of a ResNet-56 on SVHN: two metrics and the reference, two seeds, two ratios."""
+    values = {name: [value + shift for value in metrics[name]] for name in metrics}
+    shared = {"dataset": "svhn", "source": "svhn", **RESIDUAL, **changes}
+    return [
+        row | {"macs": macs}
+        for ratio, macs in ((0.3, 2000), (0.6, 6000))
+        for row in cells(values, ratio=ratio, **shared)
+    ]
+
+
+def whole(shift=0.0, **changes):
+    """The same cells with a global ranking, and random channels at the widths of the reference."""
+    borrowed = {"scope": "widths_of", "budget": "widths_of(output_l1)"}
+    rows = residual(shift, **changes) + residual(shift + 0.1, scope="global", **changes)
+    return rows + residual(shift, {"random": [0.1, 0.25]}, **borrowed, **changes)
+
+
+@pytest.mark.parametrize("column", GROUPING)
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "conclusion"])
+def test_two_sweeps_that_share_their_baselines_are_not_pooled(name, column):
+    one, other = whole(), whole(0.25, **{column: CHANGED[column]})
+    assert {row["baseline_key"] for row in one} == {row["baseline_key"] for row in other}
+    both = CALLS[name](frame([*one, *other]))
+    for rows in (one, other):
+        alone = CALLS[name](frame(rows))
+        # Corrections depend on how many comparisons there are.
+        shown = [name for name in alone if "holm" not in name]
+        found, expected = (
+            table.loc[table[column] == rows[0][column], shown].reset_index(drop=True)
+            for table in (both, alone)
+        )
+        assert len(expected)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("column", GROUPING)
+def test_a_metric_of_one_sweep_is_not_compared_with_the_reference_of_another(column):
+    wanted, reference = (
+        {name: SWEEP[name]} for name in ("weighted_mutual_information", "output_l1")
+    )
+    rows = residual(0.0, wanted) + residual(0.0, reference, **{column: CHANGED[column]})
+    table = frame(rows)
+    for name in ("paired_difference", "at_equal_macs", "claims"):
+        made = CALLS[name](table)
+        assert len(made)
+        assert made["difference_points"].isna().all()
+    assert set(CALLS["paired_difference"](table)["note"]) == {"output_l1 was not run here"}
+    assert "No setting has two metrics" in results.conclusion(table)[0]
+
+
+def test_groups_of_the_identity_count_where_no_column_says_them():
+    rows = residual(metrics={"random": [0.5]})
+    rows += residual(metrics={"output_l1": [0.5]}, groups="inner")
+    table = frame(row | {"groups": None} for row in rows)
+    with pytest.raises(ValueError, match=r"groups\.which is (all and inner|inner and all)") as told:
+        results.accuracy_table(table)
+    line = str(told.value).partition("such as ")[2]
+    chosen = eval(line, {"frame": table, "results": results})
+    assert len(results.accuracy_table(chosen)) == 2
+
+
+def test_weights_of_one_file_with_another_scaling_are_refused():
+    one = residual(metrics={"random": [0.5]}, weights="f" * 8)
+    other = residual(metrics={"output_l1": [0.4]}, weights="f" * 8)
+    other = [
+        row | {"identity": row["identity"].replace('"ffffffff"', '"ffffffff", "mean": [0.5]')}
+        for row in other
+    ]
+    with pytest.raises(ValueError, match=r"baseline\.weights\.mean is nothing and \[0\.5\]"):
+        results.accuracy_table(frame(one + other))
+
+
+def test_networks_trained_from_scratch_stand_beside_their_own_groups():
+    rows = residual(groups="inner") + residual()
+    rows += residual(0.5, {"scratch": [0.1, 0.2]}, groups="inner", finetune_epochs=9)
+    table = results.paired_difference(frame(rows), "scratch", "output_l1")
+    assert table["groups"].tolist() == ["inner", "inner"]
+    assert table["seeds"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "simplenet_310k"),
+        ({"width": 0.5}, "simplenet_310k (width 0.5)"),
+        (RESIDUAL, "resnet56 (shortcut A)"),
+        (RESIDUAL | {"width": 2.0}, "resnet56 (shortcut A, width 2)"),
+        ({"variant": "mine.py:build", "network_options": "not JSON"}, "mine.py:build (not JSON)"),
+        ({"variant": "x", "network_options": None, "width": None}, "x"),
+        ({"variant": None}, ""),
+    ],
+    ids=str,
+)
+def test_a_network_is_called_by_its_name_and_options(changes, name):
+    rows = frame([cell() | changes, cell("random", 1)])
+    assert network_name(rows.iloc[0]) == name
+    assert network_names(rows).tolist() == [name, "simplenet_310k"]
+
+
+def test_seeds_of_one_file_are_said_to_share_its_weights():
+    shared, trained = residual(weights="f" * 8), residual()
+    assert same_weights(frame(trained)) == ""
+    assert same_weights(frame(shared)).startswith("All seeds start from the same weights")
+    assert same_weights(frame([*shared, *trained])).startswith("Where baselines start from")
+    *three, fourth = results.conclusion(frame(shared))
+    assert len(three) == 3
+    assert "not how much networks vary" in fourth
+    assert len(results.conclusion(frame(trained))) == 3
+    # A cell that failed is in no interval.
+    bad = [row | {"status": "failed"} for row in shared]
+    assert len(results.conclusion(frame([*bad, *trained]))) == 3
