@@ -42,6 +42,7 @@ class Metric:
     nonnegative : whether its scores are never negative.
     summands : for a metric that is a sum, returns the number of summands of a channel's score.
     images : default number of training images for its statistics; None for all.
+    reads_norm : whether it reads the batch normalisation behind each convolution.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Metric:
     nonnegative: bool
     summands: Count | None
     images: int | None
+    reads_norm: bool = False
 
     @property
     def summary(self) -> str:
@@ -90,6 +92,7 @@ def metric(
     nonnegative: bool = False,
     summands: Count | None = None,
     images: int | None = None,
+    reads_norm: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Registers a function of a LayerView as a metric under the function's name.
 
@@ -100,6 +103,7 @@ def metric(
     version : raise it when the metric's numbers change.
     nonnegative, summands : see `Metric`; `layer_mean` and `per_weight` need them.
     images : the default of its option `images`; None for all.
+    reads_norm : see `Metric`.
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -107,7 +111,9 @@ def metric(
         if name in METRICS:
             raise MetricError(f"metric '{name}' is already registered")
         demand = needs if callable(needs) else lambda **_: needs
-        found = Metric(name, function, demand, source, version, nonnegative, summands, images)
+        found = Metric(
+            name, function, demand, source, version, nonnegative, summands, images, reads_norm
+        )
         if IMAGES in found.options:
             raise MetricError(f"metric '{name}': the option name '{IMAGES}' is reserved")
         METRICS[name] = found

@@ -50,7 +50,7 @@ def output_l1(layer: LayerView) -> Tensor:
     return layer.consumed.abs().sum(dim=1)
 
 
-@metric(source="Liu et al. 2017, arXiv:1708.06519", nonnegative=True)
+@metric(source="Liu et al. 2017, arXiv:1708.06519", nonnegative=True, reads_norm=True)
 def bn_scale(layer: LayerView) -> Tensor:
     """Absolute value of the batch normalisation scale (gamma) of each channel.
 

@@ -79,6 +79,7 @@ def _builder(description: dict[str, Any], own: Builder | NetworkSource | None) -
         raise ArchitectureError(
             f"its network is built by {description['source']} with fingerprint "
             f"{description['fingerprint']}; {given['source']} with fingerprint "
-            f"{given['fingerprint']} is another one, or has changed since"
+            f"{given['fingerprint']} is another one, or has changed since; a results folder keeps "
+            f"the files of its networks in sources/{description['fingerprint']}"
         )
     return own

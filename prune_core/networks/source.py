@@ -130,7 +130,7 @@ class NetworkSource:
         Raises
         ------
         ArchitectureError
-            If a file cannot be imported, or if it has no such function of `classes`.
+            If a file cannot be imported, or if it has no such function of one parameter.
         """
         package = self._package()
         try:
@@ -150,9 +150,12 @@ class NetworkSource:
             )
         signature = inspect.signature(function)
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        if [p.name for p in signature.parameters.values() if p.kind in positional] != ["classes"]:
+        parameters = [*signature.parameters.values()]
+        if sum(one.kind in positional for one in parameters) != 1 or any(
+            one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters
+        ):
             raise ArchitectureError(
-                f"{self._where} has the parameters {signature}; it must take the number of "
+                f"{self._where} has the parameters {signature}; it must take one, the number of "
                 "classes, and options after a *, such as (classes: int, *, width: float = 1.0)"
             )
         return function

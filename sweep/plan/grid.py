@@ -70,6 +70,7 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
             network = network_of(spec.network, dataset.classes, dataset.image_size)
         except ArchitectureError as error:
             raise SpecError(f"dataset {dataset.name}: network: {error}") from error
+        _check_norms(spec, dataset, network)
         notes += [note for note in (*network.fixed, *network.notes) if note not in notes]
         of_dataset = list(_cells(spec, dataset, network))
         _check_reachable(dataset, network, of_dataset)
@@ -138,6 +139,19 @@ def _check_reachable(dataset: Dataset, network: Network, cells: list[Cell]) -> N
     except BudgetError as error:
         words = "; ".join([str(error), *network.fixed])
         raise SpecError(f"dataset {dataset.name}: {words}") from error
+
+
+def _check_norms(spec: Spec, dataset: Dataset, network: Network) -> None:
+    """Refuses metrics of batch normalisation for a network that has none somewhere."""
+    groups = network.architecture.groups.groups
+    without = [one.name for group in groups for one in group.producers if one.norm is None]
+    for choice in [*spec.metrics, *spec.controls.widths_of]:
+        if choice.metric.reads_norm and without:
+            raise SpecError(
+                f"dataset {dataset.name}: metric '{choice.name}' needs a batch normalisation "
+                f"behind every convolution that is pruned; {network.name} has none behind "
+                f"{', '.join(without)}"
+            )
 
 
 def _cells(spec: Spec, dataset: Dataset, network: Network) -> Iterator[Cell]:

@@ -448,7 +448,10 @@ def test_a_class_is_a_function_too(tmp_path):
         ("my_net.txt:build", "must be a Python file and a function"),
         (".:build", "must be a Python file and a function"),
         ("my_net.py:buidl", "my_net.py has no function 'buidl'; it has build"),
-        ("my_net.py:block", r"has the parameters \(inputs, outputs\); it must take the number of"),
+        (
+            "my_net.py:block",
+            r"has the parameters \(inputs, outputs\); it must take one, the",
+        ),
     ],
 )
 def test_a_source_that_names_no_function_is_refused(mine, source, message):
@@ -458,12 +461,20 @@ def test_a_source_that_names_no_function_is_refused(mine, source, message):
 
 @pytest.mark.parametrize(
     "parameters",
-    ["", "num_classes", "classes, depth=3", "*, classes", "*classes", "depth, classes"],
+    ["", "classes, depth=3", "*, classes", "*classes", "depth, classes"],
 )
 def test_a_function_that_does_not_take_classes_alone_is_refused(tmp_path, parameters):
     write(tmp_path, {"my_net.py": f"def build({parameters}): return 1"})
     with pytest.raises(ArchitectureError, match=r"options after a \*, such as \(classes: int,"):
         NetworkSource.read("my_net.py:build", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["classes", "num_classes", "n"])
+def test_the_number_of_classes_may_have_any_name(tmp_path, name):
+    text = f"from torch import nn\ndef build({name}, *, bias: bool = True):\n"
+    write(tmp_path, {"my_net.py": f"{text}    return nn.Linear(3, {name}, bias)"})
+    source = NetworkSource.read("my_net.py:build", tmp_path)
+    assert source.build(7, {"bias": False}).out_features == 7
 
 
 TRAVEL = (

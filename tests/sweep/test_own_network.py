@@ -300,15 +300,13 @@ def test_ray_gives_the_same_rows_although_the_files_are_gone(
     assert_same(folder, finished)
 
 
-def test_a_metric_that_the_network_lacks_gives_failed_rows(run_own, tmp_path):
+def test_a_metric_that_the_network_lacks_is_refused_before_the_run(run_own, tmp_path):
     changes = {"network.norm": None, "metrics": ["bn_scale", "output_l1"], "scopes": ["global"]}
     done = run_own(tmp_path / "runs", changes)
-    assert done.exit_code == 1, done.output
-    assert "1 of 2 cells ok" in done.stdout
-    frame = results.load(tmp_path / "runs").set_index("metric")
-    assert frame["status"].to_dict() == {"bn_scale": "failed", "output_l1": "ok"}
-    told = "MetricError: metric 'bn_scale': no batch normalisation follows blocks.0.0"
-    assert frame["error"]["bn_scale"].startswith(told)
+    assert done.exit_code == 2, done.output
+    assert "metric 'bn_scale' needs a batch normalisation behind every convolution" in done.output
+    assert "blocks.0.0" in done.output
+    assert not (tmp_path / "runs").exists()
 
 
 PLAIN = """
