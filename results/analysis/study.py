@@ -7,7 +7,7 @@ their `identity`, such as in a learning rate, are refused by `results.analysis.i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -57,6 +57,7 @@ POINT = ("scope", "budget", "normalisation", "ratio")
 BASELINE = ("seed", "baseline_key", "baseline_checksum")
 """Columns that identify a baseline: all cells that prune the same weights have the same values."""
 
+_FINETUNING = ("finetune_epochs", "finetune_images")
 _CARRIED = ("collapsed", "parameter_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
@@ -192,19 +193,31 @@ def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells, with networks trained from scratch added to the studies that they control.
 
     Such a network is trained as a baseline is and is not fine-tuned. So it belongs to all studies
-    that agree with it in everything but the length of fine-tuning.
+    that agree with it in everything but the length of fine-tuning. If its widths are not those of
+    a ranking, they do not depend on how scores are combined either. Cells that were added once
+    are not added again.
     """
     is_scratch = cells["metric"] == SCRATCH
     if not is_scratch.any():
         return cells
-    others = cells[~is_scratch]
-    own_names = ["finetune_epochs", "finetune_images"]
-    shared = [name for name in STUDY if name not in own_names]
-    own = cells[is_scratch].rename(columns={name: f"_{name}" for name in own_names})
-    lent = own.merge(others[list(STUDY)].drop_duplicates(), on=shared, how="left")
-    for name in own_names:
+    others, local = cells[~is_scratch], is_scratch & (cells["scope"] == "local")
+    parts = [
+        others,
+        _lent(cells[local], others, [*_FINETUNING, "combine"]),
+        _lent(cells[is_scratch & ~local], others, _FINETUNING),
+    ]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def _lent(own: pd.DataFrame, others: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
+    """Networks trained from scratch, in each study of the others that differs only in `free`."""
+    shared = [name for name in STUDY if name not in free]
+    renamed = own.rename(columns={name: f"_{name}" for name in free})
+    lent = renamed.merge(others[list(STUDY)].drop_duplicates(), on=shared, how="left")
+    for name in free:
         lent[name] = lent[name].fillna(lent[f"_{name}"])
-    return pd.concat([others, lent[cells.columns]], ignore_index=True)
+    once = [*STUDY, *POINT, "metric", *BASELINE, *(["key"] if "key" in own else [])]
+    return lent.drop_duplicates(once)[own.columns]
 
 
 def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
@@ -257,9 +270,9 @@ def check_alike(cells: pd.DataFrame) -> None:
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = (cells["metric"] != SCRATCH).to_numpy()
     _check_single(cells[pruned], list(TRAINED_STUDY), parts[FINETUNE][pruned])
-    # It has widths of channel groups, but no scores that could be combined.
-    for chosen in (pruned, ~pruned):
-        _check_single(cells[chosen], list(STUDY), parts[GROUPS][chosen])
+    _check_single(cells[pruned], list(STUDY), parts[GROUPS][pruned])
+    # It has channel groups; how scores are combined counts only where a ranking set its widths.
+    _check_single(cells[~pruned], [*STUDY, *POINT], parts[GROUPS][~pruned])
     # All metrics of a point are compared with one another, so they must share the budget.
     _check_single(cells, [*STUDY, *POINT], parts[BUDGET])
     _check_single(cells, point, parts[REST])

@@ -7,6 +7,7 @@ from known_cells import cell, cells, failed, frame
 import results
 from results.analysis.networks import network_name, network_names, same_weights
 from results.analysis.study import GROUPING, STUDY, figures
+from results.figures.panels import comparable
 from results.storage.plan_file import Comparison
 
 PLANNED = (Comparison("random", 0.3),)
@@ -364,6 +365,49 @@ def test_weights_of_one_file_with_another_scaling_are_refused():
     ]
     with pytest.raises(ValueError, match=r"baseline\.weights\.mean is nothing and \[0\.5\]"):
         results.accuracy_table(frame(one + other))
+
+
+SCRATCH = {"scratch": [0.1, 0.2]}
+
+
+@pytest.mark.parametrize("known", [lambda table: table, comparable], ids=["rows", "report"])
+def test_a_network_trained_from_scratch_counts_once_in_each_study(known):
+    # A report adds them before the functions that it calls do.
+    rows = residual() + residual(0.1, finetune_epochs=9) + residual(0.2, combine="max")
+    rows += residual(0.0, SCRATCH, finetune_epochs=4)
+    table = results.paired_difference(known(frame(rows)), "scratch", "output_l1")
+    # Two ratios of three studies. The control's widths do not depend on how scores are combined.
+    assert table.groupby(["combine", "finetune_epochs"]).size().to_dict() == {
+        ("max", 2): 2,
+        ("mean", 2): 2,
+        ("mean", 9): 2,
+    }
+    assert set(table["seeds"]) == {2}
+    assert set(table["unpaired"]) == {0}
+
+
+@pytest.mark.parametrize("known", [lambda table: table, comparable], ids=["rows", "report"])
+def test_widths_of_a_ranking_depend_on_how_scores_are_combined(known):
+    borrowed = {"scope": "widths_of", "budget": "widths_of(output_l1)"}
+    rows = whole() + whole(0.2, combine="max")
+    rows += residual(0.0, SCRATCH, finetune_epochs=4)
+    for combine, gain in (("mean", 0.0), ("max", 0.3)):
+        own = {"combine": combine, "finetune_epochs": 4}
+        rows += residual(gain, SCRATCH, **own, **borrowed)
+    means = results.accuracy_table(known(frame(rows)))
+    effects = results.selection_against_allocation(known(frame(rows)))
+    assert means.loc[means["metric"] == "scratch", "seeds"].tolist() == [2] * len(
+        means[means["metric"] == "scratch"]
+    )
+    found = effects[effects["effect"] == "scratch"].set_index(["combine", "ratio"])
+    # The lender's global cells are 0.3 and 0.4, and 0.2 above that where the maximum counts.
+    assert found["difference_points"].round(6).to_dict() == {
+        ("mean", 0.3): -20,
+        ("mean", 0.6): -20,
+        ("max", 0.3): -10,
+        ("max", 0.6): -10,
+    }
+    assert set(found["seeds"]) == {2}
 
 
 def test_networks_trained_from_scratch_stand_beside_their_own_groups():
