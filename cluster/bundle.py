@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from results.storage.locations import folder_of
 from sweep.errors import SpecError
-from sweep.plan.network import OwnNetwork
+from sweep.plan.network import own_network
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged
 from sweep.spec.parsing import read
 from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
+from sweep.stages.sources import write_files
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
 DISTRIBUTION = "prune-sweep"
@@ -91,16 +93,13 @@ def bundle(spec: str, folder: Path) -> Bundle:
 def _take(network: NetworkSpec, folder: Path) -> NetworkSpec:
     """Copies the files that a network needs; returns the network with their new names."""
     names: dict[str, str] = {}
-    if network.source is not None:
-        try:
-            source = OwnNetwork.read(network.source, network.options).source
-        except ValueError as error:
-            raise SpecError(f"network.source is {network.source!r}; {error}") from error
-        for name, text in source.files:
-            target = folder / NETWORK / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-        names["source"] = f"{NETWORK}/{source.name}"
+    try:
+        own = own_network(network)
+    except ValueError as error:
+        raise SpecError(f"network.source is {network.source!r}; {error}") from error
+    if own is not None:
+        write_files(folder_of(folder / NETWORK), own.source)
+        names["source"] = f"{NETWORK}/{own.source.name}"
     if network.weights is not None:
         weights = Path(network.weights).expanduser()
         (folder / NETWORK).mkdir(exist_ok=True)

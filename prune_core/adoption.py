@@ -9,7 +9,7 @@ from torch import nn
 
 from prune_core.networks import IMAGE_SIZE, Grouping, Size, attach
 from prune_core.networks.architecture import AdoptedArchitecture
-from prune_core.networks.tracing import inner, trace
+from prune_core.networks.tracing import trace
 from prune_core.surgery import check_removal
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -35,9 +35,7 @@ def adopt(
         If it cannot be traced, see `prune_core.networks.tracing.trace`, or pruned, see
         `prune_core.surgery.check_removal`.
     """
-    found = trace(net, image_size, classes)
-    if groups == "inner":
-        found = inner(found)
+    found = trace(net, image_size, classes, groups)
     template = copy.deepcopy(net)
     adopted = AdoptedArchitecture(found.widths, classes, image_size, template, found, groups)
     check_removal(adopted)

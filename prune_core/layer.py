@@ -175,7 +175,7 @@ def _view(
         weight=_plain(weight[producer.positions].flatten(1, 2)),
         gamma=gamma,
         beta=beta,
-        consumer_weights=tuple(_read(net, one, producer.shape) for one in producer.consumers),
+        consumer_weights=tuple(_read(net, one, producer) for one in producer.consumers),
         answers=answers,
         seed=seed,
         group=group,
@@ -198,7 +198,7 @@ def _norm(net: nn.Module, producer: Producer) -> tuple[Tensor | None, Tensor | N
     return gamma.abs().mean(dim=1), beta.mean(dim=1)
 
 
-def _read(net: nn.Module, consumer: Consumer, shape: tuple[int, int]) -> Tensor:
+def _read(net: nn.Module, consumer: Consumer, producer: Producer) -> Tensor:
     """The weights of a consumer that read the channels, [J, C, k, k]."""
     weight = _weight(net, consumer.module)
     positions = consumer.positions
@@ -207,8 +207,7 @@ def _read(net: nn.Module, consumer: Consumer, shape: tuple[int, int]) -> Tensor:
     chosen = chosen.unflatten(1, (-1, repeats))
     if weight.ndim == 2:
         # A linear layer that reads all pixels of the map, or several numbers of each channel.
-        pixels = shape if shape[0] * shape[1] == repeats else (repeats, 1)
-        return _plain(chosen.unflatten(2, pixels))
+        return _plain(chosen.unflatten(2, producer.window(repeats)))
     return _plain(chosen.flatten(2, 3))
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from torch import Tensor, nn
 
-from prune_core.networks import device_of
+from prune_core.networks.module import device_of, reading
 
 
 @contextmanager
@@ -35,19 +36,15 @@ def subsampled_first(net: nn.Module) -> Iterator[None]:
         and module.padding in ((0, 0), "valid")
     }
 
-    def subsample(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert isinstance(module, nn.Conv2d)
-        rows, columns = strides[module]
-        return (inputs[0][:, :, ::rows, ::columns],)
+    def subsampled(stride: tuple[int, ...], read: Tensor) -> Tensor:
+        rows, columns = stride
+        return read[:, :, ::rows, ::columns]
 
-    hooks = []
     for module in strides:
-        hooks.append(module.register_forward_pre_hook(subsample))
         module.stride = (1, 1)
     try:
-        yield
+        with reading({module: partial(subsampled, stride) for module, stride in strides.items()}):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for module, stride in strides.items():
             module.stride = stride

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from prune_core.networks import (
 )
 from prune_core.networks.cutting import cut, stays
 from prune_core.networks.groups import Groups
+from prune_core.networks.module import reading
 from prune_core.precision import full_precision
 
 SURGERY_VERSION = 1
@@ -67,32 +69,20 @@ def masked(net: nn.Module, kept: Sequence[Tensor]) -> Iterator[nn.Module]:
     kept : as for `prune`.
     """
     groups = channel_groups(net)
-    readers = {
-        consumer.module
-        for group in groups.groups
-        for producer in group.producers
-        for consumer in producer.consumers
-    }
+    readers = {one.module for producer in groups.producers for one in producer.consumers}
 
-    def hook_of(positions: Tensor) -> object:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            read = inputs[0]
-            mask = torch.zeros(read.shape[1], dtype=read.dtype, device=read.device)
-            mask[positions.to(read.device)] = 1
-            return (read * mask.view(1, -1, *[1] * (read.ndim - 2)),)
+    def zeroed(positions: Tensor, read: Tensor) -> Tensor:
+        mask = torch.zeros(read.shape[1], dtype=read.dtype, device=read.device)
+        mask[positions.to(read.device)] = 1
+        return read * mask.view(1, -1, *[1] * (read.ndim - 2))
 
-        return hook
-
-    hooks = [
-        net.get_submodule(name).register_forward_pre_hook(hook_of(sides["inputs"]))  # type: ignore[arg-type]
+    hooks = {
+        net.get_submodule(name): partial(zeroed, sides["inputs"])
         for name, sides in stays(net, groups, kept).items()
         if name in readers
-    ]
-    try:
+    }
+    with reading(hooks):
         yield net
-    finally:
-        for one in hooks:
-            one.remove()
 
 
 CHECKED, CHECKED_FLOAT = 1e-8, 1e-3

@@ -19,10 +19,11 @@ from prune_core.networks.architecture import (
 )
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.groups import ChannelGroup, Grouping, Groups
+from prune_core.networks.layers import INPUT_CHANNELS
 from prune_core.networks.module import device_of
 from prune_core.networks.registry import NETWORKS, Family, Size, network
 from prune_core.networks.simplenet import SimpleNet, SimpleNetArchitecture
-from prune_core.networks.tracing import INPUT_CHANNELS, trace
+from prune_core.networks.tracing import trace
 
 __all__ = [
     "IMAGE_SIZE",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prune_core.networks.cutting import cut, stays
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.groups import GROUPS_VERSION, Grouping, Groups
+from prune_core.networks.layers import check_width
 from prune_core.networks.registry import NETWORKS, WIDTH, Size
 from prune_core.networks.tracing import inner, trace
 from prune_core.options import checked_options
@@ -86,9 +87,9 @@ class Architecture(ABC):
         """The channel groups of the unpruned network."""
 
     @property
-    @abstractmethod
     def groups_identity(self) -> dict[str, Any] | None:
         """What says which channels form a group; None for a chain, where it goes without saying."""
+        return {"which": self.grouping, "version": GROUPS_VERSION}
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -102,13 +103,16 @@ class Architecture(ABC):
     def build(self) -> nn.Module:
         """A new module; its weights are drawn from torch's global generator."""
 
-    @abstractmethod
     def with_widths(self, widths: Sequence[int]) -> Self:
         """The same architecture with other widths."""
+        return self._changed(widths=tuple(int(width) for width in widths))
 
-    @abstractmethod
     def for_images(self, image_size: Size) -> Self:
         """The same architecture for images of another size."""
+        return self._changed(image_size=image_size)
+
+    def _changed(self, **fields: object) -> Self:
+        return replace(self, **fields)  # type: ignore[type-var]
 
 
 class Builder(Protocol):
@@ -137,8 +141,7 @@ class Registered:
     @classmethod
     def of(cls, name: str, width: float, options: Mapping[str, object]) -> Registered:
         """Checks width and options, and fills in the defaults."""
-        if not (math.isfinite(width) and width > 0):
-            raise ArchitectureError(f"width {width} must be a positive number")
+        check_width(width)
         build = NETWORKS[name].build
         where = f"network '{name}'"
         filled = checked_options(build, {**options, WIDTH: float(width)}, where, ArchitectureError)
@@ -174,23 +177,10 @@ class ModuleArchitecture(Architecture):
     builder: Builder
     grouping: Grouping = "all"
 
-    def with_widths(self, widths: Sequence[int]) -> ModuleArchitecture:
-        """See `Architecture`."""
-        return replace(self, widths=tuple(int(width) for width in widths))
-
-    def for_images(self, image_size: Size) -> ModuleArchitecture:
-        """See `Architecture`."""
-        return replace(self, image_size=image_size)
-
     @property
     def groups(self) -> Groups:
         """See `Architecture`."""
         return _traced(self.builder, self.classes, self.image_size, self.grouping)
-
-    @property
-    def groups_identity(self) -> dict[str, Any] | None:
-        """See `Architecture`."""
-        return {"which": self.grouping, "version": GROUPS_VERSION}
 
     def identity(self) -> dict[str, Any]:
         """See `Architecture`."""
@@ -235,16 +225,13 @@ def of(
     """
     if classes < 2:
         raise ArchitectureError(f"classes {classes}: at least 2 are needed")
-    with torch.random.fork_rng(devices=[]):
-        module = builder.build(classes)
-    own = getattr(module, _ATTRIBUTE, None)
-    if isinstance(own, Architecture):
-        return own.for_images(image_size)
-    found = _traced(builder, classes, image_size, "all")
+    found = _found(builder, classes, image_size)
+    if isinstance(found, Architecture):
+        return found
     if not any(group.joined for group in found.groups):
         groups = "all"  # without additions both ways are the same
-    found = _traced(builder, classes, image_size, groups)
-    return ModuleArchitecture(found.widths, classes, image_size, builder, groups)
+    widths = _traced(builder, classes, image_size, groups).widths
+    return ModuleArchitecture(widths, classes, image_size, builder, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,23 +251,10 @@ class AdoptedArchitecture(Architecture):
     found: Groups
     grouping: Grouping = "all"
 
-    def with_widths(self, widths: Sequence[int]) -> AdoptedArchitecture:
-        """See `Architecture`."""
-        return replace(self, widths=tuple(int(width) for width in widths))
-
-    def for_images(self, image_size: Size) -> AdoptedArchitecture:
-        """See `Architecture`."""
-        return replace(self, image_size=image_size)
-
     @property
     def groups(self) -> Groups:
         """See `Architecture`."""
         return self.found
-
-    @property
-    def groups_identity(self) -> dict[str, Any]:
-        """See `Architecture`."""
-        return {"which": self.grouping, "version": GROUPS_VERSION}
 
     def identity(self) -> dict[str, Any]:
         """A module in memory has no identity.
@@ -332,8 +306,7 @@ def channel_groups(net: nn.Module) -> Groups:
     full = architecture.groups
     if architecture.widths == full.widths:
         return full
-    found = trace(net, architecture.image_size, architecture.classes)
-    return inner(found) if architecture.grouping == "inner" else found
+    return trace(net, architecture.image_size, architecture.classes, architecture.grouping)
 
 
 def _narrowed(module: nn.Module, groups: Groups, widths: Sequence[int]) -> nn.Module:
@@ -355,9 +328,18 @@ def _rescale(module: nn.Module, groups: Groups, kept: Sequence[Tensor]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _traced(builder: Builder, classes: int, image_size: Size, grouping: Grouping) -> Groups:
-    if grouping == "inner":
-        return inner(_traced(builder, classes, image_size, "all"))
+def _found(builder: Builder, classes: int, image_size: Size) -> Architecture | Groups:
+    """The architecture that a new module brings, or else all its channel groups."""
     with torch.random.fork_rng(devices=[]):
         module = builder.build(classes)
+    own = getattr(module, _ATTRIBUTE, None)
+    if isinstance(own, Architecture):
+        return own.for_images(image_size)
     return trace(module, image_size, classes)
+
+
+@lru_cache(maxsize=64)
+def _traced(builder: Builder, classes: int, image_size: Size, grouping: Grouping) -> Groups:
+    found = _found(builder, classes, image_size)
+    assert isinstance(found, Groups)
+    return inner(found) if grouping == "inner" else found

@@ -13,8 +13,10 @@ from prune_core.networks.layers import PaddedShortcut
 _DEPTHWISE = "_prune_sweep_depthwise"
 
 
-def is_depthwise(module: nn.Conv2d) -> bool:
-    """Whether each channel has filters of its own; also if only one channel is left."""
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether it is a convolution with filters of their own for each channel, even of only one."""
+    if not isinstance(module, nn.Conv2d):
+        return False
     return getattr(module, _DEPTHWISE, False) or module.groups == module.in_channels > 1
 
 
@@ -84,8 +86,7 @@ def _slice(
         return found  # the batch counter
     if outputs is not None:
         found = found[outputs.to(found.device)]
-    depthwise = isinstance(module, nn.Conv2d) and is_depthwise(module)
-    if inputs is not None and key == "weight" and not depthwise:
+    if inputs is not None and key == "weight" and not is_depthwise(module):
         found = found[:, inputs.to(found.device)]
     return found.contiguous()
 

@@ -81,6 +81,11 @@ class Producer:
     consumers: tuple[Consumer, ...]
     shape: tuple[int, int]
 
+    def window(self, positions: int) -> tuple[int, int]:
+        """Height and width of the positions that each channel has in a linear layer's input."""
+        height, width = self.shape
+        return self.shape if height * width == positions else (positions, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelGroup:
@@ -182,6 +187,11 @@ class Groups:
     def widths(self) -> tuple[int, ...]:
         """The channels of each group."""
         return tuple(group.channels for group in self.groups)
+
+    @property
+    def producers(self) -> tuple[Producer, ...]:
+        """The producers of all groups, one group after the other."""
+        return tuple(one for group in self.groups for one in group.producers)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,18 @@ from torch import Tensor, nn
 
 from prune_core.networks.errors import ArchitectureError
 
+INPUT_CHANNELS = 3
+"""Colours of an image."""
+
+CUT = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
+"""Layers of torch whose tensors can be cut."""
+
+
+def layer_kind(module: nn.Module) -> type[nn.Module] | None:
+    """Of `CUT` the class whose forward method a module runs, also by inheritance; else None."""
+    kind = next((kind for kind in CUT if isinstance(module, kind)), None)
+    return kind if kind is not None and type(module).forward is kind.forward else None
+
 
 def scaled(channels: int, width: float) -> int:
     """A layer's channels multiplied by the option `width`, rounded, at least 1.
@@ -18,9 +30,14 @@ def scaled(channels: int, width: float) -> int:
     ArchitectureError
         If `width` is not a positive number.
     """
+    check_width(width)
+    return max(1, round(channels * width))
+
+
+def check_width(width: float) -> None:
+    """Refuses a multiplier of widths that is not a positive number."""
     if not (math.isfinite(width) and width > 0):
         raise ArchitectureError(f"width {width} must be a positive number")
-    return max(1, round(channels * width))
 
 
 def classifier(inputs: int, classes: int) -> nn.Linear:

@@ -1,11 +1,32 @@
-"""Where a module's tensors lie."""
+"""Where a module's tensors lie, and hooks on what its submodules read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+Reads = Callable[[Tensor], Tensor | None]
+"""Called with the input of a module; may return another tensor for the module to read."""
 
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters, which all lie on one device."""
     return next(module.parameters()).device
+
+
+@contextmanager
+def reading(hooks: Mapping[nn.Module, Reads]) -> Iterator[None]:
+    """Calls a function whenever one of these modules is about to read its input."""
+
+    def hook_of(reads: Reads) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor | None]:
+        return lambda module, inputs: reads(inputs[0])
+
+    handles = [module.register_forward_pre_hook(hook_of(reads)) for module, reads in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -25,10 +25,14 @@ from torch import Tensor, nn
 
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.initial_weights import initialise
-from prune_core.networks.layers import PaddedShortcut, Subsampling, classifier, scaled
+from prune_core.networks.layers import (
+    INPUT_CHANNELS,
+    PaddedShortcut,
+    Subsampling,
+    classifier,
+    scaled,
+)
 from prune_core.networks.registry import network
-
-INPUT_CHANNELS = 3
 
 SOURCE = "He et al. 2016, doi:10.1109/CVPR.2016.90, section 4.2"
 

@@ -10,8 +10,7 @@ Source: Hasanpour et al. 2016, "Lets keep it simple", arXiv:1608.06037.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,8 +20,9 @@ from torch import Tensor, nn
 from prune_core.networks.architecture import IMAGE_SIZE, Architecture, architecture_of, attach
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.groups import Groups
+from prune_core.networks.layers import INPUT_CHANNELS, scaled
 from prune_core.networks.registry import Size, network
-from prune_core.networks.tracing import INPUT_CHANNELS, trace
+from prune_core.networks.tracing import trace
 
 DROPOUT = 0.1
 BATCH_NORM_EPSILON = 1e-5
@@ -89,18 +89,10 @@ class SimpleNetArchitecture(Architecture):
                 pooled[-1] = True
                 continue
             number, _, kernel = word.partition("k")
-            widths.append(max(1, round(int(number) * width)))
+            widths.append(scaled(int(number), width))
             kernels.append(int(kernel or 3))
             pooled.append(False)
         return cls(tuple(widths), tuple(kernels), tuple(pooled), classes)
-
-    def with_widths(self, widths: Sequence[int]) -> SimpleNetArchitecture:
-        """See `Architecture`."""
-        return replace(self, widths=tuple(int(width) for width in widths))
-
-    def for_images(self, image_size: Size) -> SimpleNetArchitecture:
-        """See `Architecture`."""
-        return replace(self, image_size=image_size)
 
     @property
     def inputs(self) -> tuple[int, ...]:

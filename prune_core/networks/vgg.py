@@ -16,10 +16,8 @@ import torch
 from torch import nn
 
 from prune_core.networks.initial_weights import initialise
-from prune_core.networks.layers import classifier, scaled
+from prune_core.networks.layers import INPUT_CHANNELS, classifier, scaled
 from prune_core.networks.registry import network
-
-INPUT_CHANNELS = 3
 
 SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; Ioffe and Szegedy 2015, arXiv:1502.03167"
 

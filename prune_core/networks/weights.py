@@ -59,19 +59,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(zip(_bare(tensors), tensors.values(), strict=True))
 
 
-def weights_fingerprint(path: Path) -> str:
+def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """16 hexadecimal digits of the sha256 of names, dtypes, shapes and values of a checkpoint.
 
     It is the same for a safetensors file and a torch file of the same tensors. The counters of
     batches of batch normalisation do not change it.
 
-    Raises
-    ------
-    ArchitectureError
-        See `read_weights`.
+    Parameters
+    ----------
+    tensors : as `read_weights` returns them.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(read_weights(path).items()):
+    for name, tensor in sorted(tensors.items()):
         if not _is_counter(name):
             digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
             # A scalar has no bytes to view; reshaping also gives the order of a contiguous tensor.

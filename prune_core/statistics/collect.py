@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prune_core.images import LabelledImages
 from prune_core.networks import architecture_of, channel_groups, device_of
 from prune_core.networks.groups import Producer
+from prune_core.networks.module import reading
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics.maps import Maps
@@ -79,7 +80,7 @@ def collect(
     wanted = list(dict.fromkeys(requests))
     batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
     classes = architecture_of(net).classes
-    producers = [one for group in channel_groups(net).groups for one in group.producers]
+    producers = channel_groups(net).producers
     layers: list[Collectors] = [
         {request: request.collector(classes) for request in wanted} for _ in producers
     ]
@@ -119,7 +120,7 @@ class _Passes:
     """
 
     net: nn.Module
-    producers: list[Producer]
+    producers: tuple[Producer, ...]
     images: LabelledImages
     preprocessing: Preprocessing
     batch: int
@@ -223,22 +224,9 @@ class _Passes:
         with self._reading(read):
             self.net(pixels)
 
-    @contextmanager
-    def _reading(self, read: Callable[[str, Tensor], None]) -> Iterator[None]:
+    def _reading(self, read: Callable[[str, Tensor], None]) -> AbstractContextManager[None]:
         """Calls `read` with the name and the input of each module that reads a scored map."""
-
-        def hook_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-            return lambda module, inputs: read(name, inputs[0])
-
-        hooks = [
-            self.net.get_submodule(name).register_forward_pre_hook(hook_of(name))
-            for name in self._read
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return reading({self.net.get_submodule(name): partial(read, name) for name in self._read})
 
     def _cut(self, values: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The maps of a batch of images at a time, without those of the padding."""
@@ -263,9 +251,7 @@ def _maps(inputs: Tensor, producer: Producer) -> Tensor:
     if not _in_order(positions, inputs.shape[1]):
         inputs = inputs[:, positions.flatten().to(inputs.device)]
     if inputs.ndim == 2:
-        height, width = producer.shape
-        pixels = (height, width) if height * width == repeats else (repeats, 1)
-        return inputs.unflatten(1, (channels, *pixels))
+        return inputs.unflatten(1, (channels, *producer.window(repeats)))
     if repeats > 1:
         # The channels are there several times; the copies are more positions of the map.
         return inputs.unflatten(1, (channels, repeats)).flatten(2, 3)

@@ -143,8 +143,8 @@ def _check_reachable(dataset: Dataset, network: Network, cells: list[Cell]) -> N
 
 def _check_norms(spec: Spec, dataset: Dataset, network: Network) -> None:
     """Refuses metrics of batch normalisation for a network that has none somewhere."""
-    groups = network.architecture.groups.groups
-    without = [one.name for group in groups for one in group.producers if one.norm is None]
+    producers = network.architecture.groups.producers
+    without = [producer.name for producer in producers if producer.norm is None]
     for choice in [*spec.metrics, *spec.controls.widths_of]:
         if choice.metric.reads_norm and without:
             raise SpecError(

@@ -58,10 +58,9 @@ def network_of(spec: NetworkSpec, classes: int, image_size: Size) -> Network:
     ArchitectureError
         If the network cannot be built, traced or pruned, or the weights do not fit it.
     """
-    if spec.source is not None:
-        builder = OwnNetwork.read(spec.source, spec.options)
-        name, options = builder.source.name, builder.options
-        architecture = of(builder, classes, image_size, spec.groups)
+    if (own := own_network(spec)) is not None:
+        name, options = own.source.name, own.options
+        architecture = of(own, classes, image_size, spec.groups)
         _check_removal(architecture)
     else:
         assert spec.variant is not None
@@ -78,7 +77,7 @@ def network_of(spec: NetworkSpec, classes: int, image_size: Size) -> Network:
         if isinstance(architecture, ModuleArchitecture):
             assert isinstance(architecture.builder, Registered)
             options = architecture.builder.options  # with the defaults
-    several = any(len(group.producers) > 1 for group in architecture.groups.groups)
+    several = len(architecture.groups.producers) > len(architecture.groups.groups)
     return Network(
         name=name,
         architecture=architecture,
@@ -88,6 +87,17 @@ def network_of(spec: NetworkSpec, classes: int, image_size: Size) -> Network:
         fixed=tuple(_fixed(name, architecture.groups)),
         notes=tuple(_notes(spec)),
     )
+
+
+def own_network(spec: NetworkSpec) -> OwnNetwork | None:
+    """A person's own network with the texts of its files, or None for a registered network.
+
+    Raises
+    ------
+    ArchitectureError
+        If its files cannot be read.
+    """
+    return None if spec.source is None else OwnNetwork.read(spec.source, spec.options)
 
 
 # A sweep of several data sets, seeds or runs in one process checks a network once.
@@ -103,7 +113,8 @@ def _weights(spec: NetworkSpec, architecture: Architecture) -> Weights | None:
     # Refuse weights that do not fit now, not on a worker after an hour.
     with torch.random.fork_rng(devices=[]):
         net = architecture.build()
-    load_weights(net, read_weights(path), f"weights {spec.weights}")
+    tensors = read_weights(path)
+    load_weights(net, tensors, f"weights {spec.weights}")
     scaling = None
     if spec.mean is not None and spec.deviation is not None:
         mean, deviation = (
@@ -111,7 +122,7 @@ def _weights(spec: NetworkSpec, architecture: Architecture) -> Weights | None:
             for values in (spec.mean, spec.deviation)
         )
         scaling = Preprocessing(mean, deviation)  # type: ignore[arg-type]
-    return Weights(str(path), weights_fingerprint(path), scaling)
+    return Weights(str(path), weights_fingerprint(tensors), scaling)
 
 
 def _notes(spec: NetworkSpec) -> list[str]:

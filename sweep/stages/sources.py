@@ -22,15 +22,19 @@ def keep_sources(folder: Folder, cells: Iterable[Cell]) -> None:
     for source in {_source(cell) for cell in cells}:
         if source is None:
             continue
-        there = folder / FOLDER / source.fingerprint
-        for name, text in source.files:
-            *parents, file = name.split("/")
-            inside = there
-            for parent in parents:
-                inside = inside / parent
-            if not inside.has(file):
-                inside.make()
-                inside.write(file, text.encode())
+        write_files(folder / FOLDER / source.fingerprint, source)
+
+
+def write_files(folder: Folder, source: NetworkSource) -> None:
+    """Writes the files of an own network that are not there yet, in folders as they were."""
+    for name, text in source.files:
+        *parents, file = name.split("/")
+        inside = folder
+        for parent in parents:
+            inside = inside / parent
+        if not inside.has(file):
+            inside.make()
+            inside.write(file, text.encode())
 
 
 def _source(cell: Cell) -> NetworkSource | None:

@@ -6,7 +6,6 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from prune_core.networks import Architecture
 from prune_core.precision import best_device
 from prune_core.statistics import Answer, Request, collect
 from sweep.plan.cells import Statistics
@@ -57,15 +56,11 @@ def statistics(
     return BaselineStatistics(
         layers=[
             {request: statistic.answers[layer] for request, statistic in found.items()}
-            for layer in range(_producers(wanted.baseline.architecture))
+            for layer in range(len(wanted.baseline.architecture.groups.producers))
         ],
         seconds=sum(one.seconds for one in collections),
         shared=sum(one.shared for one in collections),
     )
-
-
-def _producers(architecture: Architecture) -> int:
-    return sum(len(group.producers) for group in architecture.groups.groups)
 
 
 def _collected(

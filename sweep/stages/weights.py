@@ -53,9 +53,9 @@ def weights_of(workspace: Workspace, wanted: Weights) -> dict[str, Tensor]:
     with workspace.artifacts.files(FOLDER, wanted.fingerprint, TENSORS) as folder:
         path = Path(wanted.path) if folder is None else folder / TENSORS
         tensors = read_weights(path)
-        if (found := weights_fingerprint(path)) != wanted.fingerprint:
-            raise ArchitectureError(
-                f"weights {wanted.path} have changed since the sweep was planned: fingerprint "
-                f"{found}, planned {wanted.fingerprint}; run the spec again"
-            )
+    if (found := weights_fingerprint(tensors)) != wanted.fingerprint:
+        raise ArchitectureError(
+            f"weights {wanted.path} have changed since the sweep was planned: fingerprint "
+            f"{found}, planned {wanted.fingerprint}; run the spec again"
+        )
     return tensors
