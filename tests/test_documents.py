@@ -70,6 +70,9 @@ def test_the_specs_of_the_spec_document_are_valid() -> None:
     assert spec.network.variant == "resnet56"
     for line in networks.splitlines():
         changed = re.sub(r"^network: .*", lambda _, line=line: line, first, flags=re.MULTILINE)
+        if "weights:" in line:
+            # A network that starts from a file is not trained from scratch.
+            changed = changed.replace("scratch: true, ", "")
         assert parse(changed, "docs/spec.md").network != spec.network
 
 
