@@ -10,13 +10,40 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from prune_core.networks import channel_groups
+from prune_core.networks import Architecture, architecture_of, channel_groups
 from prune_core.networks.groups import Consumer, Producer
+from prune_core.networks.module import ReadingLayer, reading_layer
 from prune_core.seeds import derive
-from prune_core.statistics import Answer, Moments, Request, StatisticsError
+from prune_core.statistics import Answer, InputRequest, Moments, Request, StatisticsError
 
 Combine = Literal["mean", "sum", "max"]
 """How the scores of a group's producers become one score."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A layer that reads the channels of a group, perhaps beside others.
+
+    D is the number of weights of one of its filters.
+
+    Attributes
+    ----------
+    name : of the layer.
+    layer : the layer itself; see `weight`.
+    columns : for each channel its places among the weights of a filter, [C, r], int64.
+    centred : whether a change in the mean of its outputs can be undone, by its bias or by the
+        batch normalisation behind it.
+    """
+
+    name: str
+    layer: ReadingLayer
+    columns: Tensor
+    centred: bool
+
+    @property
+    def weight(self) -> Tensor:
+        """Its filters, [J, D], float64."""
+        return _plain(self.layer.weight).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +69,8 @@ class LayerView:
     seed : for metrics that draw random numbers.
     group : position of the channel group; views of one group follow one another.
     name : of the convolution.
+    readers : for each consumer the whole layer, with what else it reads.
+    architecture : of the network.
     """
 
     index: int
@@ -53,6 +82,8 @@ class LayerView:
     seed: int = 0
     group: int = 0
     name: str = ""
+    readers: tuple[Reader, ...] = ()
+    architecture: Architecture | None = None
 
     @property
     def channels(self) -> int:
@@ -130,10 +161,28 @@ def views(
         for group, of in enumerate(channel_groups(net).groups)
         for producer in of.producers
     ]
+    shared = _of_inputs(answers or [])
     return [
-        _view(net, producer, index, group, answers[index] if answers is not None else {}, seed)
+        _view(
+            net,
+            producer,
+            index,
+            group,
+            {**answers[index], **shared} if answers is not None else {},
+            seed,
+        )
         for index, (group, producer) in enumerate(found)
     ]
+
+
+def _of_inputs(answers: Sequence[Mapping[Request, Answer]]) -> dict[Request, Answer]:
+    """The answers that belong to layers that read, whatever producer they came with."""
+    found: dict[Request, Answer] = {}
+    for of_producer in answers:
+        for request, answer in of_producer.items():
+            if isinstance(request, InputRequest):
+                found.setdefault(request, {}).update(answer)
+    return found
 
 
 def combined(scores: Sequence[Tensor], layers: Sequence[LayerView], how: Combine) -> list[Tensor]:
@@ -180,7 +229,18 @@ def _view(
         seed=seed,
         group=group,
         name=producer.name,
+        readers=tuple(reader_of(net, one) for one in producer.consumers),
+        architecture=architecture_of(net),
     )
+
+
+def reader_of(net: nn.Module, consumer: Consumer) -> Reader:
+    """The layer that a consumer names."""
+    layer = reading_layer(net, consumer.module)
+    area = layer.weight[0, 0].numel()
+    places = consumer.positions[:, :, None] * area + torch.arange(area)
+    centred = layer.bias is not None or consumer.norm is not None
+    return Reader(consumer.module, layer, places.flatten(1), centred)
 
 
 def _norm(net: nn.Module, producer: Producer) -> tuple[Tensor | None, Tensor | None]:
@@ -212,9 +272,7 @@ def _read(net: nn.Module, consumer: Consumer, producer: Producer) -> Tensor:
 
 
 def _weight(net: nn.Module, name: str) -> Tensor:
-    layer = net.get_submodule(name)
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
-    return layer.weight.detach()
+    return reading_layer(net, name).weight.detach()
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -56,6 +57,65 @@ def option_defaults(function: Callable[..., object]) -> dict[str, object]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         and parameter.default is not inspect.Parameter.empty
     }
+
+
+_CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", re.DOTALL)
+_WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "null": None}
+
+
+def named_options(
+    value: object, what: str, example: str, raises: type[ValueError] = ValueError
+) -> tuple[str, dict[str, object]]:
+    """A name with options, as an entry of a spec gives it.
+
+    Parameters
+    ----------
+    value : `name`, `name(option=64)`, `{name: {option: 64}}` or `{name: name, option: 64}`.
+    what, example : of the entry, for errors, such as "a metric" and "entropy_histogram(bins=64)".
+
+    Raises
+    ------
+    ValueError
+        Or the class `raises`. If the value has none of these forms.
+    """
+    if isinstance(value, str) and (match := _CALL.fullmatch(value)):
+        return match[1], _read_options(value, match[2] or "", raises)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return value["name"], {k: v for k, v in value.items() if k != "name"}
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, options = next(iter(value.items()))
+        if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
+            return name, dict(options or {})
+    name, _, inside = example.partition("(")
+    option, _, number = inside.rstrip(")").partition("=")
+    raise raises(
+        f"{value!r} is not {what}; write a name such as {name}, or {example}, or "
+        f"{{{name}: {{{option}: {number}}}}}"
+    )
+
+
+def _read_options(whole: str, text: str, raises: type[ValueError]) -> dict[str, object]:
+    """Parses options such as `bins=64, estimator=pixel`."""
+    options: dict[str, object] = {}
+    for pair in text.split(",") if text.strip() else []:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value) or name in options:
+            raise raises(
+                f"'{pair.strip()}' in '{whole}' must be option=value, with each option given once"
+            )
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> object:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def checked_options(

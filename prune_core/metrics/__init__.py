@@ -1,6 +1,6 @@
 """Channel importance: the metrics that a spec can name."""
 
-from prune_core.metrics import activations, information, invariant, weighted, weights
+from prune_core.metrics import activations, information, invariant, surgeon, weighted, weights
 from prune_core.metrics.choice import Choice
 from prune_core.metrics.registry import METRICS, Metric, MetricError, metric
 
@@ -13,6 +13,7 @@ __all__ = [
     "information",
     "invariant",
     "metric",
+    "surgeon",
     "weighted",
     "weights",
 ]

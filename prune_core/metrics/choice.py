@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +11,8 @@ from torch import Tensor
 
 from prune_core.layer import LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
-from prune_core.options import Option, checked
+from prune_core.options import Option, checked, named_options
 from prune_core.statistics import Request
-
-_CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", re.DOTALL)
-_WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "null": None}
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,8 @@ class Choice:
         MetricError
             If the value has none of these forms; otherwise see `of`.
         """
-        if isinstance(value, str) and (match := _CALL.fullmatch(value)):
-            return cls.of(match[1], _options(value, match[2] or ""))
-        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            return cls.of(value["name"], {k: v for k, v in value.items() if k != "name"})
-        if isinstance(value, Mapping) and len(value) == 1:
-            name, options = next(iter(value.items()))
-            if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
-                return cls.of(name, options)
-        raise MetricError(
-            f"{value!r} is not a metric; write a name such as output_l1, or "
-            "entropy_histogram(bins=64), or {entropy_histogram: {bins: 64}}"
-        )
+        named = named_options(value, "a metric", "entropy_histogram(bins=64)", MetricError)
+        return cls.of(*named)
 
     @property
     def metric(self) -> Metric:
@@ -134,7 +120,10 @@ class Choice:
             If a score is NaN or infinite, or the shape is wrong.
         """
         function, options = self.metric.function, dict(self.options)
-        scores = [function(layer, **options).double() for layer in layers]
+        if self.metric.of_group:
+            scores = _of_groups(function, layers, options)
+        else:
+            scores = [function(layer, **options).double() for layer in layers]
         for layer, values in zip(layers, scores, strict=True):
             if values.shape != (layer.channels,):
                 raise MetricError(
@@ -149,25 +138,12 @@ class Choice:
         return scores
 
 
-def _options(whole: str, text: str) -> dict[str, object]:
-    """Parses options such as `bins=64, estimator=pixel`."""
-    options: dict[str, object] = {}
-    for pair in text.split(",") if text.strip() else []:
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals and value) or name in options:
-            raise MetricError(
-                f"'{pair.strip()}' in '{whole}' must be option=value, with each option given once"
-            )
-        options[name] = _value(value)
-    return options
-
-
-def _value(text: str) -> object:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+def _of_groups(
+    function: Callable[..., Tensor], layers: Sequence[LayerView], options: Mapping[str, Option]
+) -> list[Tensor]:
+    """The scores of each group, for all its producers alike."""
+    groups: dict[int, list[LayerView]] = {}
+    for layer in layers:
+        groups.setdefault(layer.group, []).append(layer)
+    scores = {group: function(views, **options).double() for group, views in groups.items()}
+    return [scores[layer.group] for layer in layers]

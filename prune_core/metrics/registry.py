@@ -43,6 +43,8 @@ class Metric:
     summands : for a metric that is a sum, returns the number of summands of a channel's score.
     images : default number of training images for its statistics; None for all.
     reads_norm : whether it reads the batch normalisation behind each convolution.
+    of_group : whether it scores a channel group as a whole: it gets the views of all producers of
+        the group, and the scores of several producers need not be combined.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Metric:
     summands: Count | None
     images: int | None
     reads_norm: bool = False
+    of_group: bool = False
 
     @property
     def summary(self) -> str:
@@ -93,8 +96,11 @@ def metric(
     summands: Count | None = None,
     images: int | None = None,
     reads_norm: bool = False,
+    of_group: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Registers a function of a LayerView as a metric under the function's name.
+
+    With `of_group` it is a function of the LayerViews of all producers of a channel group.
 
     Parameters
     ----------
@@ -103,7 +109,7 @@ def metric(
     version : raise it when the metric's numbers change.
     nonnegative, summands : see `Metric`; `layer_mean` and `per_weight` need them.
     images : the default of its option `images`; None for all.
-    reads_norm : see `Metric`.
+    reads_norm, of_group : see `Metric`.
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -112,7 +118,16 @@ def metric(
             raise MetricError(f"metric '{name}' is already registered")
         demand = needs if callable(needs) else lambda **_: needs
         found = Metric(
-            name, function, demand, source, version, nonnegative, summands, images, reads_norm
+            name,
+            function,
+            demand,
+            source,
+            version,
+            nonnegative,
+            summands,
+            images,
+            reads_norm,
+            of_group,
         )
         if IMAGES in found.options:
             raise MetricError(f"metric '{name}': the option name '{IMAGES}' is reserved")

@@ -19,6 +19,7 @@ from prune_core.networks.groups import (
     Sizes,
     Term,
 )
+from prune_core.networks.layers import layer_kind
 from prune_core.networks.operations import Axis, Site, Walk
 from prune_core.networks.recording import ALLOWED
 
@@ -38,6 +39,7 @@ class Grouping:
         }
         self.order = {node: at for at, node in enumerate(walk.values)}
         self.makers = set(walk.producers.values())
+        self.layers = {str(node.target): node for node in walk.values if node.op == "call_module"}
         # For each class the axes that it lies on, and its positions there.
         self.places: dict[int, dict[Axis, list[int]]] = {}
         for axis, labels in self.axes.items():
@@ -117,7 +119,10 @@ class Grouping:
                     positions((name, "outputs")),
                     norm,
                     positions((norm, "outputs")) if norm else None,
-                    tuple(Consumer(one, positions((one, "inputs"))) for one in consumers),
+                    tuple(
+                        Consumer(one, positions((one, "inputs")), self._norm_of(one))
+                        for one in consumers
+                    ),
                     main.value.area,
                 )
             )
@@ -126,6 +131,17 @@ class Grouping:
         members = tuple(Member(module, side, positions((module, side))) for module, side in axes)
         first = self._makers(classes)[0]
         return ChannelGroup(first, len(classes), tuple(producers), members, joined)
+
+    def _norm_of(self, layer: str) -> str | None:
+        """The batch normalisation that alone reads the outputs of a layer."""
+        users = list(self.layers[layer].users)
+        if len(users) != 1 or users[0].op != "call_module":
+            return None
+        name = str(users[0].target)
+        if self.walk.called[name] > 1:
+            return None
+        kind = layer_kind(self.walk.net.get_submodule(name))
+        return name if kind in (nn.BatchNorm1d, nn.BatchNorm2d) else None
 
     def _readers(self, producer: str, classes: list[int]) -> tuple[list[Site], str | None]:
         """The tensors in which layers read a producer's channels, and its batch normalisation.

@@ -52,10 +52,12 @@ class Consumer:
     Attributes
     ----------
     positions : of the channels among its inputs, [C, r], int64.
+    norm : the batch normalisation that reads its outputs, if nothing else does; None otherwise.
     """
 
     module: str
     positions: Tensor
+    norm: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

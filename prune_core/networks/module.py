@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+ReadingLayer = nn.Conv2d | nn.Linear
+"""Layers that read channels."""
+
 Reads = Callable[[Tensor], Tensor | None]
 """Called with the input of a module; may return another tensor for the module to read."""
 
@@ -15,6 +18,24 @@ Reads = Callable[[Tensor], Tensor | None]
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters, which all lie on one device."""
     return next(module.parameters()).device
+
+
+def reading_layer(net: nn.Module, name: str) -> ReadingLayer:
+    """The convolution or linear layer of this name."""
+    found = net.get_submodule(name)
+    assert isinstance(found, nn.Conv2d | nn.Linear)
+    return found
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Sets a network to eval mode, and back to what it was."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 @contextmanager

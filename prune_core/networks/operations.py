@@ -133,6 +133,7 @@ class Walk:
     norms : the results of batch normalisations, with their names.
     sites : the tensors that convolutions and linear layers read.
     onward : where the channels of a tensor go on, and whether through an addition.
+    called : how often each module is called.
     """
 
     def __init__(self, net: nn.Module, results: Results, classes: int | None = None) -> None:
@@ -147,7 +148,7 @@ class Walk:
         self.sites: dict[fx.Node, Site] = {}
         self.onward: dict[fx.Node, list[tuple[fx.Node, bool]]] = {}
         self.values: dict[fx.Node, Value] = {}
-        self._called = Counter(str(node.target) for node in results if node.op == "call_module")
+        self.called = Counter(str(node.target) for node in results if node.op == "call_module")
         for node, found in results.items():
             if node.op == "output":
                 self._end(node)
@@ -214,7 +215,7 @@ class Walk:
     def _made(self, node: fx.Node, shape: tuple[int, ...]) -> Value | None:
         """New channels of an ungrouped convolution or a linear layer."""
         name, module = str(node.target), self._get(node)
-        if self._called[name] > 1:
+        if self.called[name] > 1:
             return None
         if _plain_layer(module) is nn.Linear and len(shape) == 2:
             # Its outputs are no group of their own, but as a gate they belong to one.
@@ -234,7 +235,7 @@ class Walk:
         value, source = inputs[0], node.all_input_nodes[0]
         if len(inputs) != 1 or node.kwargs:
             return self._unknown(node, inputs, shape)
-        if self._called[name] > 1 and (
+        if self.called[name] > 1 and (
             next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
         ):
             # One set of tensors for several places: what they have in common is not worked out.

@@ -3,6 +3,13 @@
 from prune_core.statistics.collect import STATISTICS_VERSION, collect
 from prune_core.statistics.costly import GradientProduct, Rank
 from prune_core.statistics.histograms import AverageHistogram, Edges, PixelHistogram, histogram
+from prune_core.statistics.inputs import (
+    InputMoments,
+    Patches,
+    SecondMoments,
+    moments_bytes,
+    moments_of,
+)
 from prune_core.statistics.maps import Maps
 from prune_core.statistics.moments import (
     AverageClassMoments,
@@ -11,7 +18,14 @@ from prune_core.statistics.moments import (
     Moments,
     ZeroFraction,
 )
-from prune_core.statistics.requests import Answer, Collector, Request, StatisticsError
+from prune_core.statistics.requests import (
+    Answer,
+    Collector,
+    InputRequest,
+    MapRequest,
+    Request,
+    StatisticsError,
+)
 
 __all__ = [
     "STATISTICS_VERSION",
@@ -23,13 +37,20 @@ __all__ = [
     "Collector",
     "Edges",
     "GradientProduct",
+    "InputMoments",
+    "InputRequest",
+    "MapRequest",
     "Maps",
     "Moments",
+    "Patches",
     "PixelHistogram",
     "Rank",
     "Request",
+    "SecondMoments",
     "StatisticsError",
     "ZeroFraction",
     "collect",
     "histogram",
+    "moments_bytes",
+    "moments_of",
 ]

@@ -19,12 +19,13 @@ class FixedBatches:
 
     Parameters
     ----------
-    add : called with one tensor for each argument of `take`. Each tensor has `IMAGES_OF_A_BATCH`
-        rows, and fewer in the last call.
+    add : called with one tensor for each argument of `take`. Each tensor has `size` rows, and
+        fewer in the last call.
+    size : images that are summed together.
     """
 
-    def __init__(self, add: Callable[..., None]) -> None:
-        self._add = add
+    def __init__(self, add: Callable[..., None], size: int = IMAGES_OF_A_BATCH) -> None:
+        self._add, self._size = add, size
         self._waiting: list[tuple[Tensor, ...]] = []
         self._images = 0
 
@@ -32,8 +33,8 @@ class FixedBatches:
         """Adds the rows of the next images."""
         self._waiting.append(rows)
         self._images += len(rows[0])
-        if self._images >= IMAGES_OF_A_BATCH:
-            self._hand_on(self._images // IMAGES_OF_A_BATCH * IMAGES_OF_A_BATCH)
+        if self._images >= self._size:
+            self._hand_on(self._images // self._size * self._size)
 
     def rest(self) -> None:
         """Passes on the remaining rows; call after the last image."""
@@ -42,7 +43,7 @@ class FixedBatches:
 
     def _hand_on(self, images: int) -> None:
         whole = [torch.cat(rows) for rows in zip(*self._waiting, strict=True)]
-        parts = (rows[:images].split(IMAGES_OF_A_BATCH) for rows in whole)
+        parts = (rows[:images].split(self._size) for rows in whole)
         for batch in zip(*parts, strict=True):
             self._add(*batch)
         self._images -= images

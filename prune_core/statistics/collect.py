@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prune_core.images import LabelledImages
 from prune_core.networks import architecture_of, channel_groups, device_of
 from prune_core.networks.groups import Producer
-from prune_core.networks.module import reading
+from prune_core.networks.module import evaluating, reading, reading_layer
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics.maps import Maps
@@ -22,6 +22,8 @@ from prune_core.statistics.requests import (
     NOT_FINITE,
     Answer,
     Collector,
+    InputCollector,
+    InputRequest,
     Previewing,
     Request,
     StatisticsError,
@@ -41,6 +43,7 @@ USUAL_PIXELS = 32 * 32
 ORIGIN_IMAGES = 128
 
 Collectors = dict[Request, Collector]
+InputCollectors = dict[InputRequest, InputCollector]
 
 
 def collect(
@@ -81,33 +84,47 @@ def collect(
     batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
     classes = architecture_of(net).classes
     producers = channel_groups(net).producers
+    of_maps = [request for request in wanted if not isinstance(request, InputRequest)]
+    of_inputs = [request for request in wanted if isinstance(request, InputRequest)]
     layers: list[Collectors] = [
-        {request: request.collector(classes) for request in wanted} for _ in producers
+        {request: request.collector(classes) for request in of_maps} for _ in producers
     ]
+    readers = _readers(producers)
+    inputs: dict[str, InputCollectors] = {
+        name: {request: request.of_inputs(reading_layer(net, name)) for request in of_inputs}
+        for name in (readers if of_inputs else ())
+    }
     plain = [[c for r, c in layer.items() if not r.gradients] for layer in layers]
     graded = [[c for r, c in layer.items() if r.gradients] for layer in layers]
-    passes = _Passes(net, producers, images, preprocessing, batch)
-    with _evaluating(net), full_precision():
+    passes = _Passes(net, producers, inputs, images, preprocessing, batch)
+    with evaluating(net), full_precision():
         with torch.inference_mode():
             if any(isinstance(collector, Previewing) for collector in plain[0]):
                 passes.preview(plain)
-            if plain[0]:
+            if plain[0] or inputs:
                 passes.update(plain)
         if graded[0]:
             passes.update_with_gradients(graded)
         with torch.inference_mode():
-            answers = [_finish(layer) for layer in layers]
-    return [{r: _plain(answer) for r, answer in layer.items()} for layer in answers]
+            answers = [
+                {r: _plain(answer) for r, answer in _finish(layer).items()} for layer in layers
+            ]
+            for request in of_inputs:
+                for answer in answers:
+                    answer[request] = {}
+                for name, first in readers.items():
+                    for field, tensor in _plain(inputs[name].pop(request).finish()).items():
+                        answers[first][request][f"{name}.{field}"] = tensor
+    return answers
 
 
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
+def _readers(producers: Sequence[Producer]) -> dict[str, int]:
+    """The layers that read channels of a group, each with the first producer that it reads."""
+    found: dict[str, int] = {}
+    for index, producer in enumerate(producers):
+        for consumer in producer.consumers:
+            found.setdefault(consumer.module, index)
+    return found
 
 
 @dataclass(frozen=True)
@@ -116,11 +133,13 @@ class _Passes:
 
     Attributes
     ----------
+    inputs : by the name of a layer, the collectors that take in what it reads.
     batch : images whose maps a collector takes in at a time.
     """
 
     net: nn.Module
     producers: tuple[Producer, ...]
+    inputs: Mapping[str, InputCollectors]
     images: LabelledImages
     preprocessing: Preprocessing
     batch: int
@@ -153,8 +172,13 @@ class _Passes:
             for collector in collectors[layer]:
                 collector.update(maps)
 
+        def take(name: str, values: Tensor) -> None:
+            for part in values.split(self.batch):
+                for collector in self.inputs[name].values():
+                    collector.update(part)
+
         for block in self._blocks(self._block):
-            self._walk(block, see)
+            self._walk(block, see, take)
 
     def update_with_gradients(self, collectors: list[list[Collector]]) -> None:
         """Lets all collectors take in all images with the gradients of their losses."""
@@ -208,25 +232,40 @@ class _Passes:
             yield self.preprocessing(torch.nn.functional.pad(pixels, padding)), labels
 
     def _walk(
-        self, block: tuple[Tensor, Tensor], see: Callable[[int, Tensor, Tensor], None]
+        self,
+        block: tuple[Tensor, Tensor],
+        see: Callable[[int, Tensor, Tensor], None],
+        take: Callable[[str, Tensor], None] | None = None,
     ) -> None:
         """Runs the network on a block and shows each view its maps, a batch of images at a time.
+
+        `take` gets the inputs of each layer that collectors of inputs wait for.
 
         Each map is shown when it is read: it need not be kept, and nothing can change it before.
         """
         pixels, of_block = block
 
         def read(name: str, inputs: Tensor) -> None:
-            for layer in self._read[name]:
+            for layer in self._read.get(name, ()):
                 for values, labels in self._cut(_maps(inputs, self.producers[layer]), of_block):
                     see(layer, values, labels)
+            if take is not None and name in self.inputs:
+                take(name, inputs[: len(of_block)])
 
-        with self._reading(read):
+        with self._reading(read, [] if take is None else self.inputs):
             self.net(pixels)
 
-    def _reading(self, read: Callable[[str, Tensor], None]) -> AbstractContextManager[None]:
-        """Calls `read` with the name and the input of each module that reads a scored map."""
-        return reading({self.net.get_submodule(name): partial(read, name) for name in self._read})
+    def _reading(
+        self, read: Callable[[str, Tensor], None], others: Iterable[str] = ()
+    ) -> AbstractContextManager[None]:
+        """Calls `read` with the name and the input of each module that reads a scored map.
+
+        Parameters
+        ----------
+        others : names of modules that it is called for too.
+        """
+        names = dict.fromkeys([*self._read, *others])
+        return reading({self.net.get_submodule(name): partial(read, name) for name in names})
 
     def _cut(self, values: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The maps of a batch of images at a time, without those of the padding."""

@@ -11,10 +11,12 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from prune_core.networks.module import ReadingLayer
 from prune_core.statistics.maps import Maps
 
 Answer = dict[str, Tensor]
-"""The answer to one request for one layer: named tensors whose first axis is the channels."""
+"""The answer to one request for one layer: named tensors. For a statistic of feature maps, their
+first axis is the channels."""
 
 # fp32 has about 7 digits: a spread below this fraction of the values is only rounding error.
 RESOLUTION = 1e-6
@@ -44,7 +46,7 @@ class Previewing(Protocol):
         """Reads a batch of images in the first of two passes."""
 
 
-class Request(Protocol):
+class MapRequest(Protocol):
     """A statistic of a channel's feature maps that metrics can ask for.
 
     Attributes
@@ -56,3 +58,31 @@ class Request(Protocol):
 
     def collector(self, classes: int) -> Collector:
         """A new collector for one layer."""
+
+
+class InputCollector(Protocol):
+    """Accumulates what is known of the inputs of one layer."""
+
+    def update(self, inputs: Tensor) -> None:
+        """Adds the inputs of a batch of images, as the layer reads them."""
+
+    def finish(self) -> Answer:
+        """The answer over all images that were added; its tensors may have any shape."""
+
+
+@runtime_checkable
+class InputRequest(Protocol):
+    """A statistic of what the layers read that read the channels of a group.
+
+    Its answer has fields `<name of the layer>.<field>`. Each layer is answered once, in the answer
+    of the first producer whose channels it reads.
+    """
+
+    gradients: ClassVar[bool]
+
+    def of_inputs(self, layer: ReadingLayer) -> InputCollector:
+        """A new collector for one layer."""
+
+
+Request = MapRequest | InputRequest
+"""A statistic that metrics can ask for."""

@@ -434,7 +434,7 @@ def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
         ("kse(alpha=nan)", "'alpha' is nan"),
         ("__import__('os').system('true')", "must be option=value"),
         ("lambda: 3", "is not a metric"),
-        ("", "'' is not a metric; write a name such as output_l1"),
+        ("", "'' is not a metric; write a name such as entropy_histogram"),
         (None, "None is not a metric"),
         (3, "3 is not a metric"),
         (["output_l1"], "is not a metric"),

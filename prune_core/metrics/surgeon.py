@@ -1,0 +1,227 @@
+"""The surgeon's order: channels leave one by one, and those that stay make up for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prune_core.cost import multiply_accumulates, parameters
+from prune_core.layer import LayerView, Reader
+from prune_core.least_squares import RIDGE, deviations, factor, standardised
+from prune_core.metrics.registry import MetricError, metric
+from prune_core.networks import Architecture
+from prune_core.precision import best_device
+from prune_core.statistics import InputMoments, Request, SecondMoments
+from prune_core.statistics.inputs import by_layer
+
+Per = Literal["channel", "parameter", "mac"]
+
+# Channels whose removal is put off, so that a large inverse is changed once for all of them.
+BLOCK = 32
+# Channels that leave one after the other never have equal scores: a budget would break the tie
+# by their numbers. The step is far above the rounding of float64 and far below any difference.
+STEP = 1e-9
+SMALLEST = 1e-6
+
+
+def _needs(positions: int, ridge: float, **_: object) -> frozenset[Request]:
+    if positions < 1:
+        raise MetricError(f"option 'positions' is {positions}; it must be 1 or more")
+    if ridge <= 0:
+        raise MetricError(f"option 'ridge' is {ridge}; it must be above 0")
+    return frozenset({SecondMoments(positions)})
+
+
+@metric(
+    source="Hassibi and Stork 1993; for structures as in ZipLM, Kurtic et al. 2023, "
+    "arXiv:2302.04089; relative to each consumer's variance: ours",
+    needs=_needs,
+    nonnegative=True,
+    images=1024,
+    of_group=True,
+)
+def surgeon(
+    layers: Sequence[LayerView],
+    *,
+    per: Per = "channel",
+    positions: int = 24,
+    ridge: float = RIDGE,
+) -> Tensor:
+    """Error in what the consumers compute when the channel leaves and all others make up for it.
+
+    The channel that raises the error least leaves first; the consumers' weights for the rest are
+    changed by least squares, and the next one leaves. The error is that of each consumer filter,
+    relative to the variance of its output, and a channel's score is the mean over the filters, at
+    least that of the channel before it. So a score depends on the channels that left before, and
+    rescaling a channel, and the weights that read it against it, changes none.
+
+    Parameters
+    ----------
+    per : divide the error of every channel of a layer by 1, by the parameters or by the
+        multiply-accumulates that leave with one of its channels. It changes global rankings only.
+    positions : patches of each image from which covariances are estimated.
+    ridge : penalty on changed weights; see `prune_core.least_squares`.
+
+    Returns
+    -------
+    Tensor [C], >= 0: a fraction of variance; with `per`, divided by a number.
+    """
+    moments = by_layer([layers[0].answer(SecondMoments(positions))])
+    readers = {reader.name: reader for layer in layers for reader in layer.readers}
+    problems = [
+        elimination_of(
+            reader,
+            InputMoments(moments[name]["mean"], moments[name]["covariance"], 0),
+            ridge,
+        )
+        for name, reader in readers.items()
+    ]
+    order, rises = eliminated(problems)
+    scores = torch.empty(len(order), dtype=torch.float64)
+    last = -STEP
+    for channel, rise in zip(order, rises, strict=True):
+        last = max(rise, last + STEP * max(last, SMALLEST))
+        scores[channel] = max(last, 0.0)
+    return scores / _cost(layers[0].architecture, layers[0].group, per)
+
+
+@dataclass
+class Elimination:
+    """What one consumer loses if channels leave.
+
+    All is in units of the inputs' deviations. E is the number of its inputs that are channels of
+    the group, C r, the r inputs of a channel beside one another.
+
+    Attributes
+    ----------
+    inverse : [E, E]: the part of the inverse of all its inputs' second moments plus the ridge.
+        The other inputs stay, and also make up for what leaves.
+    weight : [J, E], each filter divided by the root of its output's variance; 0 for an output
+        that is constant.
+    channels : C.
+    """
+
+    inverse: Tensor
+    weight: Tensor
+    channels: int
+
+
+def elimination_of(reader: Reader, moments: InputMoments, ridge: float) -> Elimination:
+    """Prepares a consumer for `eliminated`, on the fastest device."""
+    device = best_device()
+    about = moments.about(reader.centred).to(device)
+    scale = deviations(about)
+    second = standardised(about, scale)
+    weight = reader.weight.to(device) * scale
+    # What never changes is made up for by a bias; about zero, nothing is constant but zeros.
+    weight[:, second.diagonal() == 0] = 0
+    inverse = torch.cholesky_inverse(factor(second, ridge))
+    variance = ((weight @ second) * weight).sum(dim=1)
+    # Below this, the variance of an output is rounding.
+    known = variance > 1e-12 * weight.square().sum(dim=1)
+    weight = torch.where(known[:, None], weight / variance.clamp(min=1e-300).sqrt()[:, None], 0.0)
+    at = reader.columns.flatten().to(device)
+    return Elimination(inverse[at][:, at], weight[:, at], len(reader.columns))
+
+
+def eliminated(problems: Sequence[Elimination]) -> tuple[list[int], list[float]]:
+    """The order in which channels leave, and what each adds to the mean relative error.
+
+    Parameters
+    ----------
+    problems : for each consumer of a group. They are used up.
+
+    Returns
+    -------
+    The channels, first to leave first, and for each the rise of the mean over all filters of
+    squared error over variance, penalty included; never negative but for rounding.
+    """
+    running = [_Running(problem) for problem in problems]
+    filters = sum(len(problem.weight) for problem in problems)
+    left = list(range(problems[0].channels))
+    order, rises = [], []
+    while left:
+        total = torch.stack([one.rises() for one in running]).sum(dim=0)
+        at = int(total.argmin())
+        order.append(left[at])
+        rises.append(float(total[at]) / filters)
+        # The last channel takes the place of the one that leaves.
+        left[at] = left[-1]
+        left.pop()
+        for one in running:
+            one.remove(at)
+    return order, rises
+
+
+class _Running:
+    """One consumer while channels leave.
+
+    If P is the inverse of the second moments of the inputs that are left, removing the inputs c
+    of a channel leaves P - P_c' (P_cc)^-1 P_c, and the weights W - W_c (P_cc)^-1 P_c (block
+    inversion). P itself is changed for `BLOCK` channels at a time; meanwhile `factors` hold what
+    is still to be subtracted.
+    """
+
+    def __init__(self, problem: Elimination) -> None:
+        self.count, self.inputs = problem.channels, len(problem.inverse) // problem.channels
+        self.inverse, self.weight = problem.inverse, problem.weight
+        self.factors = self.inverse.new_empty(len(self.inverse), 0)
+        blocks = self.inverse.unflatten(0, (self.count, -1)).unflatten(2, (self.count, -1))
+        self.diagonal = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
+
+    def rises(self) -> Tensor:
+        """What each channel's removal adds to the sum of squared errors, [C']."""
+        weight = self.weight.unflatten(1, (self.count, self.inputs)).transpose(0, 1)
+        if self.inputs == 1:
+            return weight.square().sum(dim=(1, 2)) / self.diagonal[:, 0, 0]
+        grams = weight.transpose(1, 2) @ weight
+        return torch.linalg.solve(self.diagonal, grams).diagonal(dim1=1, dim2=2).sum(dim=1)
+
+    def remove(self, at: int) -> None:
+        """Removes a channel; the last one takes its place."""
+        here = slice(at * self.inputs, (at + 1) * self.inputs)
+        column = self.inverse[:, here] - self.factors @ self.factors[here].T
+        lower = torch.linalg.cholesky(self.diagonal[at])
+        # column @ inverse(lower)' : its product with itself is P_c' (P_cc)^-1 P_c.
+        change = torch.linalg.solve_triangular(lower, column.T, upper=False).T
+        own = torch.linalg.solve_triangular(lower, self.weight[:, here].T, upper=False).T
+        self.weight = self.weight - own @ change.T
+        blocks = change.unflatten(0, (self.count, self.inputs))
+        self.diagonal = self.diagonal - blocks @ blocks.transpose(1, 2)
+        self.factors = torch.cat([self.factors, change], dim=1)
+        self._drop(at)
+        if self.factors.shape[1] >= BLOCK * self.inputs:
+            self.inverse.addmm_(self.factors, self.factors.T, alpha=-1)
+            self.factors = self.factors[:, :0]
+
+    def _drop(self, at: int) -> None:
+        last = self.count - 1
+        here = slice(at * self.inputs, (at + 1) * self.inputs)
+        end = slice(last * self.inputs, (last + 1) * self.inputs)
+        self.inverse[here] = self.inverse[end]
+        self.inverse[:, here] = self.inverse[:, end]
+        self.weight[:, here] = self.weight[:, end]
+        self.factors[here] = self.factors[end]
+        self.diagonal[at] = self.diagonal[last]
+        self.count = last
+        stay = last * self.inputs
+        self.inverse = self.inverse[:stay, :stay]
+        self.weight, self.factors = self.weight[:, :stay], self.factors[:stay]
+        self.diagonal = self.diagonal[:last]
+
+
+def _cost(architecture: Architecture | None, group: int, per: Per) -> float:
+    """What leaves the unpruned network with one channel of a group."""
+    if per == "channel":
+        return 1.0
+    assert architecture is not None
+    count = parameters if per == "parameter" else multiply_accumulates
+    widths = list(architecture.widths)
+    if widths[group] == 1:
+        return 1.0  # it cannot leave
+    widths[group] -= 1
+    return count(architecture) - count(architecture.with_widths(widths))
