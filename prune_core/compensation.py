@@ -44,10 +44,10 @@ class Compensation:
 
     Attributes
     ----------
-    name : `least_squares` solves for each layer apart, for the inputs that it has in the full
-        network. `least_squares_sequential` goes from layer to layer: each is solved for the
-        inputs that it has in the pruned network, whose earlier layers are solved already. It is
-        better, and takes two passes over the images for each layer.
+    name : `none` does nothing. `least_squares` solves for each layer apart, for the inputs that it
+        has in the full network. `least_squares_sequential` goes from layer to layer: each is solved
+        for the inputs that it has in the pruned network, whose earlier layers are solved already.
+        It is better, and takes two passes over the images for each layer.
     images : the number of first training images.
     positions : patches of each image; see `prune_core.statistics.SecondMoments`.
     ridge : penalty on changed weights; see `prune_core.least_squares`.
@@ -60,13 +60,13 @@ class Compensation:
     ridge: float = RIDGE
 
     @classmethod
-    def parse(cls, value: object) -> Compensation | None:
-        """Reads an entry of a spec; None for `none`.
+    def parse(cls, value: object) -> Compensation:
+        """Reads an entry of a spec.
 
         Parameters
         ----------
-        value : `least_squares`, `least_squares(images=512)`, `{least_squares: {images: 512}}` or
-            `{name: least_squares, images: 512}`.
+        value : `none`, `least_squares`, `least_squares(images=512)`,
+            `{least_squares: {images: 512}}` or `{name: least_squares, images: 512}`.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Compensation:
             value, "a compensation", "least_squares(images=512)", CompensationError
         )
         if name == NONE and not given:
-            return None
+            return NO_COMPENSATION
         if name not in COMPENSATIONS:
             raise CompensationError(
                 f"compensation '{name}' is unknown; allowed: {', '.join([NONE, *COMPENSATIONS])}"
@@ -100,8 +100,15 @@ class Compensation:
 
     @property
     def options(self) -> dict[str, int | float]:
-        """All options by name."""
+        """All options by name; `none` has none."""
+        if self.name == NONE:
+            return {}
         return {"images": self.images, "positions": self.positions, "ridge": self.ridge}
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it passes over the images for each layer."""
+        return self.name == SEQUENTIAL
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes its numbers."""
@@ -110,11 +117,14 @@ class Compensation:
     @property
     def request(self) -> SecondMoments | None:
         """The statistic that it reads; None if it passes over the images itself."""
-        return SecondMoments(self.positions) if self.name == "least_squares" else None
+        return SecondMoments(self.positions) if self.name == LEAST_SQUARES else None
 
 
-NONE = "none"
-COMPENSATIONS = ("least_squares", "least_squares_sequential")
+NONE, LEAST_SQUARES, SEQUENTIAL = "none", "least_squares", "least_squares_sequential"
+NO_COMPENSATION = Compensation(NONE)
+"""Removal alone."""
+
+COMPENSATIONS = (LEAST_SQUARES, SEQUENTIAL)
 
 
 def compensated(
@@ -147,6 +157,8 @@ def compensated(
         If there are no images, or feature maps are NaN or infinite.
     """
     pruned = prune(net, kept)
+    if how.name == NONE:
+        return pruned
     losers = _losers(net, kept)
     images = images.first(how.images)
     if len(images) == 0:

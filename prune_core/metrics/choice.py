@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prune_core.layer import LayerView
+from prune_core.layer import Combine, LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
 from prune_core.options import Option, checked, named_options
 from prune_core.statistics import Request
@@ -110,6 +110,13 @@ class Choice:
     def needs(self) -> frozenset[Request]:
         """The statistics that the metric reads with these options."""
         return self.metric.needs(**dict(self.options))
+
+    def combine(self, how: Combine) -> Combine:
+        """How the scores of a group's producers become one, if a spec says `how`.
+
+        The producers of a group share the scores that a metric gives the whole group.
+        """
+        return "mean" if self.metric.of_group else how
 
     def __call__(self, layers: Sequence[LayerView]) -> list[Tensor]:
         """Scores of every layer's channels, [C] float64 each, higher = keep.

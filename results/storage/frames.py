@@ -23,13 +23,14 @@ _NULLABLE: dict[pa.DataType, pd.api.extensions.ExtensionDtype] = {
     pa.bool_(): pd.BooleanDtype(),
     pa.string(): pd.StringDtype(na_value=float("nan")),
 }
-_ORDER = ["dataset", "variant", "seed", "metric", "normalisation", "scope", "budget", "ratio"]
-_CELL = ["key", "dataset", "seed", "metric", "normalisation", "scope", "budget", "ratio"]
+_POINT = ["metric", "normalisation", "scope", "budget", "compensation", "ratio"]
+_ORDER = ["dataset", "variant", "seed", *_POINT]
+_CELL = ["key", "dataset", "seed", *_POINT]
 CHANNELS = [*_CELL, "layer", "group", "channel", "score", "kept"]
 _SHARED = ["baseline_key", "dataset", "seed"]
-_OWN = ["key", "metric", "scope", "budget", "normalisation", "ratio"]
-HISTORY = ["key", "baseline_key", "dataset", "seed", "metric", "scope", "budget"]
-HISTORY += ["normalisation", "ratio", "stage", "epoch", "loss", "accuracy"]
+_OWN = ["key", "metric", "scope", "budget", "normalisation", "compensation", "ratio"]
+HISTORY = ["key", "baseline_key", "dataset", "seed", *_OWN[1:]]
+HISTORY += ["stage", "epoch", "loss", "accuracy"]
 
 
 class ManyFilesWarning(UserWarning):
@@ -94,10 +95,11 @@ def load_history(
     Returns
     -------
     DataFrame with `key`, `baseline_key`, `dataset`, `seed`, `metric`, `scope`, `budget`,
-    `normalisation`, `ratio`, `stage` (baseline or finetune), `epoch` from 1, `loss` in nats and
-    `accuracy`, both on the training images. In the rows of a baseline, key, metric, scope,
-    budget, normalisation and ratio are missing. If a baseline was trained more than once, its
-    cells may hold different histories; the history of the cell that finished last counts.
+    `normalisation`, `compensation`, `ratio`, `stage` (baseline or finetune), `epoch` from 1, `loss`
+    in nats and `accuracy`, both on the training images. In the rows of a baseline, key, metric,
+    scope, budget, normalisation, compensation and ratio are missing. If a baseline was trained
+    more than once, its cells may hold different histories; the history of the cell that finished
+    last counts.
 
     Raises
     ------
@@ -118,8 +120,7 @@ def load_history(
         promote_options="default",
     )
     frame = epochs.to_pandas(types_mapper=_NULLABLE.get)
-    order = ["dataset", "seed", "baseline_key", "stage", "metric", "scope", "budget"]
-    order += ["normalisation", "ratio", "key", "epoch"]
+    order = ["dataset", "seed", "baseline_key", "stage", *_OWN[1:], "key", "epoch"]
     return frame.sort_values(order, ignore_index=True)[names]
 
 
@@ -170,10 +171,10 @@ def load_channels(
     Returns
     -------
     DataFrame, one row for each cell, layer and channel: `key`, `dataset`, `seed`, `metric`,
-    `normalisation`, `scope`, `budget`, `ratio`, `layer` (number of the channel group, from 0),
-    `group` (its name; missing in rows of versions that did not store it), `channel`, `score`,
-    `kept`. Cells that chose no channels, such as failed ones and networks trained from scratch,
-    have no rows. Cells whose scores are not in the sources have none either.
+    `normalisation`, `scope`, `budget`, `compensation`, `ratio`, `layer` (number of the channel
+    group, from 0), `group` (its name; missing in rows of versions that did not store it),
+    `channel`, `score`, `kept`. Cells that chose no channels, such as failed ones and networks
+    trained from scratch, have no rows. Cells whose scores are not in the sources have none either.
 
     Raises
     ------

@@ -14,15 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from results.storage.earlier_versions import DERIVED, check_version, columns_of
 from results.storage.filters import Filter
 from results.storage.locations import Entry, Folder, StoreError
-from results.storage.schema import (
-    DERIVED,
-    VERSION_KEY,
-    SchemaError,
-    check_version,
-    columns_of,
-)
+from results.storage.schema import VERSION_KEY, SchemaError
 
 KEY = re.compile(r"[0-9a-f]{16}")
 COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")

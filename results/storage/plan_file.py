@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from results.storage.folder import Folder, StoreError
+from results.storage.schema import NO_COMPENSATION
 
 PLAN = "plan.json"
 DEFAULT_BUDGETS = {"local": "uniform_parameters", "global": "global"}
@@ -26,6 +27,7 @@ class Comparison:
     metric, reference : as in the column `metric`.
     budget : the rule; None for the default rule of the scope.
     dataset : as in the column `dataset`; None for every data set.
+    compensation : of both metrics, as in the column `compensation`.
     in_advance : whether it was named before any cell of its sweep had a row in the folder.
     """
 
@@ -36,6 +38,7 @@ class Comparison:
     budget: str | None = None
     normalisation: str = "none"
     dataset: str | None = None
+    compensation: str = NO_COMPENSATION
     in_advance: bool = True
 
     @property

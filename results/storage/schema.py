@@ -11,16 +11,12 @@ convolution has a group of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pyarrow as pa
-import pyarrow.compute as pc
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 VERSION_KEY = b"prune_sweep.schema"
 
-STAGES = ("baseline", "pruned", "recalibrated", "finetuned")
+STAGES = ("baseline", "pruned", "compensated", "recalibrated", "finetuned")
 SPLITS = ("validation", "test")
 MEASURES = ("top1", "top5", "loss")
 LATENCY_BATCHES = (1, 256)
@@ -31,6 +27,8 @@ UNPRUNED = "unpruned"
 """The `metric` of the control that fine-tunes the unpruned network."""
 CONTROLS = (SCRATCH, UNPRUNED)
 """Values of `metric` that are not metrics: in these cells nothing ranked the channels."""
+NO_COMPENSATION = "none"
+"""The `compensation` of cells whose weights pruning does not change, controls among them."""
 
 _IDENTITY = [
     ("key", pa.string(), "hash of everything that changes the cell's numbers"),
@@ -74,6 +72,13 @@ _IDENTITY = [
     ("min_channels", pa.int32(), "fewest channels a group may keep"),
     ("min_channels_fraction", pa.float64(), "the same as a fraction of the group's width"),
     ("round_to", pa.int32(), "widths are multiples of this"),
+    (
+        "compensation",
+        pa.string(),
+        "how weights make up for removed channels, with the options that differ from their "
+        "defaults; or none",
+    ),
+    ("compensation_options", pa.string(), "all options of the compensation, JSON"),
     ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
     ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
     ("epochs", pa.int32(), "epochs of the baseline"),
@@ -98,8 +103,15 @@ _OUTCOME = [
     ("widths_full", pa.list_(pa.int32()), "channels of each group of the baseline"),
     ("collapsed", pa.bool_(), "whether some group was cut down to its floor"),
 ]
+_OF_STAGE = {
+    "compensated": "pruned network with compensation, before recalibration; null without",
+}
 _EVALUATIONS = [
-    (f"{stage}_{split}_{measure}", pa.float64(), f"{measure} on {split} images, {stage} network")
+    (
+        f"{stage}_{split}_{measure}",
+        pa.float64(),
+        f"{measure} on {split} images, {_OF_STAGE.get(stage, f'{stage} network')}",
+    )
     for stage in STAGES
     for split in SPLITS
     for measure in MEASURES
@@ -121,10 +133,26 @@ _PROVENANCE = [
     ),
     ("seconds_scoring", pa.float64(), "computing the scores from weights and statistics"),
     ("seconds_prune", pa.float64(), "choosing and removing channels"),
+    (
+        "seconds_moments",
+        pa.float64(),
+        "passes over the images for the second moments that the compensation needs, which cells "
+        "share; null for none and for the sequential form",
+    ),
+    (
+        "seconds_compensate",
+        pa.float64(),
+        "solving for the compensated weights and changing them; for the sequential form also its "
+        "passes over the images",
+    ),
     ("seconds_recalibrate", pa.float64(), "re-estimating batch normalisation"),
     ("seconds_finetune", pa.float64(), "training after pruning"),
     ("seconds_evaluate", pa.float64(), "all evaluations of the cell"),
-    ("seconds", pa.float64(), "the whole cell, without the shared baseline and statistics"),
+    (
+        "seconds",
+        pa.float64(),
+        "the whole cell, without the shared baseline, statistics and second moments",
+    ),
     ("started_at", pa.timestamp("us", tz="UTC"), "when the cell began"),
     ("finished_at", pa.timestamp("us", tz="UTC"), "when the cell ended"),
     ("host", pa.string(), "machine that ran the cell"),
@@ -164,33 +192,6 @@ CELLS = pa.schema(
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 
-# Columns by the schema version that added them; files of earlier versions lack only these.
-_SINCE = {
-    2: frozenset([*(name for name, _, _ in _LATENCY), "baseline_history"]),
-    3: frozenset(["ratio_of", "widths_of"]),
-    4: frozenset(
-        [
-            "baseline_checksum",
-            "traceback",
-            "baseline_images",
-            "finetune_images",
-            "seconds_statistics",
-            "seconds_statistics_shared_by",
-            "seconds_scoring",
-        ]
-    ),
-    5: frozenset(
-        [
-            "network_options",
-            "groups",
-            "combine",
-            "image_height",
-            "image_width",
-            "weights",
-            "group_names",
-        ]
-    ),
-}
 _INTEGERS = tuple(field.name for field in CELLS if pa.types.is_integer(field.type))
 
 IMPORTANCES = pa.schema(
@@ -210,76 +211,6 @@ IMPORTANCES = pa.schema(
 
 class SchemaError(ValueError):
     """A table has another schema version, or a row does not fit; the message says which."""
-
-
-def check_version(metadata: dict[bytes, bytes], where: str) -> None:
-    """Refuses a table that is newer than this version can read.
-
-    Raises
-    ------
-    SchemaError
-        Naming the file, its version and what to do.
-    """
-    written = metadata[VERSION_KEY].decode(errors="replace")
-    if not written.isdecimal():
-        raise pa.ArrowInvalid(f"schema version {written!r} is not a number")
-    found = int(written)
-    if found > SCHEMA_VERSION:
-        raise SchemaError(
-            f"{where} has schema version {found}, but this prune-sweep reads up to "
-            f"{SCHEMA_VERSION}; install a newer prune-sweep"
-        )
-
-
-def columns_of(version: int) -> frozenset[str]:
-    """The columns that a file of a schema version has; none if there is no such version."""
-    if version < 1:
-        return frozenset()
-    later = frozenset().union(*(names for since, names in _SINCE.items() if since > version))
-    return frozenset([*CELLS.names, *IMPORTANCES.names]) - later
-
-
-def _ratio_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.equal(budget, "uniform_channels"), "channels", "parameters")
-
-
-def _widths_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
-    found = pc.extract_regex(budget, r"^widths_of\((?P<metric>.*)\)$")
-    return pc.struct_field(found, "metric")
-
-
-def _same(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column
-
-
-def _always(value: str | int) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
-    """A function that gives every row with a value in its source the same one."""
-    constant = pa.scalar(value)
-    return lambda column: pc.if_else(pc.is_valid(column), constant, pa.scalar(None, constant.type))
-
-
-@dataclass(frozen=True)
-class Derived:
-    """How to fill a column that files of earlier versions lack, from another column `source`."""
-
-    source: str
-    of: Callable[[pa.ChunkedArray], pa.ChunkedArray]
-
-
-DERIVED = {
-    "ratio_of": Derived("budget", _ratio_of),
-    "widths_of": Derived("budget", _widths_of),
-    # Before version 4 every epoch read the whole training part.
-    "baseline_images": Derived("train_images", _same),
-    "finetune_images": Derived("train_images", _same),
-    # Before version 5 every network was a SimpleNet, a chain, for images of 32 x 32 pixels.
-    "network_options": Derived("variant", _always("{}")),
-    "groups": Derived("variant", _always("all")),
-    "combine": Derived("variant", _always("mean")),
-    "image_height": Derived("variant", _always(32)),
-    "image_width": Derived("variant", _always(32)),
-}
-"""Columns that files of earlier versions lack and that are derived when these are read."""
 
 
 def table(rows: list[dict[str, object]]) -> pa.Table:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prune_core.budgets import BUDGETS
+from prune_core.compensation import NO_COMPENSATION
 from prune_core.cost import multiply_accumulates, parameters
 from results import Store
 from results.formatting import rough_duration, several
@@ -35,6 +36,7 @@ def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
         ("metrics", ", ".join(choice.label for choice in spec.metrics)),
         ("ratios", _ratios(spec)),
         ("budgets", ", ".join(_budgets(spec))),
+        *_compensations(spec),
         ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
         ("to run", str(len(missing))),
     ):
@@ -66,6 +68,13 @@ def _time(spec: Spec, tasks: list[Task]) -> str:
         f"about {rough_duration(total)} on this machine, {at_once['cell']} at a time, estimated "
         f"from a few measured steps: {shares}; starting Ray takes additional time"
     )
+
+
+def _compensations(spec: Spec) -> list[tuple[str, str]]:
+    """How layers make up for removed channels, where a spec asks for it."""
+    if spec.compensations == [NO_COMPENSATION]:
+        return []
+    return [("compensations", ", ".join(each.label for each in spec.compensations))]
 
 
 def _ratios(spec: Spec) -> str:
@@ -104,6 +113,7 @@ def _grid(spec: Spec, planned: Plan) -> str:
         (len(spec.metrics), "metric"),
         (locally + globally, "budget"),
         (len(spec.ratios), "ratio"),
+        *([(len(spec.compensations), "compensation")] if len(spec.compensations) > 1 else []),
     ]
     grid = " x ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in axes)
     controls = len(planned.cells) - math.prod(count for count, _ in axes)

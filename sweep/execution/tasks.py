@@ -84,7 +84,7 @@ def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
             baselines[name] = Task(name, label, baseline)
         if name in baselines:
             needs.add(name)
-        for statistics in filter(None, (needed.statistics for needed in cell.importances)):
+        for statistics in cell.statistics:
             if not all(artifacts.has_statistic(statistics.key(r)) for r in statistics.requests):
                 requests.setdefault((baseline.key, statistics.images), set()).add(statistics)
                 needs.add(f"statistics-{baseline.key}-{statistics.images}")

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from prune_core.budgets import BUDGET_VERSION, BUDGETS, Floor
+from prune_core.compensation import NO_COMPENSATION, Compensation
 from prune_core.evaluation import EVALUATION_VERSION
 from prune_core.images import SPLIT_VERSION
 from prune_core.layer import Combine
@@ -236,6 +237,7 @@ class Cell:
     budget: Budget
     ratio: float
     finetune: Recipe
+    compensation: Compensation = NO_COMPENSATION
 
     @property
     def metric(self) -> str:
@@ -260,6 +262,41 @@ class Cell:
         return tuple(found for found in (self.importance, self.budget.reference) if found)
 
     @property
+    def moments(self) -> Statistics | None:
+        """The second moments that the compensation reads, if any."""
+        request = self.compensation.request
+        if request is None:
+            return None
+        return Statistics(self.baseline, self.compensation_images, frozenset({request}))
+
+    @property
+    def compensation_images(self) -> int:
+        """The number of training images that the compensation reads."""
+        return min(self.compensation.images, self.baseline.dataset.train_images)
+
+    @property
+    def layers_solved(self) -> int:
+        """About how many layers make up for removed channels: all that read them."""
+        producers = self.baseline.architecture.groups.producers
+        return len({one.module for producer in producers for one in producer.consumers})
+
+    @cached_property
+    def statistics(self) -> tuple[Statistics, ...]:
+        """All channel statistics that the cell reads."""
+        found = [needed.statistics for needed in self.importances]
+        return tuple(one for one in [*found, self.moments] if one is not None)
+
+    @property
+    def compensation_identity(self) -> dict[str, Any]:
+        """Everything that changes the compensation; empty without one, as in earlier keys."""
+        if self.compensation == NO_COMPENSATION:
+            return {}
+        found = self.compensation.identity()
+        # All images that there are may be fewer than were asked for.
+        found["options"]["images"] = self.compensation_images
+        return {"compensation": {**found, "statistics": STATISTICS_VERSION}}
+
+    @property
     def family(self) -> Hashable:
         """Everything that changes the cell's numbers except the seed: equal for all seeds."""
         baseline, budget, own = self.baseline, self.budget, self.importance
@@ -271,7 +308,7 @@ class Cell:
             own and (own.choice, own.images, own.combine),
             (budget.rule, budget.normalisation, budget.floor),
             reference and (reference.choice, reference.images),
-            (self.ratio, self.finetune),
+            (self.ratio, self.finetune, canonical(self.compensation_identity)),
         )
 
     @cached_property
@@ -292,6 +329,7 @@ class Cell:
                 "ratio": self.ratio,
                 "finetune": _recipe_identity(self.finetune, self.baseline.dataset),
                 **groups_identity(self.baseline.architecture, self.combine),
+                **self.compensation_identity,
             }
         )
 
@@ -309,6 +347,7 @@ class Cell:
         words.append(self.budget.scope if self.budget.rule == "uniform_parameters" else "")
         words.append(self.budget.label if self.budget.rule != "uniform_parameters" else "")
         words.append(self.budget.normalisation if self.budget.normalisation != "none" else "")
+        words.append(self.compensation.label if self.compensation != NO_COMPENSATION else "")
         return " ".join(word for word in [*words, f"{self.ratio:g}"] if word)
 
 

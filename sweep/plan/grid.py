@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from prune_core.budgets import BUDGETS, BudgetError, Floor, rules_of
@@ -170,8 +171,8 @@ def _cells(spec: Spec, dataset: Dataset, network: Network) -> Iterator[Cell]:
         finetune, budgets = spec.finetune.recipe(), list(_budgets(spec))
         for metric in metrics:
             for budget in budgets:
-                for ratio in spec.ratios:
-                    yield Cell(baseline, metric, budget, ratio, finetune)
+                for ratio, compensation in product(spec.ratios, spec.compensations):
+                    yield Cell(baseline, metric, budget, ratio, finetune, compensation)
         yield from _controls(spec, network, baseline, metrics)
         if spec.controls.unpruned and finetune.epochs:
             yield Cell(baseline, None, Budget(UNPRUNED, "none", Floor()), 1.0, finetune)
@@ -193,7 +194,8 @@ def _controls(
             for metric in metrics:
                 # With its own widths, the reference metric would repeat its global cell.
                 if budget.reference is None or metric.key != budget.reference.key:
-                    yield Cell(baseline, metric, budget, ratio, finetune)
+                    for compensation in spec.compensations:
+                        yield Cell(baseline, metric, budget, ratio, finetune, compensation)
         if controls.scratch:
             local = [budget for budget in _budgets(spec) if budget.scope == "local"]
             for budget in [*local, *borrowed]:

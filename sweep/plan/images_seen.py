@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from prune_core.compensation import NO_COMPENSATION
 from prune_core.training import RECALIBRATION_IMAGES, Recipe
 from sweep.plan.cells import Baseline, Cell, Dataset, Statistics
 
 EVALUATIONS = 3
-"""Evaluations of a cell: after pruning, recalibration and fine-tuning. Controls have one."""
+"""Evaluations of a cell: after pruning, recalibration and fine-tuning; one more after compensation.
+Controls have one."""
 
 
 def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
@@ -18,7 +20,11 @@ def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     if work.importance is None:
         # Controls are evaluated once: nothing was pruned.
         return _of(work.baseline.dataset, work.finetune, 1, 0)
-    return _of(work.baseline.dataset, work.finetune, EVALUATIONS, 1)
+    compensates = work.compensation != NO_COMPENSATION
+    trained, inferred = _of(work.baseline.dataset, work.finetune, EVALUATIONS + compensates, 1)
+    if work.compensation.sequential:
+        inferred += work.compensation_images * work.layers_solved
+    return trained, inferred
 
 
 def _of(dataset: Dataset, recipe: Recipe, evaluations: int, recalibrations: int) -> tuple[int, int]:

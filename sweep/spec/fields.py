@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from prune_core.budgets import Floor, rules_of
 from prune_core.budgets.registry import Scope
+from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationError
 from prune_core.metrics import Choice, MetricError
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.training import Recipe
@@ -98,6 +99,13 @@ def _metric(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _compensation(value: Any) -> Any:
+    try:
+        return Compensation.parse(value)
+    except CompensationError as error:
+        raise ValueError(str(error)) from error
+
+
 def _rule_of(scope: Scope) -> AfterValidator:
     def check(name: str) -> str:
         if name not in (known := rules_of(scope)):
@@ -110,6 +118,7 @@ def _rule_of(scope: Scope) -> AfterValidator:
 
 LocalRule = Annotated[str, _rule_of("local")]
 GlobalRule = Annotated[str, _rule_of("global")]
+CompensationSpec = Annotated[Compensation, BeforeValidator(_compensation)]
 MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -148,6 +157,7 @@ class ComparisonSpec(Strict):
     budget: str | None = None
     normalisation: str = "none"
     dataset: str | None = None
+    compensation: CompensationSpec = NO_COMPENSATION
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -161,6 +171,7 @@ class ComparisonSpec(Strict):
             self.budget,
             self.normalisation,
             self.dataset,
+            self.compensation.label,
         )
 
 
@@ -187,6 +198,9 @@ class Spec(Strict):
         "global"
     ]
     normalisations: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] = ["none"]
+    compensations: Annotated[
+        list[CompensationSpec], Field(min_length=1), AfterValidator(distinct)
+    ] = [NO_COMPENSATION]
     min_channels: MinChannelsSpec = MinChannelsSpec()
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     controls: ControlsSpec = ControlsSpec()
@@ -252,6 +266,11 @@ class Spec(Strict):
                 ("ratio", one.ratio, list(self.ratios)),
                 ("budget", one.comparison().rule, list(rules)),
                 ("normalisation", one.normalisation, normalisations),
+                (
+                    "compensation",
+                    one.compensation.label,
+                    [each.label for each in self.compensations],
+                ),
                 ("dataset", one.dataset, [None, *(dataset.name for dataset in self.datasets)]),
             ]
             for field, value, known in asked:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from prune_core.compensation import Compensation
 from prune_core.metrics import Choice
 from prune_core.metrics.registry import IMAGES
 from sweep.spec.fields import Spec
@@ -31,6 +32,8 @@ def _plain(value: Any) -> Any:
         options: dict[str, Any] = dict(value.options)
         options |= {IMAGES: value.images} if value.metric.reads_images else {}
         return {value.name: options} if options else value.name
+    if isinstance(value, Compensation):
+        return {value.name: value.options} if value.options else value.name
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, list | tuple):

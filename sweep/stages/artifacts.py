@@ -183,8 +183,10 @@ class Artifacts:
                 raise ValueError("its checksum does not match")
             if metadata.get("baseline") != of:
                 raise ValueError("it was taken from another baseline")
+            # What layers read belongs to some producers only, so the last ones may have none.
+            count = metadata.get("layers")
             layers = 1 + max(int(one.partition(".")[0]) for one in tensors)
-            answers: list[Answer] = [{} for _ in range(layers)]
+            answers: list[Answer] = [{} for _ in range(int(count) if count else layers)]
             for full_name, tensor in tensors.items():
                 layer, _, field = full_name.partition(".")
                 answers[int(layer)][field] = tensor
@@ -219,6 +221,7 @@ class Artifacts:
             "collection": found.collection,
             "seconds": repr(found.seconds),
             "shared": str(found.shared),
+            "layers": str(len(found.answers)),
         }
         try:
             folder.make()

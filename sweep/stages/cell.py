@@ -1,4 +1,4 @@
-"""The stage that computes a row: score, prune, recalibrate and fine-tune."""
+"""The stage that computes a row: score, prune, compensate, recalibrate and fine-tune."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from prune_core.budgets import BUDGETS, Floor, Importances, collapsed
+from prune_core.compensation import NO_COMPENSATION, compensated
 from prune_core.networks import Architecture, architecture_of
 from prune_core.precision import best_device
 from prune_core.seeds import derive
+from prune_core.statistics import InputMoments, moments_of
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
 from results.storage.schema import SCRATCH
 from sweep.plan.cells import Cell, Importance
+from sweep.stages.artifacts import TrainedBaseline
 from sweep.stages.baseline import baseline, evaluated, new_network
 from sweep.stages.costs import latencies, size
 from sweep.stages.data import class_names_of, split_of
@@ -25,15 +28,16 @@ from sweep.stages.importance import ChannelImportance, importance, store_importa
 from sweep.stages.kept_networks import KeptNetworks
 from sweep.stages.observer import SILENT, Observer
 from sweep.stages.rows import Row, evaluation_columns
+from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
 
 
 def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILENT) -> None:
-    """Scores, prunes, recalibrates and fine-tunes.
+    """Scores, prunes, compensates, recalibrates and fine-tunes.
 
     Each figure is added to `row` as soon as it is known, so a cell that fails keeps its earlier
-    figures. Controls have no `pruned` and no `recalibrated` figures: one is trained from new
-    weights, the other is the unpruned network, fine-tuned.
+    figures. Controls have no figures of the stages between `baseline` and `finetuned`: one is
+    trained from new weights, the other is the unpruned network, fine-tuned.
 
     Raises
     ------
@@ -69,7 +73,15 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
         row |= {"kept": [channels.tolist() for channels in kept]}
         row |= found[wanted.importance].costs
         store_importance(workspace, found[wanted.importance])
+        found.clear()  # the statistics of wide layers take much memory
         evaluate("pruned")
+        if wanted.compensation != NO_COMPENSATION:
+            moments, costs = moments_for(workspace, wanted, trained)
+            row |= costs
+            with clock("compensate"):
+                how, images = wanted.compensation, split.train
+                net = compensated(trained.net, kept, how, images, preprocessing, moments)
+            evaluate("compensated")
         with clock("recalibrate"):
             # The weights were trained on images that were shifted as the baseline's recipe says.
             recipe, drawn = wanted.baseline.recipe, derive(seed, "recalibrated")
@@ -100,6 +112,17 @@ def _demand(
         comparable = found[setter].comparable(budget.normalisation)
     importances = Importances(scores, comparable)
     return wanted.baseline.architecture, wanted.ratio, budget.floor, importances
+
+
+def moments_for(
+    workspace: Workspace, wanted: Cell, trained: TrainedBaseline
+) -> tuple[dict[str, InputMoments] | None, Row]:
+    """The second moments that a cell's compensation reads, and the columns of their cost."""
+    request = wanted.compensation.request
+    if wanted.moments is None or request is None:
+        return None, {}
+    found = statistics(workspace, wanted.moments, trained)
+    return moments_of(found.layers, request), {"seconds_moments": found.seconds}
 
 
 def _costs(wanted: Cell, net: nn.Module) -> Row:

@@ -6,13 +6,15 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from prune_core.layer import LayerView, combined, views
 from prune_core.normalisation import normalise
 from prune_core.seeds import derive
+from prune_core.statistics import Answer
 from sweep.plan.cells import Importance
-from sweep.stages.artifacts import TrainedBaseline
+from sweep.stages.artifacts import CollectedStatistic, TrainedBaseline
 from sweep.stages.rows import Row
 from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
@@ -36,11 +38,13 @@ class ChannelImportance:
     @cached_property
     def scores(self) -> list[Tensor]:
         """The scores of the channel groups, one tensor [C] per group."""
-        return combined(self.of_producers, self.layers, self.wanted.combine)
+        wanted = self.wanted
+        return combined(self.of_producers, self.layers, wanted.choice.combine(wanted.combine))
 
     def comparable(self, normalisation: str) -> list[Tensor]:
         """The scores, normalised so that layers can be compared."""
-        choice, combine = self.wanted.choice, self.wanted.combine
+        choice = self.wanted.choice
+        combine = choice.combine(self.wanted.combine)
         return normalise(normalisation, choice, self.of_producers, self.layers, combine)
 
 
@@ -48,16 +52,45 @@ def importance(
     workspace: Workspace, wanted: Importance, trained: TrainedBaseline
 ) -> ChannelImportance:
     """Scores a baseline's channels with a metric; collects the statistics that it needs."""
+    drawn = derive(wanted.baseline.seed, "metric")
+    if (known := _stored(workspace, wanted, trained)) is not None:
+        scores, costs = known
+        return ChannelImportance(wanted, views(trained.net, seed=drawn), scores, costs)
     needed = wanted.statistics
     found = statistics(workspace, needed, trained) if needed else None
     began = time.perf_counter()
-    answers = found.layers if found else None
-    layers = views(trained.net, answers, derive(wanted.baseline.seed, "metric"))
+    layers = views(trained.net, found.layers if found else None, drawn)
     scores = wanted.choice(layers)
-    costs: Row = {"seconds_scoring": time.perf_counter() - began}
+    seconds = time.perf_counter() - began
+    costs = {"seconds_scoring": seconds}
     if found:
         costs |= {"seconds_statistics": found.seconds, "seconds_statistics_shared_by": found.shared}
+        if wanted.choice.metric.of_group:
+            answers: list[Answer] = [{"scores": values} for values in scores]
+            answers[0]["seconds"] = torch.tensor(seconds, dtype=torch.float64)
+            stored = CollectedStatistic(answers, "", found.seconds, found.shared)
+            workspace.artifacts.put_statistic(wanted.key, trained.checksum, stored)
     return ChannelImportance(wanted, layers, scores, costs)
+
+
+def _stored(
+    workspace: Workspace, wanted: Importance, trained: TrainedBaseline
+) -> tuple[list[Tensor], Row] | None:
+    """Scores that an earlier cell of the baseline computed, with their costs.
+
+    Scores of whole groups take long to compute, and read large statistics.
+    """
+    if not wanted.choice.metric.of_group:
+        return None
+    found = workspace.artifacts.statistic(wanted.key, trained.checksum)
+    if found is None:
+        return None
+    scores = [answer["scores"] for answer in found.answers]
+    return scores, {
+        "seconds_statistics": found.seconds,
+        "seconds_statistics_shared_by": found.shared,
+        "seconds_scoring": float(found.answers[0]["seconds"]),
+    }
 
 
 def store_importance(workspace: Workspace, found: ChannelImportance) -> None:

@@ -54,6 +54,10 @@ def identity_row(cell: Cell, sweep: str) -> Row:
         "min_channels": budget.floor.channels,
         "min_channels_fraction": budget.floor.fraction,
         "round_to": budget.floor.round_to,
+        "compensation": cell.compensation.label,
+        "compensation_options": json.dumps(
+            cell.compensation_identity.get("compensation", {}).get("options", {}), sort_keys=True
+        ),
         "ratio": cell.ratio,
         "ratio_of": budget.ratio_of,
         "epochs": baseline.recipe.epochs,
