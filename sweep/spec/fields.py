@@ -100,6 +100,8 @@ def _metric(value: Any) -> Any:
 
 
 def _compensation(value: Any) -> Any:
+    if value is None:
+        raise ValueError("the entry is empty; write none for no compensation")
     try:
         return Compensation.parse(value)
     except CompensationError as error:

@@ -66,7 +66,8 @@ def importance(
     if found:
         costs |= {"seconds_statistics": found.seconds, "seconds_statistics_shared_by": found.shared}
         if wanted.choice.metric.of_group:
-            answers: list[Answer] = [{"scores": values} for values in scores]
+            # The producers of a group share one tensor, which a file must not hold twice.
+            answers: list[Answer] = [{"scores": values.clone()} for values in scores]
             answers[0]["seconds"] = torch.tensor(seconds, dtype=torch.float64)
             stored = CollectedStatistic(answers, "", found.seconds, found.shared)
             workspace.artifacts.put_statistic(wanted.key, trained.checksum, stored)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prune_core.budgets import Floor
+from prune_core.compensation import Compensation
 from prune_core.metrics import Choice
 from prune_core.networks import Architecture
 from prune_core.training import Recipe
@@ -44,6 +45,7 @@ PARTS: dict[str, Any] = {
     "normalisation": "none",
     "reference": None,
     "ratio": 0.5,
+    "compensation": "none",
 }
 
 
@@ -62,7 +64,8 @@ def cell(**changes: Any) -> Cell:
     score = Importance(baseline, Choice.parse(metric), part["images"]) if metric else None
     widths_of = Importance(baseline, Choice.parse(reference), 0) if reference else None
     budget = Budget(part["rule"], part["normalisation"], part["floor"], widths_of)
-    return Cell(baseline, score, budget, part["ratio"], part["finetune"])
+    how = Compensation.parse(part["compensation"])
+    return Cell(baseline, score, budget, part["ratio"], part["finetune"], how)
 
 
 def other(value: Any) -> Any:
@@ -119,6 +122,8 @@ def test_every_field_counts_or_is_known_not_to(part, field):
         ({"metric": {"mutual_information": {"bins": 20}}}, True),
         ({"metric": None}, False),
         ({"images": 1_000}, False),
+        ({"compensation": "least_squares"}, False),
+        ({"compensation": {"none": {}}}, True),
         ({"variant": "another name of it"}, True),
         ({"width": 1.0}, True),
     ],
