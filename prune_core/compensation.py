@@ -76,11 +76,13 @@ class Compensation:
         name, given = named_options(
             value, "a compensation", "least_squares(images=512)", CompensationError
         )
-        if name == NONE and not given:
+        if name == NONE and given:
+            raise CompensationError(f"compensation 'none' has no option '{next(iter(given))}'")
+        if name == NONE:
             return NO_COMPENSATION
         if name not in COMPENSATIONS:
             raise CompensationError(
-                f"compensation '{name}' is unknown; allowed: {', '.join([NONE, *COMPENSATIONS])}"
+                f"compensation '{name}' is unknown; allowed: {', '.join(COMPENSATIONS)}"
             )
         where = f"compensation '{name}'"
         options: dict[str, Any] = checked_options(cls, given, where, CompensationError)
@@ -124,7 +126,12 @@ NONE, LEAST_SQUARES, SEQUENTIAL = "none", "least_squares", "least_squares_sequen
 NO_COMPENSATION = Compensation(NONE)
 """Removal alone."""
 
-COMPENSATIONS = (LEAST_SQUARES, SEQUENTIAL)
+COMPENSATIONS = {
+    NONE: "Removal alone.",
+    LEAST_SQUARES: "Each layer that reads removed channels is solved for, from the full network.",
+    SEQUENTIAL: "Layer after layer, from what each reads in the pruned network: better, slower.",
+}
+"""What each does, by its name."""
 
 
 def compensated(

@@ -103,11 +103,14 @@ def test_specs_are_part_of_the_distribution(project):
 def test_the_demo_has_enough_cells():
     spec = read("digits")
     assert [dataset.source for dataset in spec.datasets] == ["digits"]
-    axes = (spec.datasets, spec.seeds, spec.metrics, spec.scopes, spec.ratios)
+    axes = (spec.datasets, spec.seeds, spec.metrics, spec.scopes, spec.ratios, spec.compensations)
     cells = 1
     for axis in axes:
         cells *= len(axis)
     assert cells >= 30
+    # Its table shows what compensation adds, and the order that is made for it.
+    assert [each.name for each in spec.compensations] == ["none", "least_squares"]
+    assert "surgeon" in [choice.name for choice in spec.metrics]
 
 
 def test_the_lock_pins_every_dependency_and_names_no_index(project):

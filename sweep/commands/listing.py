@@ -7,6 +7,7 @@ import typing
 
 from rich.console import Console
 
+from prune_core.compensation import COMPENSATIONS, Compensation
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.images import SOURCES
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
@@ -14,10 +15,11 @@ from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture
 from prune_core.networks.registry import WIDTH
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.options import options_of
+from prune_core.statistics import InputRequest
 
 
 def metrics(console: Console) -> None:
-    """Prints every metric with its options, inputs and source, and every normalisation."""
+    """Prints every metric with its options, inputs and source; normalisations, compensations."""
     for name in sorted(METRICS):
         found = METRICS[name]
         _entry(
@@ -31,6 +33,10 @@ def metrics(console: Console) -> None:
         usable = [metric for metric in sorted(METRICS) if _usable(name, metric)]
         which = "every metric" if len(usable) == len(METRICS) else ", ".join(usable)
         _entry(console, name, normalisation.summary, f"for {which}")
+    console.print("compensations, for the field `compensations`:", style="bold")
+    for name, summary in COMPENSATIONS.items():
+        options = ", ".join(f"{k}={v}" for k, v in Compensation(name).options.items())
+        _entry(console, f"{name}({options})" if options else name, summary)
 
 
 def networks(console: Console) -> None:
@@ -104,5 +110,7 @@ def _reads(metric: Metric) -> str:
     if not metric.reads_images:
         return "no images"
     defaults = {name: parameter.default for name, parameter in metric.options.items()}
-    names = sorted(type(request).__name__ for request in metric.needs(**defaults))
-    return f"feature maps ({', '.join(names)})"
+    requests = metric.needs(**defaults)
+    names = ", ".join(sorted(type(request).__name__ for request in requests))
+    of_inputs = all(isinstance(request, InputRequest) for request in requests)
+    return f"{'inputs of consumers' if of_inputs else 'feature maps'} ({names})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pandas as pd
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 import results
 from results import Store
 from results.formatting import number, several
+from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import UNPRUNED
 from sweep.execution.messages import say
 from sweep.plan.grid import Plan
@@ -49,6 +51,7 @@ def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
     frame["dataset"] = [cells[key].baseline.dataset.name for key in frame["key"]]
     frame["metric"] = [cells[key].metric for key in frame["key"]]
     frame["budget"] = [cells[key].budget.label for key in frame["key"]]
+    frame["compensation"] = [cells[key].compensation.label for key in frame["key"]]
     return frame
 
 
@@ -62,38 +65,75 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     if rows.empty:
         say(console, f"{dataset}: test accuracy in %: unpruned {control}")
         return
+    rows = rows.assign(compensation=rows["compensation"].fillna(NONE))
+    compensates = rows["compensation"].ne(NONE).any()
+    if compensates:
+        words = (
+            f"{dataset}: test accuracy in % before fine-tuning, batch normalisation re-estimated"
+        )
+        _table(console, rows, "recalibrated", words, f"unpruned {control}")
+        words = f"{dataset}: the same after fine-tuning"
+    else:
+        words = f"{dataset}: test accuracy in % after fine-tuning"
+    _table(console, rows, "finetuned", words, f"unpruned {control}")
+    if compensates:
+        for line in _added(rows):
+            say(console, line)
+
+
+def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control: str) -> None:
+    """Prints the accuracies of a stage, one line for each metric and one column for each ratio."""
     seeds = rows["seed"].nunique()
-    means = results.accuracy_table(rows).to_dict("records")
+    means = results.accuracy_table(rows, stage).to_dict("records")
     with_macs = any(pd.notna(mean["macs_ratio"]) for mean in means)
     left = "; MACs: the fraction of multiply-accumulates left" if with_macs else ""
     short = "; (n): mean of n seeds only" if any(mean["seeds"] < seeds for mean in means) else ""
     say(
         console,
-        f"{dataset}: test accuracy in % after fine-tuning, {_ratio_words(rows)}, mean of {seeds} "
-        f"seed{'s' if seeds > 1 else ''}; unpruned {control}; * a layer is at its floor"
-        f"{left}{short}",
+        f"{words}, {_ratio_words(rows)}, mean of {seeds} seed{'s' if seeds > 1 else ''}; "
+        f"{control}; * a layer is at its floor{left}{short}",
     )
     ratios = sorted(rows["ratio"].unique())
-    table = Table("budget", "normalisation", "metric", box=None, pad_edge=False)
+    with_compensation = rows["compensation"].ne(NONE).any()
+    names = ["budget", "normalisation", "metric", *(["compensation"] if with_compensation else [])]
+    table = Table(*names, box=None, pad_edge=False)
     for ratio in ratios:
         table.add_column(f"{ratio:g}", justify="right")
         if with_macs:
             table.add_column("MACs", justify="right")
     channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
-    lines: dict[tuple[str, str, str], dict[float, list[str]]] = {}
+    lines: dict[tuple[str, ...], dict[float, list[str]]] = {}
     for mean in means:
-        budget = f"{mean['budget']} (channels)" if mean["budget"] in channels else mean["budget"]
         mark = "*" if mean["collapsed"] else " "
-        line = lines.setdefault((budget, mean["normalisation"], mean["metric"]), {})
+        line = lines.setdefault(tuple(mean[name] for name in names), {})
         fewer = f" ({mean['seeds']})" if mean["seeds"] < seeds else ""
         line[mean["ratio"]] = [f"{100 * mean['mean']:.2f}{mark}{fewer}"]
         if with_macs:
             line[mean["ratio"]].append(number(mean["macs_ratio"]))
-    for names, line in lines.items():
+    # Of equal names the line without compensation comes first.
+    for (budget, *others), line in sorted(
+        lines.items(), key=lambda one: (*one[0][:3], one[0][3:] != (NONE,), one[0])
+    ):
         absent = ["-"] * (1 + with_macs)
         found = [text for ratio in ratios for text in line.get(ratio, absent)]
-        table.add_row(*map(Text, names), *found)
+        budget = f"{budget} (channels)" if budget in channels else budget
+        table.add_row(*map(Text, [budget, *others]), *found)
     _print_whole(console, table)
+
+
+def _added(rows: pd.DataFrame) -> Iterator[str]:
+    """What each compensation adds, in a sentence."""
+    before = results.mean_compensation_gain(rows, "recalibrated")
+    after = results.mean_compensation_gain(rows, "finetuned")
+    for name, gains in before.groupby("compensation"):
+        tuned = after[after["compensation"] == name]
+        trained = f", and {tuned['difference_points'].mean():+.1f} after it" if len(tuned) else ""
+        points = [f"{point['budget']} {point['ratio']:g}" for point in gains.to_dict("records")]
+        over = ", ".join(dict.fromkeys(points))
+        yield (
+            f"{name} changes the accuracy by {gains['difference_points'].mean():+.1f} points "
+            f"before fine-tuning{trained}: means over all metrics, at {over}"
+        )
 
 
 def _ratio_words(rows: pd.DataFrame) -> str:

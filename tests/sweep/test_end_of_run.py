@@ -33,3 +33,38 @@ def test_the_unpruned_control_is_told_and_is_no_ratio():
     head, lines = printed([unpruned(0, 0.818, 0.77)])
     assert head == ("digits: test accuracy in %: unpruned 81.80, fine-tuned without pruning 77.00")
     assert not lines
+
+
+def test_what_compensation_adds_is_told_before_and_after_fine_tuning():
+    def arm(metric, compensation, before, after):
+        changes = {"compensation": compensation}
+        if compensation != "none":
+            changes["compensated_test_top1"] = before
+        return cells({metric: [after]}, recalibrated_test_top1=before, **changes)
+
+    rows = [
+        *arm("random", "none", 0.25, 0.5),
+        *arm("random", "least_squares", 0.5, 0.625),
+        *arm("taylor", "none", 0.5, 0.75),
+        *arm("taylor", "least_squares", 0.875, 0.75),
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    _accuracies(console, "digits", frame(rows))
+    text = console.file.getvalue()
+    before, after = text.split("digits: the same after fine-tuning")
+    assert "test accuracy in % before fine-tuning, batch normalisation re-estimated" in before
+
+    def shown(part):
+        lines = [line.split() for line in part.splitlines() if line.startswith("uniform")]
+        return [(metric, compensation, figure) for _, _, metric, compensation, figure, *_ in lines]
+
+    assert shown(before) == [
+        ("random", "none", "25.00"),
+        ("random", "least_squares", "50.00"),
+        ("taylor", "none", "50.00"),
+        ("taylor", "least_squares", "87.50"),
+    ]
+    assert [figure for *_, figure in shown(after)] == ["50.00", "62.50", "75.00", "75.00"]
+    # +25 and +37.5 points before, +12.5 and 0 after.
+    assert "least_squares changes the accuracy by +31.2 points before fine-tuning" in text
+    assert "and +6.2 after it: means over all metrics, at uniform_parameters 0.3" in text
