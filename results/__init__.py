@@ -9,6 +9,7 @@ from results.analysis.agreement import rank_agreement
 from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims
 from results.analysis.comparison import paired_difference
+from results.analysis.compensation import compensation_gain, mean_compensation_gain
 from results.analysis.conclusion import conclusion
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.finetuning_control import finetuning_control
@@ -32,6 +33,7 @@ __all__ = [
     "accuracy_table",
     "at_equal_macs",
     "claims",
+    "compensation_gain",
     "conclusion",
     "finetuning_control",
     "identities",
@@ -39,6 +41,7 @@ __all__ = [
     "load_channels",
     "load_history",
     "load_scores",
+    "mean_compensation_gain",
     "paired_difference",
     "pareto",
     "planned_differences",

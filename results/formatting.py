@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,9 +26,11 @@ def signed(value: Any, decimals: int = 2) -> str:
     return DASH if pd.isna(value) else f"{float(value):+,.{decimals}f}".replace("-", MINUS)
 
 
-def between(low: Any, high: Any) -> str:
+def between(low: Any, high: Any, decimals: int = 2) -> str:
     """An interval of differences; empty if it is missing."""
-    return "" if pd.isna(low) or pd.isna(high) else f"[{signed(low)}, {signed(high)}]"
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
 
 
 def probability(p: Any) -> str:
@@ -92,6 +94,11 @@ def listed(values: Iterable[Any]) -> str:
     if numbers:
         words = [word for _, word in sorted(zip(found, words, strict=True))]
     return ", ".join(words) if words else DASH
+
+
+def spoken(words: Sequence[str]) -> str:
+    """Words as in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _missing(value: Any) -> bool:

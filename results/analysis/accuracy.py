@@ -15,22 +15,23 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
     Parameters
     ----------
     frame : what `load` returned; only cells that are ok count.
-    at : baseline, pruned, recalibrated or finetuned.
+    at : baseline, pruned, compensated (cells without compensation are left out), recalibrated or
+        finetuned.
     split : test, or validation for anything that is to be chosen.
 
     Returns
     -------
     DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
-    budget, normalisation, metric and ratio: `mean`, `deviation` (sample standard deviation; NaN
-    for one seed), `low` and `high`, the ends of the 95 % t interval of the mean (NaN for one seed
-    and for equal values; see `t_interval`), all as fractions; `seeds`; `test_error`, at most the
-    standard error that the finite number of test (or validation) images adds to the mean, which
-    is in no interval over seeds, because all seeds share these images (`sampling_error`);
-    `parameter_ratio` and `macs_ratio`, the fractions of the parameters and multiply-accumulates
-    that are left, means over the seeds; and `collapsed`, the number of cells in which a channel
-    group was cut down to its floor. Where `weights` is not missing, all seeds start from the
-    weights of one file: the interval then says how much fine-tuning and seeded metrics vary, not
-    how much networks vary.
+    budget, normalisation, compensation, metric and ratio: `mean`, `deviation` (sample standard
+    deviation; NaN for one seed), `low` and `high`, the ends of the 95 % t interval of the mean (NaN
+    for one seed and for equal values; see `t_interval`), all as fractions; `seeds`; `test_error`,
+    at most the standard error that the finite number of test (or validation) images adds to the
+    mean, which is in no interval over seeds, because all seeds share these images
+    (`sampling_error`); `parameter_ratio` and `macs_ratio`, the fractions of the parameters and
+    multiply-accumulates that are left, means over the seeds; and `collapsed`, the number of cells
+    in which a channel group was cut down to its floor. Where `weights` is not missing, all seeds
+    start from the weights of one file: the interval then says how much fine-tuning and seeded
+    metrics vary, not how much networks vary.
 
     Raises
     ------

@@ -6,12 +6,13 @@ import pandas as pd
 
 from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
 from results.analysis.intervals import holm
-from results.analysis.study import BASELINE, STUDY, beside_scratch, figures
+from results.analysis.scratch import beside_scratch
+from results.analysis.study import BASELINE, STUDY, figures
 from results.storage.schema import SCRATCH
 
 EFFECTS = ("selection", "allocation", "both", "selection over random", "scratch")
 
-_SHARED = (*STUDY, "normalisation", "ratio", "widths_of")
+_SHARED = (*STUDY, "normalisation", "compensation", "ratio", "widths_of")
 COLUMNS = (*_SHARED, "effect", "metric", *SUMMARY)
 
 
@@ -27,14 +28,14 @@ def selection_against_allocation(
     Parameters
     ----------
     frame : the frame that `load` returned.
-    at : pruned, recalibrated or finetuned.
+    at : pruned, compensated, recalibrated or finetuned.
     split : test; use validation to choose something.
 
     Returns
     -------
-    DataFrame, one row for each study, normalisation, ratio, `widths_of` (A), effect and metric
-    (B), with the columns `SUMMARY` of `results.analysis.comparison`: differences in percentage
-    points, paired by the baseline. The effects are
+    DataFrame, one row for each study, normalisation, compensation, ratio, `widths_of` (A), effect
+    and metric (B), with the columns `SUMMARY` of `results.analysis.comparison`: differences in
+    percentage points, paired by the baseline. The effects are
 
     selection : B minus A, both at the widths of A. Same widths, other channels.
     allocation : B at its own global widths, minus B at the widths of A. Same metric, other

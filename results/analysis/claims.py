@@ -15,9 +15,9 @@ import pandas as pd
 
 from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
 from results.analysis.intervals import LEVEL, holm, t_test
-from results.analysis.study import POINT, STUDY, figures, need_columns
+from results.analysis.study import POINT, STUDY, figures, need_columns, said_compensation
 from results.storage.plan_file import DEFAULT_BUDGETS
-from results.storage.schema import STAGES
+from results.storage.schema import NO_COMPENSATION
 
 WEIGHTED_READINGS = (
     "weighted_mutual_information",
@@ -102,6 +102,7 @@ _COLUMNS = (
     "note",
 )
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
+_STAGES = ("pruned", "recalibrated", "finetuned")
 
 
 def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -> pd.DataFrame:
@@ -109,7 +110,8 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
 
     A data set is recognised by a part of its source, such as `parquet:/data/cifar10`, or by its
     name; case, dashes and underscores are ignored. Each study, budget, normalisation and reading
-    of the metric that the frame has for a claim gets its own row.
+    of the metric that the frame has for a claim gets its own row. The abstracts know no
+    compensation, so only cells without one count.
 
     Parameters
     ----------
@@ -149,12 +151,14 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     ValueError
         As `paired_difference`.
     """
-    need_columns(frame, ["source", "metric", "scope"])
+    need_columns(frame, ["source", "metric", "scope", "compensation"])
+    frame = said_compensation(frame)
+    frame = frame[frame["compensation"] == NO_COMPENSATION]
     needed = {name for claim in CLAIMS for name in (*claim.metrics, claim.reference)}
     scopes = {claim.scope for claim in CLAIMS}
     frame = frame[_bases(frame).isin(needed) & frame["scope"].isin(scopes)]
     stages = {
-        stage: figures(frame, stage, split, ["source", images_of(split)]) for stage in STAGES[1:]
+        stage: figures(frame, stage, split, ["source", images_of(split)]) for stage in _STAGES
     }
     datasets = {stage: _datasets(cells) for stage, cells in stages.items()}
     metrics, references = [], []
@@ -186,7 +190,7 @@ def _with_all_claims(table: pd.DataFrame) -> pd.DataFrame:
                 "first": claim.metrics[0],
             }
             for claim in CLAIMS
-            for stage in STAGES[1:]
+            for stage in _STAGES
         ]
     )
     table = wanted.merge(table, on=["claim", "stage"], how="left")

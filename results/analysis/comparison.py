@@ -15,7 +15,8 @@ from results.analysis.intervals import (
     sampling_error,
     t_test,
 )
-from results.analysis.study import BASELINE, POINT, STUDY, beside_scratch, figures, known_metrics
+from results.analysis.scratch import beside_scratch
+from results.analysis.study import BASELINE, POINT, STUDY, figures, known_metrics
 
 SUMMARY = (
     "difference_points",
@@ -72,14 +73,16 @@ def paired_difference(
     frame : what `load` returned.
     metric : one, several, or None for all others in the frame.
     reference : what is subtracted.
-    at : baseline, pruned, recalibrated or finetuned.
+    at : baseline, pruned, compensated (cells without compensation are left out), recalibrated or
+        finetuned.
     split : test, or validation for anything that is to be chosen.
 
     Returns
     -------
     DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
-    budget, normalisation, ratio and metric that has a cell there, with the columns of `SUMMARY`.
-    Columns that end in `_points` are in percentage points:
+    budget, normalisation, compensation, ratio and metric that has a cell there, with the columns of
+    `SUMMARY`. Metric and reference have the same compensation; networks trained from scratch have
+    none and stand beside every one. Columns that end in `_points` are in percentage points:
 
     difference_points, deviation_points : mean over the seeds and sample standard deviation.
     low_points, high_points : ends of the 95 % t interval of the mean. Where `weights` is not

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from results.analysis.claims import CLAIMS, MIN_SEEDS, VERDICTS, claims
@@ -14,7 +12,8 @@ from results.analysis.finetuning_control import (
 )
 from results.analysis.leads import Lead, leads
 from results.analysis.networks import network_name, network_names, same_weights
-from results.analysis.study import STUDY
+from results.analysis.study import STUDY, any_compensation
+from results.formatting import spoken
 from results.storage.schema import CONTROLS, SCRATCH
 
 MIN_RATIOS = 5
@@ -27,11 +26,11 @@ _LISTED = 3
 def conclusion(frame: pd.DataFrame) -> list[str]:
     """Three sentences: the best metrics by setting, what is undecided or failed, what is missing.
 
-    The best metric of a data set, scope, budget and normalisation is the one with the highest
-    validation accuracy after fine-tuning, averaged over ratios and seeds. Its lead over the second
-    metric is estimated by leaving one seed out at a time, as `results.analysis.leads` explains.
-    A fourth sentence says what the intervals mean where all seeds start from the weights of one
-    file: they say how much fine-tuning and seeded metrics vary, not how much networks vary.
+    The best metric of a data set, scope, budget, normalisation and compensation is the one with the
+    highest validation accuracy after fine-tuning, averaged over ratios and seeds. Its lead over the
+    second metric is estimated by leaving one seed out at a time, as `results.analysis.leads`
+    explains. A fourth sentence says what the intervals mean where all seeds start from the weights
+    of one file: they say how much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -48,12 +47,12 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     """
     table = claims(frame)
     judged = table[table["stage"] == "finetuned"]
-    found = [_best(leads(frame)), _open(frame, judged), _missing(frame, judged)]
+    found = [_best(leads(frame), frame), _open(frame, judged), _missing(frame, judged)]
     weights = same_weights(frame[frame["status"] == "ok"])
     return [*found, *filter(None, [weights])]
 
 
-def _best(found: list[Lead]) -> str:
+def _best(found: list[Lead], frame: pd.DataFrame) -> str:
     if not found:
         return "No setting has two metrics with all their cells, so there is nothing to compare."
     if len(found) <= _LISTED:
@@ -62,9 +61,12 @@ def _best(found: list[Lead]) -> str:
     sure = sum(lead.low > 0 for lead in found)
     against = sum(lead.high < 0 for lead in found)
     words = [f"{name} in {count}" for name, count in winners.items()]
+    axes = ["study", "budget", "normalisation"]
+    if any_compensation(frame):
+        axes.append("compensation")
     text = (
-        f"Of {len(found)} combinations of study, budget and normalisation, the highest validation "
-        f"accuracy is that of {_listed(words)}; chosen by all seeds but one and judged by the test "
+        f"Of {len(found)} combinations of {spoken(axes)}, the highest validation "
+        f"accuracy is that of {spoken(words)}; chosen by all seeds but one and judged by the test "
         f"images of that one, the 95 % interval of the lead over the second lies above zero in "
         f"{sure}"
     )
@@ -106,7 +108,7 @@ def _choice(lead: Lead) -> str:
         words.append(f"{lead.metric} is chosen in {lead.chosen} of {lead.seeds} folds")
     if lead.second_chosen < lead.seeds:
         words.append(f"{lead.second} is the second in {lead.second_chosen} of {lead.seeds} folds")
-    chosen = f" ({_listed(words)})" if words else ""
+    chosen = f" ({spoken(words)})" if words else ""
     seeds = "the one other seed" if lead.seeds == 2 else "the other seeds"
     return f"chosen by {seeds}{chosen} and judged by the test images of the seed left out"
 
@@ -124,7 +126,7 @@ def _open(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         counts = primary["verdict"].value_counts()
         words = [f'{counts[name]} "{name}"' for name in VERDICTS if name in counts.index]
         count = f"{len(primary)} primary comparison{_s(len(primary))}"
-        parts.append(f"of {count} with the abstracts' claims, {_listed(words)}")
+        parts.append(f"of {count} with the abstracts' claims, {spoken(words)}")
     elif len(run):
         parts.append("no primary comparison with the abstracts' claims was run")
     else:
@@ -136,7 +138,7 @@ def _open(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     cells = f"{len(frame)} cell{_s(len(frame))}"
     if len(bad):
         words = [f"{count} {name}" for name, count in bad.items()]
-        parts.append(f"{bad.sum()} of {cells} failed ({_listed(words)})")
+        parts.append(f"{bad.sum()} of {cells} failed ({spoken(words)})")
     elif len(frame):
         parts.append(f"none of {cells} failed")
     return _sentence(parts, "; ")
@@ -154,7 +156,7 @@ def _lowered(rows: pd.DataFrame) -> list[str]:
         for _, row in rows.iterrows()
     ]
     return [
-        f"fine-tuning alone lowers the unpruned network {_listed(words)}: the recipe hides "
+        f"fine-tuning alone lowers the unpruned network {spoken(words)}: the recipe hides "
         "differences between metrics"
     ]
 
@@ -174,7 +176,7 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         absent.append(f"{MIN_RATIOS} ratios in every study")
     metrics = set(good["metric"].dropna())
     if controls := [name for name in BASIC_METRICS if name not in metrics]:
-        absent.append(f"the control{_s(len(controls))} {_listed(controls)}")
+        absent.append(f"the control{_s(len(controls))} {spoken(controls)}")
     if SCRATCH not in metrics:
         absent.append("networks trained from scratch")
     without, count = studies_without_control(frame)
@@ -185,11 +187,7 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         absent.append("measured latencies")
     if not absent:
         return "Nothing that the method asks for is missing."
-    return f"Missing: {_listed(absent)}."
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return f"Missing: {spoken(absent)}."
 
 
 def _sentence(parts: list[str], between: str) -> str:

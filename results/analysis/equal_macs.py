@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
+from results.analysis.scratch import beside_scratch
 from results.analysis.study import (
     BASELINE,
     POINT,
     STUDY,
-    beside_scratch,
     figures,
     known_metrics,
 )
@@ -49,18 +49,18 @@ def at_equal_macs(
     metric : one, several, or None for all others in the frame.
     reference : the metric that is subtracted.
     macs_ratios : fractions of the unpruned network's MACs at which to compare.
-    at : pruned, recalibrated or finetuned.
+    at : pruned, compensated (cells without compensation are left out), recalibrated or finetuned.
     split : test; use validation to choose something.
 
     Returns
     -------
-    DataFrame as that of `results.paired_difference`, with `macs_ratio` in place of `ratio`: one
-    row for each study, scope, budget, normalisation, MACs ratio and metric. `parameter_ratio` is
-    interpolated too. `collapsed` counts the pairs of which a neighbouring network has a channel
-    group at its floor. Where one of the two metrics has no networks on both sides of a MACs
-    ratio, `note` says so; `unpaired` counts the seeds of which this is true. Where `weights` is
-    not missing, all seeds start from the weights of one file: intervals then say how much
-    fine-tuning and seeded metrics vary, not how much networks vary.
+    DataFrame as that of `results.paired_difference`, with `macs_ratio` in place of `ratio`: one row
+    for each study, scope, budget, normalisation, compensation, MACs ratio and metric.
+    `parameter_ratio` is interpolated too. `collapsed` counts the pairs of which a neighbouring
+    network has a channel group at its floor. Where one of the two metrics has no networks on both
+    sides of a MACs ratio, `note` says so; `unpaired` counts the seeds of which this is true. Where
+    `weights` is not missing, all seeds start from the weights of one file: intervals then say how
+    much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------

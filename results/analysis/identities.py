@@ -1,7 +1,8 @@
 """What the identities of cells say: every value that changed their numbers.
 
 A cell's `identity` is JSON: its baseline (recipe, architecture, weights that it starts from, data,
-versions and seed), channel groups, metric, budget, fine-tuning recipe and versions. Rows of schema
+versions and seed), channel groups, metric, budget, compensation, fine-tuning recipe and versions.
+Rows of schema
 versions before 4 have a hash in place of the baseline, so nothing can be said of their recipes.
 """
 
@@ -14,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-_NAMED = ("version", "baseline", "finetune", "budget", "groups")
-VERSION, BASELINE_PART, FINETUNE, BUDGET, GROUPS = _NAMED
+_NAMED = ("version", "baseline", "finetune", "budget", "groups", "compensation")
+VERSION, BASELINE_PART, FINETUNE, BUDGET, GROUPS, COMPENSATION = _NAMED
 REST = "rest"
 """Parts of an identity: versions of the code, the baseline without its seed, the recipe of
-fine-tuning, the budget, the channel groups, and the rest, which is the metric with its
-statistics. A SimpleNet has no channel groups here: each of its convolutions is one."""
+fine-tuning, the budget, the channel groups, the compensation, and the rest, which is the metric
+with its statistics. A SimpleNet has no channel groups here: each of its convolutions is one. A
+cell without compensation has no such part."""
 
 # Without the seed, many cells have the same text, which is then parsed once. In rows of earlier
 # schema versions, hashes of baselines and of statistics include the seed.

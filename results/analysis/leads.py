@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from results.analysis.compensation import compensation_name
 from results.analysis.intervals import LEVEL, holm, t_interval, t_test
 from results.analysis.networks import NETWORK_WORDS
 from results.analysis.ranking import by_block, ratio_means
-from results.analysis.study import BASELINE, STUDY, figures
-from results.storage.schema import CONTROLS
+from results.analysis.study import BASELINE, RULE, STUDY, figures
+from results.storage.schema import CONTROLS, NO_COMPENSATION
 
 _EPOCHS = ("baseline_images", "finetune_images")
-_PLACE = (*STUDY, "scope", "budget", "normalisation")
+_PLACE = (*STUDY, *RULE, "compensation")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Lead:
 
     Attributes
     ----------
-    place : the setting in words: data set, scope, budget and normalisation.
+    place : the setting in words: data set, scope, budget, normalisation and compensation.
     metric, second : the metrics with the highest validation accuracies over all seeds.
     metrics : number of metrics that were compared.
     points, low, high : accuracy of the best metric minus that of the second, and the ends of its
@@ -54,7 +55,9 @@ class Lead:
 
 
 def leads(frame: pd.DataFrame) -> list[Lead]:
-    """The best metric of each study, scope, budget and normalisation with two metrics or more.
+    """The best metric of each setting with two metrics or more.
+
+    A setting is a study, scope, budget, normalisation and compensation.
 
     A metric that was chosen for its accuracy looks better than it is on the networks that chose
     it, even on other images. So one seed is left out at a time: the best and the second metric
@@ -79,7 +82,8 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
         As `results.paired_difference`.
     """
     validated, tested = _means(frame, "validation"), _means(frame, "test")
-    several = [name for name in STUDY[1:] if len(validated[name].drop_duplicates()) > 1]
+    varied = [*STUDY[1:], "compensation"]
+    several = [name for name in varied if len(validated[name].drop_duplicates()) > 1]
     found = []
     for place, rows in validated.groupby(list(_PLACE), dropna=False):
         named = pd.Series(place, index=list(_PLACE))
@@ -146,8 +150,11 @@ def _words(named: pd.Series, several: Sequence[str]) -> str:
         words.append(str(named["budget"]))
     if named["normalisation"] != "none":
         words.append(str(named["normalisation"]))
+    if "compensation" in several or named["compensation"] != NO_COMPENSATION:
+        words.append(compensation_name(named["compensation"]))
     # An epoch usually has all training images, which need no naming again.
     whole = [name for name in _EPOCHS if named[name] == named["train_images"]]
-    told = [name for name in several if name not in whole and not pd.isna(named[name])]
+    told = [name for name in several if name in STUDY and name not in whole]
+    told = [name for name in told if not pd.isna(named[name])]
     words += [NETWORK_WORDS.get(name, f"{name} {{}}".format)(named[name]) for name in told]
     return f"{named['dataset']} ({', '.join(filter(None, words))})"

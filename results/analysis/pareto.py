@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from results.analysis.intervals import over_seeds
+from results.analysis.scratch import beside_scratch
 from results.analysis.study import (
     BASELINE,
     GROUPING,
     POINT,
     STUDY,
     TRAINED_STUDY,
-    beside_scratch,
     figures,
 )
 from results.storage.schema import UNPRUNED
@@ -30,8 +30,8 @@ _FULL: dict[str, str] = {
 _MACHINE = ("device", "threads")
 _LEFT = ("parameter_ratio", "macs_ratio")
 
-FRONT = (*TRAINED_STUDY, *GROUPING)
-"""Columns in which all points of a front agree. Floors compete with one another."""
+FRONT = (*TRAINED_STUDY, *GROUPING, "compensation")
+"""Columns in which all points of a front agree. Floors compete with one another, and budgets."""
 
 
 def pareto(
@@ -44,22 +44,23 @@ def pareto(
     frame : what `load` returned.
     cost : parameters; macs, multiply-accumulates per image; latency_1_ms or latency_256_ms, the
         median milliseconds per image at batch 1 or 256.
-    at : pruned, recalibrated or finetuned.
+    at : pruned, compensated (cells without compensation are left out), recalibrated or finetuned.
     split : test, or validation for anything that is to be chosen.
 
     Returns
     -------
-    DataFrame, one row for each study, scope, budget, normalisation, metric and ratio, and one
-    for the `unpruned` baseline of each study (scope, budget and normalisation missing, ratio 1);
-    for latencies one for each device and number of threads, with columns that name them.
-    `accuracy` (mean over the seeds, a fraction) with the ends `low` and `high` of its 95 % t
-    interval, the name of the cost (mean over the seeds), `parameter_ratio` and `macs_ratio` (what
-    is left of the parameters and multiply-accumulates, fractions), `seeds`, `on_front`: no other
-    point of the same data set, network, trainings and channel groups (and device) costs no more
-    and is at least as accurate, one of the two strictly. Floors compete with one another. `note`
-    marks points of fewer seeds than other points have: they compete with none, since one lucky
-    seed would win. Where `weights` is not missing, all seeds start from the weights of one file:
-    the interval then says how much fine-tuning and seeded metrics vary, not how much networks vary.
+    DataFrame, one row for each study, scope, budget, normalisation, compensation, metric and ratio,
+    and one for the `unpruned` baseline of each study and compensation that is run there (scope,
+    budget and normalisation missing, ratio 1); for latencies one for each device and number of
+    threads, with columns that name them. `accuracy` (mean over the seeds, a fraction) with the ends
+    `low` and `high` of its 95 % t interval, the name of the cost (mean over the seeds),
+    `parameter_ratio` and `macs_ratio` (what is left of the parameters and multiply-accumulates,
+    fractions), `seeds`, `on_front`: no other point of the same data set, network, trainings,
+    channel groups and compensation (and device) costs no more and is at least as accurate, one of
+    the two strictly. Floors compete with one another. `note` marks points of fewer seeds than other
+    points have: they compete with none, since one lucky seed would win. Where `weights` is not
+    missing, all seeds start from the weights of one file: the interval then says how much
+    fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------
@@ -76,6 +77,7 @@ def pareto(
     pruned = figures(frame, at, split, [cost, *machine]).rename(columns={cost: "cost"})
     full = beside_scratch(figures(frame, "baseline", split, [_FULL[cost], *machine]))
     full = full.rename(columns={_FULL[cost]: "cost"})
+    full = full[full["compensation"].isin(pruned["compensation"])]
     # A baseline's latency is measured anew for each of its cells. Its accuracy is the same in all,
     # and the mean of equal numbers can differ from them in the last digit: then no tie is one.
     full = full.groupby([*front, *BASELINE], dropna=False).agg(

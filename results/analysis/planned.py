@@ -9,7 +9,8 @@ import pandas as pd
 
 from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
 from results.analysis.intervals import holm
-from results.analysis.study import POINT, STUDY, beside_scratch, figures
+from results.analysis.scratch import beside_scratch
+from results.analysis.study import POINT, STUDY, figures
 from results.storage.plan_file import DEFAULT_BUDGETS, Comparison
 
 _WHAT = (*POINT, "metric", "reference")
@@ -87,6 +88,7 @@ def _at(cells: pd.DataFrame, one: Comparison) -> pd.Series[bool]:
     """The cells at the point of a comparison, of any metric."""
     at = (cells["scope"] == one.scope) & (cells["budget"] == one.rule)
     at &= (cells["normalisation"] == one.normalisation) & (cells["ratio"] == one.ratio)
+    at &= cells["compensation"] == one.compensation
     return at if one.dataset is None else at & (cells["dataset"] == one.dataset)
 
 
@@ -100,6 +102,7 @@ def _rows(number: int, one: Comparison, studies: pd.DataFrame) -> pd.DataFrame:
         scope=one.scope,
         budget=one.rule,
         normalisation=one.normalisation,
+        compensation=one.compensation,
         ratio=one.ratio,
         metric=one.metric,
         reference=one.reference,

@@ -59,7 +59,8 @@ def rank_metrics(
 
     A block is one baseline: a data set, network and seed. The ratios of one baseline are not
     independent, so accuracies are averaged over them before they are ranked. Each scope, budget,
-    normalisation, length of fine-tuning, choice of channel groups and floor has its own ranking.
+    normalisation, compensation, length of fine-tuning, choice of channel groups and floor has its
+    own ranking.
     The result holds for the data sets and networks in the frame. With `blocks="dataset"` the seeds
     are averaged too, and the test asks about data sets in general, as in Demsar; this needs many
     data sets, and one network for each. Seeds that start from the weights of one file (`weights`)
@@ -70,7 +71,8 @@ def rank_metrics(
     ----------
     frame : the frame that `load` returned. Networks trained from scratch are left out.
     metrics : the metrics to rank; all if not given.
-    at : baseline, pruned, recalibrated or finetuned.
+    at : baseline, pruned, compensated (cells without compensation are left out), recalibrated or
+        finetuned.
     split : test; use validation to choose something.
 
     Returns

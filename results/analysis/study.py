@@ -7,7 +7,7 @@ their `identity`, such as in a learning rate, are refused by `results.analysis.i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ import pandas as pd
 from results.analysis.identities import (
     BASELINE_PART,
     BUDGET,
+    COMPENSATION,
     FINETUNE,
     GROUPS,
     REST,
@@ -22,7 +23,7 @@ from results.analysis.identities import (
     difference,
     identity_parts,
 )
-from results.storage.schema import SCRATCH, SPLITS, STAGES, UNPRUNED
+from results.storage.schema import NO_COMPENSATION, SCRATCH, SPLITS, STAGES, UNPRUNED
 
 UNPRUNED_STUDY = (
     "dataset",
@@ -51,17 +52,19 @@ TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs", "finetune_images")
 STUDY = (*TRAINED_STUDY, *GROUPING, "min_channels", "min_channels_fraction", "round_to")
 """Columns that identify a study: images, network, length of training, channel groups, floor."""
 
-POINT = ("scope", "budget", "normalisation", "ratio")
+RULE = ("scope", "budget", "normalisation")
+"""Columns that say how scores and a ratio become widths."""
+
+POINT = (*RULE, "compensation", "ratio")
 """Columns of a point of the grid, beside the metric and the seed."""
 
 BASELINE = ("seed", "baseline_key", "baseline_checksum")
 """Columns that identify a baseline: all cells that prune the same weights have the same values."""
 
-_FINETUNING = ("finetune_epochs", "finetune_images")
 _CARRIED = ("collapsed", "parameter_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
-_SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
+_SPOKEN = ("dataset", "metric", *RULE)
 
 
 def figures(
@@ -72,7 +75,8 @@ def figures(
     Parameters
     ----------
     frame : the frame that `results.load` returned.
-    at : baseline, pruned, recalibrated or finetuned.
+    at : baseline, pruned, compensated, recalibrated or finetuned. At `compensated`, cells without
+        compensation are left out.
     split : test; use validation to choose something.
     extra : further columns to keep.
 
@@ -94,8 +98,12 @@ def figures(
     kept = [*names, *_CARRIED, *extra, *_HIDDEN]
     need_columns(frame, [*kept, *_COUNTS, column])
     kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy"]))
-    cells = frame.assign(macs_ratio=macs_ratio(frame), accuracy=frame[column].astype(float))
-    cells = cells.loc[cells["metric"] != UNPRUNED, kept].copy()
+    cells = said_compensation(frame)
+    cells = cells.assign(macs_ratio=macs_ratio(cells), accuracy=cells[column].astype(float))
+    wanted = cells["metric"] != UNPRUNED
+    if at == "compensated":
+        wanted &= cells["compensation"] != NO_COMPENSATION
+    cells = cells.loc[wanted, kept].copy()
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
     cells["baseline_checksum"] = _known_checksums(cells)
@@ -110,6 +118,19 @@ def figures(
 def macs_ratio(frame: pd.DataFrame) -> pd.Series[float]:
     """Multiply-accumulates that are left, over those of the unpruned network; NaN if not known."""
     return frame["macs"].astype(float) / frame["macs_full"].astype(float)
+
+
+def said_compensation(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `none` where a row says nothing of its compensation.
+
+    SQL over files of several schema versions leaves the column missing in rows of earlier ones.
+    """
+    return frame.assign(compensation=frame["compensation"].fillna(NO_COMPENSATION))
+
+
+def any_compensation(frame: pd.DataFrame) -> bool:
+    """Whether some row has a compensation."""
+    return bool((said_compensation(frame)["compensation"] != NO_COMPENSATION).any())
 
 
 def accuracy_column(at: str, split: str) -> str:
@@ -189,37 +210,6 @@ def same(table: pd.DataFrame, row: pd.Series[Any], names: Iterable[str]) -> pd.S
     return found
 
 
-def beside_scratch(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells, with networks trained from scratch added to the studies that they control.
-
-    Such a network is trained as a baseline is and is not fine-tuned. So it belongs to all studies
-    that agree with it in everything but the length of fine-tuning. If its widths are not those of
-    a ranking, they do not depend on how scores are combined either. Cells that were added once
-    are not added again.
-    """
-    is_scratch = cells["metric"] == SCRATCH
-    if not is_scratch.any():
-        return cells
-    others, local = cells[~is_scratch], is_scratch & (cells["scope"] == "local")
-    parts = [
-        others,
-        _lent(cells[local], others, [*_FINETUNING, "combine"]),
-        _lent(cells[is_scratch & ~local], others, _FINETUNING),
-    ]
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
-
-
-def _lent(own: pd.DataFrame, others: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
-    """Networks trained from scratch, in each study of the others that differs only in `free`."""
-    shared = [name for name in STUDY if name not in free]
-    renamed = own.rename(columns={name: f"_{name}" for name in free})
-    lent = renamed.merge(others[list(STUDY)].drop_duplicates(), on=shared, how="left")
-    for name in free:
-        lent[name] = lent[name].fillna(lent[f"_{name}"])
-    once = [*STUDY, *POINT, "metric", *BASELINE, *(["key"] if "key" in own else [])]
-    return lent.drop_duplicates(once)[own.columns]
-
-
 def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
     twice = cells.duplicated(names, keep=False)
     if not twice.any():
@@ -273,6 +263,9 @@ def check_alike(cells: pd.DataFrame) -> None:
     _check_single(cells[pruned], list(STUDY), parts[GROUPS][pruned])
     # It has channel groups; how scores are combined counts only where a ranking set its widths.
     _check_single(cells[~pruned], [*STUDY, *POINT], parts[GROUPS][~pruned])
+    # A network trained from scratch has none, also where it stands beside those that have one.
+    compensated = [*STUDY, "compensation"]
+    _check_single(cells[pruned], compensated, parts[COMPENSATION][pruned])
     # All metrics of a point are compared with one another, so they must share the budget.
     _check_single(cells, [*STUDY, *POINT], parts[BUDGET])
     _check_single(cells, point, parts[REST])
@@ -310,4 +303,6 @@ def _check_single(
 
 def _words(row: pd.Series[Any]) -> str:
     words = [str(row[name]) for name in _SPOKEN if name in row.index and not pd.isna(row[name])]
+    if row.get("compensation", NO_COMPENSATION) != NO_COMPENSATION:
+        words.append(str(row["compensation"]))
     return ", ".join([*words, *([f"ratio {row['ratio']:g}"] if "ratio" in row.index else [])])

@@ -13,6 +13,7 @@ from results.figures.fronts import pareto_fronts
 from results.figures.style import save
 from results.figures.training import training_curves
 from results.figures.widths import kept_widths
+from results.figures.without_training import without_training
 
 __all__ = [
     "accuracy",
@@ -22,4 +23,5 @@ __all__ = [
     "pareto_fronts",
     "save",
     "training_curves",
+    "without_training",
 ]

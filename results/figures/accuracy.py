@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ _WIDTH = 4.1
 STAGE_WORDS = {
     "baseline": "of the unpruned network",
     "pruned": "after pruning",
+    "compensated": "after compensation",
     "recalibrated": "after recalibration",
     "finetuned": "after fine-tuning",
 }
@@ -29,12 +32,12 @@ STAGE_WORDS = {
 def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
     """Mean top-1 accuracy of each metric over the achieved parameter ratio.
 
-    A panel for each data set, budget and normalisation. The band is the 95 % t interval of the
-    mean over the seeds, from the smaller to the larger value where there are two seeds, and
-    absent for one; what of it lies beyond the axes is cut off. The dashed line is the mean of
-    the unpruned networks. A hollow point has a channel group at its floor in at least one seed.
-    Under the title is what the metrics leave of the multiply-accumulates at the smallest and the
-    largest ratio. If all seeds start from the weights of one file, the band says how much
+    A panel for each data set, budget, normalisation and compensation. The band is the 95 % t
+    interval of the mean over the seeds, from the smaller to the larger value where there are two
+    seeds, and absent for one; what of it lies beyond the axes is cut off. The dashed line is the
+    mean of the unpruned networks. A hollow point has a channel group at its floor in at least one
+    seed. Under the title is what the metrics leave of the multiply-accumulates at the smallest and
+    the largest ratio. If all seeds start from the weights of one file, the band says how much
     fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
@@ -55,7 +58,7 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
         ends = list(dict.fromkeys([ratios.min(), ratios.max()]))
         titled(place, panel.title, macs_words(panel.rows, ends), _WIDTH - 0.5)
     outer(axes, "parameter ratio", f"{split} accuracy, %\n{STAGE_WORDS[at]}")
-    _legend(figure, points, metrics)
+    curves_legend(figure, points, metrics)
     return figure
 
 
@@ -90,25 +93,42 @@ def _panel(
     many = points["metric"].nunique() > _FEW
     for at, (metric, look) in enumerate(metrics.items()):
         line = points[points["metric"] == metric].sort_values("x")
-        if line.empty:
-            continue
-        x, y = line["x"].to_numpy(float), 100 * line["mean"].to_numpy(float)
-        (drawn,) = axes.plot(x, y, color=look.colour, linestyle=look.dash or "-", linewidth=1.5)
-        drawn.set(label=metric, gid=f"metric{at}-line")
-        floor = line["collapsed"].to_numpy(int) > 0
-        for kind, where, face in (("dots", ~floor, look.colour), ("collapsed", floor, PAPER)):
-            (dots,) = axes.plot(x[where], y[where], linestyle="none", marker=look.marker)
-            dots.set(markersize=4, markeredgewidth=1.1, color=look.colour, markerfacecolor=face)
-            dots.set(zorder=3, gid=f"metric{at}-{kind}")
-        if line["low"].notna().any():
-            low, high = 100 * line["low"].to_numpy(float), 100 * line["high"].to_numpy(float)
-            band = axes.fill_between(x, low, high, color=look.colour, linewidth=0)
-            band.set(alpha=0.06 if many else 0.12, gid=f"metric{at}-band")
+        if len(line):
+            curve(axes, line, look, f"metric{at}", 0.06 if many else 0.12).set_label(metric)
+    unpruned_line(axes, points["mean"], rows, split)
+
+
+def curve(axes: Axes, line: pd.DataFrame, look: Look, name: str, shade: float) -> Line2D:
+    """Draws a metric's points from left to right, with its band, and returns the line.
+
+    Parameters
+    ----------
+    line : rows of `accuracy_points`, ordered by `x`.
+    name : begins the ids of what is drawn.
+    shade : opacity of the band.
+    """
+    x, y = line["x"].to_numpy(float), 100 * line["mean"].to_numpy(float)
+    (drawn,) = axes.plot(x, y, color=look.colour, linestyle=look.dash or "-", linewidth=1.5)
+    drawn.set(gid=f"{name}-line")
+    floor = line["collapsed"].to_numpy(int) > 0
+    for kind, where, face in (("dots", ~floor, look.colour), ("collapsed", floor, PAPER)):
+        (dots,) = axes.plot(x[where], y[where], linestyle="none", marker=look.marker)
+        dots.set(markersize=4, markeredgewidth=1.1, color=look.colour, markerfacecolor=face)
+        dots.set(zorder=3, gid=f"{name}-{kind}")
+    if line["low"].notna().any():
+        low, high = 100 * line["low"].to_numpy(float), 100 * line["high"].to_numpy(float)
+        band = axes.fill_between(x, low, high, color=look.colour, linewidth=0)
+        band.set(alpha=shade, gid=f"{name}-band")
+    return drawn
+
+
+def unpruned_line(axes: Axes, means: pd.Series, rows: pd.DataFrame, split: str) -> None:
+    """Draws the accuracy of the unpruned networks, and makes room for it and for all means."""
     unpruned = rows.drop_duplicates("baseline_key")[f"baseline_{split}_top1"].mean()
     if pd.notna(unpruned):
         control = axes.axhline(100 * unpruned, color=INK, linewidth=1, zorder=1)
         control.set(linestyle=(0, (6, 3)), label="unpruned")
-    axes.set_ylim(*_limits(100 * points["mean"], 100 * unpruned))
+    axes.set_ylim(*_limits(100 * means, 100 * unpruned))
 
 
 def _limits(means: pd.Series, unpruned: float) -> tuple[float, float]:
@@ -118,14 +138,18 @@ def _limits(means: pd.Series, unpruned: float) -> tuple[float, float]:
     return max(least - room, 0.0), min(most + room, 100.5)
 
 
-def _legend(figure: Figure, points: pd.DataFrame, metrics: dict[str, Look]) -> None:
-    handles = metric_handles(metrics)
+def curves_legend(
+    figure: Figure, points: pd.DataFrame, metrics: dict[str, Look], others: Iterable[Line2D] = ()
+) -> None:
+    """Puts the legend of curves below all panels: metrics, others, and what all figures share."""
+    handles = [*metric_handles(metrics), *others]
     handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="unpruned"))
     if points["collapsed"].gt(0).any():
         hollow = Line2D([], [], color=FAINT, linestyle="none", marker="o", markersize=4)
         hollow.set(markerfacecolor=PAPER, label="hollow: a channel group at its floor")
         handles.append(hollow)
-    handles.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
+    if points["seeds"].max() == 1 or points["low"].notna().any():
+        handles.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
     legend_below(figure, handles)
 
 

@@ -43,12 +43,12 @@ def differences(
 ) -> Figure:
     """Accuracy of each metric minus that of a reference, with its interval, in points.
 
-    A panel for each data set, budget and normalisation, a row for each metric, the best one on
-    top. Differences are paired by the baseline; the bar is the 95 % t interval of the mean over
-    the seeds, and absent where there is none. An interval that ends in an arrow goes on beyond
-    the axis. Under the title is what the metrics leave of the multiply-accumulates. If all seeds
-    start from the weights of one file, the bar says how much fine-tuning and seeded metrics vary,
-    not how much networks vary.
+    A panel for each data set, budget, normalisation and compensation, a row for each metric, the
+    best one on top. Differences are paired by the baseline; the bar is the 95 % t interval of the
+    mean over the seeds, and absent where there is none. An interval that ends in an arrow goes on
+    beyond the axis. Under the title is what the metrics leave of the multiply-accumulates. If all
+    seeds start from the weights of one file, the bar says how much fine-tuning and seeded metrics
+    vary, not how much networks vary.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
 from results.figures.panels import (
     comparable,
+    compensation_words,
     even_columns,
     grid,
     outer,
@@ -23,7 +24,7 @@ from results.figures.panels import (
 )
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
-from results.storage.schema import UNPRUNED
+from results.storage.schema import NO_COMPENSATION, UNPRUNED
 
 # The cost, its unit, and how many of what is stored make one.
 _COSTS: dict[Cost, tuple[str, float]] = {
@@ -42,9 +43,10 @@ _MACHINE = ["device", "threads"]
 def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
     """Accuracy against parameters, multiply-accumulates and measured latency.
 
-    A line of panels for each data set, network, training and choice of channel groups, and for
-    latencies a panel for each device. Networks on the Pareto front have the colour of their metric
-    and a line through them; all others are grey. The diamond is the unpruned network.
+    A line of panels for each data set, network, training, choice of channel groups and
+    compensation, and for latencies a panel for each device. Networks on the Pareto front have the
+    colour of their metric and a line through them; all others are grey. The diamond is the unpruned
+    network.
 
     Parameters
     ----------
@@ -57,15 +59,16 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     drawn = [(cost, rows) for cost, table in tables.items() for rows in _groups(table)]
     if not drawn:
         return said("No cell is ok, so there is no accuracy to set against its cost.")
-    drawn.sort(key=lambda panel: tuple(map(str, panel[1][_FRONT].iloc[0])))
+    drawn.sort(key=lambda panel: _order(panel[1].iloc[0]))
     lines = len({tuple(map(str, rows[_FRONT].iloc[0])) for _, rows in drawn})
     columns = even_columns(math.ceil(len(drawn) / lines))
     figure, axes = grid(len(drawn), _WIDTH, 3.0, columns)
     metrics = looks(cells["metric"])
     for (cost, rows), place in zip(drawn, axes, strict=True):
         _panel(place, rows, cost, metrics)
-        title = ", ".join(titled_study(rows.iloc[0], cells, _FRONT))
-        set_title(place, title, _WIDTH - 0.5)
+        first = rows.iloc[0]
+        words = [*titled_study(first, cells, FRONT[:-1]), *compensation_words(first, cells)]
+        set_title(place, ", ".join(words), _WIDTH - 0.5)
     outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     on_front = {name for _, rows in drawn for name in rows.loc[rows["on_front"], "metric"]}
     handles = metric_handles({name: look for name, look in metrics.items() if name in on_front})
@@ -89,6 +92,11 @@ def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:
     names = [*_FRONT, *(name for name in _MACHINE if name in table)]
     groups = [rows for _, rows in table.groupby(names, dropna=False)]
     return [rows for rows in groups if (rows["metric"] != UNPRUNED).any()]
+
+
+def _order(row: pd.Series) -> tuple[str, ...]:
+    *others, compensation = row[_FRONT].map(str)
+    return *others, str(compensation != NO_COMPENSATION), compensation
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look]) -> None:

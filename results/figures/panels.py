@@ -12,11 +12,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from results.analysis.compensation import compensation_name
 from results.analysis.networks import NETWORK, NETWORK_WORDS, network_name, network_names
-from results.analysis.study import STUDY, beside_scratch, check_alike, same
-from results.storage.schema import UNPRUNED
+from results.analysis.scratch import beside_scratch
+from results.analysis.study import RULE, STUDY, check_alike, said_compensation, same
+from results.storage.schema import NO_COMPENSATION, UNPRUNED
 
-PANEL = [*STUDY, "scope", "budget", "normalisation"]
+PANEL = [*STUDY, *RULE, "compensation"]
 """Columns in which all cells of a panel agree."""
 
 _SCOPES = ("local", "global", "widths_of")
@@ -46,7 +48,7 @@ TITLE_LINE = 0.17
 
 @dataclass(frozen=True)
 class Panel:
-    """The cells that are ok of one study, budget and normalisation, and what to call them."""
+    """The cells that are ok of one study, budget, normalisation and compensation, with a title."""
 
     title: str
     rows: pd.DataFrame
@@ -65,12 +67,13 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
         If cells of one study differ in something that no column of a study shows.
     """
     cells = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
+    cells = said_compensation(cells)
     check_alike(cells)
     return beside_scratch(cells)
 
 
 def panels(cells: pd.DataFrame) -> list[Panel]:
-    """One panel for each study, scope, budget and normalisation, local before global.
+    """One panel for each study, scope, budget, normalisation and compensation, local first.
 
     Parameters
     ----------
@@ -142,6 +145,11 @@ def title_lines(title: str, width: float) -> list[str]:
 
 
 def point_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
+    """The scope of a row; its budget, normalisation and compensation where these vary."""
+    return [*rule_words(row, everything), *compensation_words(row, everything)]
+
+
+def rule_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
     """The scope of a row, its budget and normalisation where there are several of them."""
     alike = everything[everything["scope"] == row["scope"]]
     several = _vary(alike["budget"]) or row["scope"] == "widths_of"
@@ -153,12 +161,20 @@ def point_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
     return words
 
 
+def compensation_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
+    """The compensation of a row where it has one, or where others have another."""
+    compensation = row["compensation"]
+    named = _vary(everything["compensation"]) or compensation != NO_COMPENSATION
+    return [compensation_name(compensation)] if named and pd.notna(compensation) else []
+
+
 def scope_order(row: pd.Series) -> tuple[str, ...]:
-    """What rows of one study are ordered by: local, then global, raw scores first."""
+    """What rows of one study are ordered by: local, then global, raw and uncompensated first."""
     scope = row["scope"]
     at = _SCOPES.index(scope) if scope in _SCOPES else len(_SCOPES)
-    normalisation = str(row["normalisation"])
-    return str(at), str(row["budget"]), str(normalisation != "none"), normalisation
+    normalisation, compensation = str(row["normalisation"]), str(row["compensation"])
+    words = str(at), str(row["budget"]), str(normalisation != "none"), normalisation
+    return *words, str(compensation != NO_COMPENSATION), compensation
 
 
 def grid(

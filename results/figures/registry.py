@@ -1,7 +1,8 @@
 """The registry of the report's figures.
 
 To add a figure, write a function from `SweepTables` to a matplotlib Figure and put
-`@report_figure(...)` above it: every report then has it.
+`@report_figure(...)` above it: every report then has it. The function returns None for a sweep
+that has nothing of what the figure shows; that report is without it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from results.analysis.sweep_tables import SweepTables
 
-Draw = Callable[[SweepTables], Figure]
+Draw = Callable[[SweepTables], Figure | None]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ReportFigure:
     name : for files and links.
     title, caption : what it shows, and how it is computed.
     position : figures with smaller ones come first.
-    draw : may raise ValueError where the cells cannot be compared.
+    draw : may raise ValueError where the cells cannot be compared; None leaves the figure out.
     """
 
     name: str

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from results.analysis.study import STUDY, check_one_study
+from results.analysis.study import RULE, STUDY, check_one_study
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, metric_handles
 from results.figures.panels import (
@@ -25,7 +25,7 @@ from results.figures.panels import (
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
 
-_PANEL = ["dataset", "scope", "budget", "normalisation"]
+_PANEL = ["dataset", *RULE, "compensation"]
 _WIDTH = 4.1
 
 
@@ -38,8 +38,8 @@ def training_curves(
 ) -> Figure:
     """Training loss by epoch: of each baseline, and of fine-tuning by metric.
 
-    A line of panels for each data set: its baselines, a curve for each, then for each budget and
-    normalisation the mean over the seeds of each metric.
+    A line of panels for each data set: its baselines, a curve for each, then for each budget,
+    normalisation and compensation the mean over the seeds of each metric.
 
     Parameters
     ----------

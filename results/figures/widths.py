@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from results.analysis.study import BASELINE, RULE, STUDY
 from results.analysis.sweep_tables import SweepTables
 from results.figures.macs import macs_left
 from results.figures.panels import (
@@ -24,6 +25,7 @@ from results.figures.panels import (
 )
 from results.figures.registry import report_figure
 from results.figures.style import INK, said, styled
+from results.storage.schema import NO_COMPENSATION
 
 EVERY = "every metric"
 
@@ -42,8 +44,9 @@ _NAME_LETTER = 0.055
 def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     """The fraction of its channels that each channel group keeps, by metric, mean over the seeds.
 
-    A panel for each data set, budget and normalisation. If in none of them the metric makes a
-    difference, as with local budgets, all metrics share one row. A metric without a cell in a
+    A panel for each data set, budget and normalisation. Compensation changes no width, so of cells
+    that differ in it one counts. If in no panel the metric makes a difference, as with local
+    budgets, all metrics share one row. A metric without a cell in a
     panel has a blank row. To the right of a row is the fraction of the multiply-accumulates that
     is left.
 
@@ -55,7 +58,8 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     frame : what `results.load` returned; only cells that are ok count.
     ratio : target of the cells to show; the smallest one if not given.
     """
-    cells = comparable(frame)
+    cells = comparable(frame).drop_duplicates([*STUDY, *RULE, "ratio", "metric", *BASELINE])
+    cells = cells.assign(compensation=NO_COMPENSATION)
     ratios = sorted(cells["ratio"].dropna().unique())
     if not ratios:
         return said("No cell is ok, so there are no widths to draw.")

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from results.analysis.networks import network_names
+from results.analysis.study import said_compensation
+from results.storage.schema import NO_COMPENSATION
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Column:
     factor : what numbers are multiplied by to get the unit of the label.
     decimals : of numbers; None for text.
     varied : whether it is shown only where cells differ in it.
+    usual : a value that needs no column where all cells have it.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Column:
     factor: float = 1
     decimals: int | None = None
     varied: bool = False
+    usual: str | None = None
 
 
 _COLUMNS = (
@@ -34,10 +38,12 @@ _COLUMNS = (
     Column("metric", "metric"),
     Column("budget", "budget"),
     Column("normalisation", "normalisation"),
+    Column("compensation", "compensation", usual=NO_COMPENSATION),
     Column("ratio", "ratio", 1, 3),
     Column("seed", "seed", 1, 0),
     Column("finetuned_test_top1", "fine-tuned, %", 100, 2),
     Column("recalibrated_test_top1", "recalibrated, %", 100, 2),
+    Column("compensated_test_top1", "compensated, %", 100, 2),
     Column("pruned_test_top1", "pruned, %", 100, 2),
     Column("baseline_test_top1", "unpruned, %", 100, 2),
     Column("parameter_ratio", "achieved ratio", 1, 4),
@@ -56,7 +62,10 @@ _COLUMNS = (
     Column("key", "key"),
 )
 # A reader looks for these by choosing, not by typing.
-_CHOICES = ("status", "dataset", "metric", "budget", "normalisation", "ratio", "seed")
+_CHOICES = (
+    *("status", "dataset", "metric", "budget", "normalisation", "compensation"),
+    *("ratio", "seed"),
+)
 
 
 def packed(frame: pd.DataFrame) -> dict[str, Any]:
@@ -64,12 +73,14 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
 
     Columns in which no cell has a value, such as latencies that were not measured, are left out.
     """
-    frame = frame.assign(network=network_names(frame))
+    frame = said_compensation(frame).assign(network=network_names(frame))
     columns = []
     for column in _COLUMNS:
         if column.name not in frame or frame[column.name].isna().all():
             continue
         if column.varied and len(frame[column.name].drop_duplicates()) == 1:
+            continue
+        if column.usual is not None and frame[column.name].eq(column.usual).all():
             continue
         made: dict[str, Any] = {"name": column.name, "label": column.label}
         made["choice"] = column.name in _CHOICES

@@ -13,8 +13,9 @@ from results.analysis.conclusion import conclusion
 from results.analysis.networks import network_names, same_weights
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
-from results.report import facts, tables, verdicts
+from results.report import facts, gains, tables, verdicts
 from results.report.facts import Failure
+from results.report.gains import Gains
 from results.report.tables import Table
 from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, PlanError, PlannedCells, read_plan
@@ -53,6 +54,7 @@ class Content:
     control: Part[Table | None]
     grid: list[tuple[str, str]]
     claims: Part[tuple[list[Table], list[str]]]
+    compensation: Part[Gains | None]
     accuracies: Part[list[Table]]
     differences: Part[list[Table]]
     equal_macs: Part[list[Table]]
@@ -88,6 +90,7 @@ def content(sweep: SweepTables) -> Content:
         control=_part(lambda: verdicts.control(frame), None),
         grid=facts.grid(frame),
         claims=_part(lambda: verdicts.judged_claims(frame), none),
+        compensation=_part(lambda: gains.compensation(frame), None),
         accuracies=_part(lambda: tables.accuracies(frame), []),
         differences=_part(lambda: tables.differences(frame), []),
         equal_macs=_part(lambda: tables.equal_macs(frame), []),

@@ -11,7 +11,12 @@ import pandas as pd
 
 from results.analysis.identities import BASELINE_PART, identity_parts
 from results.analysis.networks import NETWORK_WORDS, network_name
-from results.analysis.study import BASELINE, UNPRUNED_STUDY
+from results.analysis.study import (
+    BASELINE,
+    UNPRUNED_STUDY,
+    any_compensation,
+    said_compensation,
+)
 from results.formatting import (
     DASH,
     TIMES,
@@ -24,7 +29,7 @@ from results.formatting import (
 )
 from results.report.tables import Entry, Table
 from results.storage.failure_logs import log_of, without_log
-from results.storage.schema import CONTROLS, SCRATCH, STATUSES, UNPRUNED
+from results.storage.schema import CONTROLS, NO_COMPENSATION, SCRATCH, STATUSES, UNPRUNED
 
 _ERROR_HEAD, _ERROR_TAIL = 1_500, 2_500
 _EXAMPLES = 5
@@ -112,12 +117,14 @@ def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
     pruned = frame[~frame["metric"].isin(CONTROLS)]
     asked = frame[frame["metric"] != UNPRUNED]
     metrics = sorted(pruned["metric"].dropna().unique())
+    compensations = said_compensation(pruned)["compensation"]
     facts = [
         ("sweep", listed(frame["sweep"])),
         (f"metrics ({len(metrics)})", listed(metrics)),
         ("parameter ratios", listed(asked["ratio"].astype(float))),
         ("budgets", listed(asked["budget"].fillna(asked["scope"]))),
         ("normalisations", listed(frame["normalisation"])),
+        *([("compensations", listed(compensations))] if any_compensation(frame) else []),
         ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
         ("channel groups that can be pruned", listed(pruned["groups"])),
         ("one score of several producers", listed(pruned["combine"])),
@@ -231,7 +238,9 @@ def _shortened(error: str) -> str:
 
 def _cell_words(row: pd.Series) -> str:
     words = [row["dataset"], f"seed {row['seed']}", row["metric"], row["budget"]]
-    words += [row["normalisation"], "" if pd.isna(row["ratio"]) else f"{row['ratio']:g}"]
+    words += [row["normalisation"]]
+    words += [row["compensation"]] if row["compensation"] != NO_COMPENSATION else []
+    words += ["" if pd.isna(row["ratio"]) else f"{row['ratio']:g}"]
     return " ".join(str(word) for word in words if not pd.isna(word) and word) + f" ({row['key']})"
 
 

@@ -15,7 +15,15 @@ from results.analysis.intervals import LEVEL
 from results.analysis.pareto import FRONT, pareto
 from results.analysis.ranking import SETTING, rank_metrics
 from results.analysis.study import POINT
-from results.figures.panels import comparable, panels, point_words, study_words, varied_words
+from results.figures.panels import (
+    comparable,
+    compensation_words,
+    panels,
+    point_words,
+    rule_words,
+    study_words,
+    varied_words,
+)
 from results.formatting import DASH, between, number, percent, probability, several, signed
 from results.storage.schema import UNPRUNED
 
@@ -194,7 +202,7 @@ def allocations(cells: pd.DataFrame) -> Table | None:
         return None
     lines = tuple(
         (
-            Entry(", ".join(study_words(row, table))),
+            Entry(", ".join([*study_words(row, table), *compensation_words(row, table)])),
             Entry(str(row["normalisation"])),
             Entry(str(row["widths_of"])),
             Entry(str(row["metric"])),
@@ -212,6 +220,11 @@ def allocations(cells: pd.DataFrame) -> Table | None:
     return Table("", heads, lines, text_columns=5)
 
 
+def _front_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
+    """The data set of a front, and what tells it from others of the set."""
+    return [*study_words(row, everything, FRONT[:-1]), *compensation_words(row, everything)]
+
+
 def front(cells: pd.DataFrame) -> Table | None:
     """The networks on the Pareto front of accuracy and parameters."""
     table = pareto(cells, "parameters")
@@ -221,9 +234,9 @@ def front(cells: pd.DataFrame) -> Table | None:
     everything = comparable(cells)
     lines = tuple(
         (
-            Entry(", ".join(study_words(row, everything, FRONT))),
+            Entry(", ".join(_front_words(row, everything))),
             Entry(str(row["metric"])),
-            Entry("" if row["metric"] == UNPRUNED else ", ".join(point_words(row, everything))),
+            Entry("" if row["metric"] == UNPRUNED else ", ".join(rule_words(row, everything))),
             Entry(f"{row['ratio']:g}"),
             Entry(number(row["parameters"], 0)),
             Entry(number(row["macs_ratio"])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ def _html(tables: SweepTables) -> str:
     return _render(
         "report.html.j2",
         tables,
-        figures=[(one, svg(_drawn(one, tables), one.name, one.title)) for one in in_order()],
+        figures=[(one, svg(figure, one.name, one.title)) for one, figure in _drawn(tables)],
         metrics=sorted(drawn["metric"].dropna().unique()),
         cells=data(packed(frame)),
         style=(templates / "report.css").read_text(encoding="utf-8"),
@@ -86,18 +86,21 @@ def _html(tables: SweepTables) -> str:
 def _markdown(tables: SweepTables, path: Path) -> str:
     folder = path.with_name(f"{path.stem}-figures")
     written = []
-    for one in in_order():
-        png, _ = save(_drawn(one, tables), folder / one.name)
+    for one, figure in _drawn(tables):
+        png, _ = save(figure, folder / one.name)
         written.append((one, f"{folder.name}/{png.name}"))
     return _render("report.md.j2", tables, figures=written)
 
 
-def _drawn(figure: ReportFigure, tables: SweepTables) -> Figure:
-    """The figure, or one that says why the cells cannot be compared."""
-    try:
-        return figure.draw(tables)
-    except ValueError as error:
-        return said(str(error))
+def _drawn(tables: SweepTables) -> Iterator[tuple[ReportFigure, Figure]]:
+    """The figures that the sweep has; one that cannot be drawn says why."""
+    for one in in_order():
+        try:
+            figure = one.draw(tables)
+        except ValueError as error:
+            figure = said(str(error))
+        if figure is not None:
+            yield one, figure
 
 
 def _render(template: str, tables: SweepTables, **names: Any) -> str:

@@ -48,6 +48,25 @@ def test_effects_computed_by_hand():
     assert row["deviation_points"] == pytest.approx(np.std([5, 2], ddof=1))
 
 
+def test_effects_are_between_cells_of_one_compensation():
+    own = {"compensation": "least_squares"}
+    rows = study() + cells(
+        {"output_l1": [0.60, 0.70], "taylor": [0.7, 0.75]}, scope="global", **own
+    )
+    rows += cells({"taylor": [0.55, 0.62]}, **LENT, **own)
+    table = effects(rows).reset_index().set_index(["compensation", "effect", "metric"])
+    alone = effects(study())["difference_points"]
+    points = table["difference_points"]
+    pd.testing.assert_series_equal(points["none"].sort_index(), alone.sort_index())
+    # The network trained from scratch has no compensation, and stands beside both.
+    assert points["least_squares"].round(6).to_dict() == {
+        ("selection", "taylor"): -6.5,
+        ("allocation", "taylor"): 14,
+        ("both", "taylor"): 7.5,
+        ("scratch", "scratch"): 15,
+    }
+
+
 def test_selection_and_allocation_add_up_to_both():
     chance = np.random.default_rng(0)
     rows = cells({name: chance.random(5) for name in ("output_l1", "taylor")}, scope="global")

@@ -40,6 +40,18 @@ def test_the_claims_are_those_of_the_abstracts():
     assert {claim.reference for claim in CLAIMS} == {"output_l1"}
 
 
+@pytest.mark.parametrize("told", [{}, {"compensation": "none"}], ids=["missing", "none"])
+def test_only_cells_without_compensation_are_judged(told):
+    values = {WMI: [0.9, 0.8, 0.85], "output_l1": REFERENCE[:3]}
+    plain = cells(values, **ONE, **told)
+    other = {WMI: [0.1, 0.2, 0.1], "output_l1": [0.9, 0.9, 0.8]}
+    rows = plain + cells(other, compensation="least_squares", **ONE)
+    assert len(rows) == 12
+    pd.testing.assert_frame_equal(results.claims(frame(rows)), results.claims(frame(plain)))
+    alone = results.claims(frame(rows[6:]))
+    assert set(alone["verdict"]) == {"not run"}
+
+
 def test_an_empty_frame_has_a_row_for_every_claim_and_stage():
     table = results.claims(frame([]))
     assert table["claim"].drop_duplicates().tolist() == [claim.text for claim in CLAIMS]

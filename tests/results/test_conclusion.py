@@ -44,6 +44,19 @@ def test_the_best_metric_is_reported_with_its_lead_and_interval():
     )
 
 
+def test_many_settings_are_counted_by_all_that_tells_them_apart():
+    rows = study() + study(scope="global")
+    both = [*rows, *(row | {"compensation": "least_squares"} for row in rows)]
+    assert results.conclusion(frame(both))[0].startswith(
+        "Of 4 combinations of study, budget, normalisation and compensation, the highest "
+        "validation accuracy is that of taylor in 4;"
+    )
+    plain = rows + study(dataset="svhn") + study(dataset="svhn", scope="global")
+    assert results.conclusion(frame(plain))[0].startswith(
+        "Of 4 combinations of study, budget and normalisation, the highest validation accuracy"
+    )
+
+
 def test_the_best_metric_is_said_to_depend_on_the_fold():
     rows = cells({"a": [0.9, 0.5, 0.5], "b": [0.6, 0.55, 0.56], "c": [0.1, 0.2, 0.1]})
     best = results.conclusion(frame(rows))[0]

@@ -375,7 +375,8 @@ def history() -> pd.DataFrame:
     for seed in (0, 1):
         baseline = {"dataset": "svhn", "seed": seed, "baseline_key": f"b{seed}"}
         cell = {"metric": "taylor", "scope": "local", "budget": "uniform_parameters"}
-        cell |= {"key": f"k{seed}", "normalisation": "none", "ratio": 0.3}
+        cell |= {"key": f"k{seed}", "normalisation": "none", "compensation": "none"}
+        cell |= {"ratio": 0.3}
         for epoch in (1, 2):
             loss = 2.0 / epoch + seed
             rows.append(baseline | {"stage": "baseline", "epoch": epoch, "loss": loss})
@@ -516,3 +517,167 @@ def test_the_fine_tuned_unpruned_network_is_in_no_figure(tmp_path):
         with_control, expected = draw(both), draw(without)
         assert words(with_control) == words(expected)
         assert len(with_control.axes) == len(expected.axes)
+
+
+OTHERS = ("least_squares", "least_squares_sequential(images=2048)")
+
+
+@pytest.fixture(scope="module")
+def both(compensated, tmp_path_factory) -> pd.DataFrame:
+    """The cells of CIFAR-10 without and with compensation."""
+    scopes = (("local", "none"), ("global", "none"))
+    grid = Grid(("cifar10",), SMALL.metrics, SMALL.ratios, scopes=scopes)
+    folder = tmp_path_factory.mktemp("both") / "runs"
+    return results.load(made_up_sweep.write(folder, compensated(grid, *OTHERS)))
+
+
+def compensation_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return table[table["compensation"] == name]
+
+
+@pytest.mark.parametrize("draw", [figures.accuracy, figures.differences])
+def test_each_compensation_has_panels_of_its_own(draw, both):
+    figure = draw(both)
+    assert [title(place) for place in figure.axes] == [
+        f"cifar10, simplenet_310k, {scope}, {compensation}"
+        for scope in ("local", "global")
+        for compensation in ("no compensation", *OTHERS)
+    ]
+    # What a panel shows is what it shows without the others.
+    alone = draw(compensation_of(both, "least_squares"))
+    assert [title(place) for place in alone.axes] == [
+        f"cifar10, simplenet_310k, {scope}, least_squares" for scope in ("local", "global")
+    ]
+    for name in ("local", "global"):
+        places = [panel(one, f"cifar10, {name}, least_squares") for one in (figure, alone)]
+        shown = [[line.get_xydata().tolist() for line in place.lines] for place in places]
+        assert shown[0] == shown[1]
+
+
+def test_compensations_do_not_compete_on_a_front(both):
+    found = {title(place) for place in figures.pareto_fronts(both).axes}
+    names = ("no compensation", *OTHERS)
+    assert found == {f"cifar10, simplenet_310k, {name}" for name in names}
+    alone = figures.pareto_fronts(compensation_of(both, "least_squares"))
+    assert {title(place) for place in alone.axes} == {"cifar10, simplenet_310k, least_squares"}
+
+
+def test_widths_do_not_depend_on_compensation(both, tmp_path):
+    plain = compensation_of(both, "none")
+    paths = [
+        figures.save(figures.kept_widths(table), tmp_path / name)[0]
+        for name, table in (("both", both), ("plain", plain))
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    # A metric that ran with compensation alone has its widths too.
+    lacking = both[(both["metric"] != "taylor") | (both["compensation"] != "none")]
+    assert figures.save(figures.kept_widths(lacking), tmp_path / "lacking")[0].read_bytes() == (
+        paths[1].read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    "draw", [figures.accuracy, figures.differences, figures.kept_widths, figures.pareto_fronts]
+)
+def test_figures_without_compensation_say_nothing_of_it(draw, frame, tmp_path):
+    assert frame["compensation"].isna().all()
+    paths = [
+        figures.save(draw(table), tmp_path / f"{at}")[1]
+        for at, table in enumerate((frame, frame.assign(compensation="none")))
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert not [place for place in draw(frame).axes if "compensation" in title(place)]
+
+
+def test_training_has_panels_for_each_compensation():
+    other = history().assign(compensation="least_squares", key="x")
+    other["loss"] *= 2
+    told = pd.concat([history(), other[other["stage"] == "finetune"]])
+    figure = figures.training_curves(told)
+    start = "svhn, local"
+    end = "fine-tuning at 0.3"
+    shown = {
+        name: panel(figure, f"svhn, local, {name}, {end}").lines[0].get_ydata().tolist()
+        for name in ("no compensation", "least_squares")
+    }
+    assert shown == {"no compensation": [0.625, 0.375], "least_squares": [1.25, 0.75]}
+    assert title(figure.axes[1]).startswith(f"{start}, no compensation")
+
+
+def test_without_training_draws_both_sides_after_recalibration(both):
+    figure = figures.without_training(both)
+    assert [title(place) for place in figure.axes] == [
+        f"cifar10, simplenet_310k, {scope}, {compensation}"
+        for scope in ("local", "global")
+        for compensation in OTHERS
+    ]
+    table = results.accuracy_table(both, "recalibrated")
+    at = sorted(SMALL.metrics).index("taylor")
+    axes = panel(figure, "cifar10, local, least_squares")
+    for name, drawing in (("least_squares", "line"), ("none", "pale")):
+        means = own(compensation_of(table, name), "taylor").sort_values("ratio")
+        line = drawn(axes, f"metric{at}-{drawing}")
+        np.testing.assert_allclose(line.get_ydata(), 100 * means["mean"])
+        np.testing.assert_allclose(line.get_xdata(), means["parameter_ratio"])
+    pale, strong = (drawn(axes, f"metric{at}-{name}") for name in ("pale", "line"))
+    assert pale.get_color() == strong.get_color()
+    assert pale.get_alpha() < 1
+    assert strong.get_alpha() is None
+    # The reader sees both sides: all means lie within the axes.
+    low, high = axes.get_ylim()
+    assert low <= 100 * table["mean"].min()
+    assert 100 * table["mean"].max() <= high
+    said = words(figure)
+    for word in (
+        "pale: without compensation",
+        "95 % t interval",
+        "unpruned",
+        "before any training",
+    ):
+        assert word in said
+
+
+def test_without_training_names_the_best_metric_and_draws_it_thick(both):
+    table = results.accuracy_table(both, "recalibrated")
+    local = table[table["scope"] == "local"]
+    axes = panel(figures.without_training(both), "cifar10, local, least_squares")
+    (note,) = macs_notes(axes)
+    means = {
+        name: compensation_of(local, name).groupby("metric")["mean"].mean()
+        for name in ("least_squares", "none")
+    }
+    assert note == (
+        f"highest mean: {means['least_squares'].idxmax()} "
+        f"{100 * means['least_squares'].max():.1f} %, without compensation: "
+        f"{means['none'].idxmax()} {100 * means['none'].max():.1f} %"
+    )
+    thick = [line.get_label() for line in axes.lines if line.get_linewidth() == 3]
+    assert thick == [means["least_squares"].idxmax()]
+
+
+def test_a_metric_that_lacks_a_ratio_is_not_the_best_of_the_mean(both):
+    good = (both["metric"] == "taylor") & (both["compensation"] == "least_squares")
+    shifted = both.assign(recalibrated_test_top1=both["recalibrated_test_top1"].where(~good, 0.99))
+    lacking = shifted[~(good & (shifted["ratio"] == 0.2))]
+    for table, best in ((shifted, True), (lacking, False)):
+        axes = panel(figures.without_training(table), "cifar10, local, least_squares")
+        assert macs_notes(axes)[0].startswith("highest mean: taylor 99.0 %") == best
+
+
+def test_without_training_of_many_metrics_has_no_bands(compensated, tmp_path):
+    grid = Grid(("cifar10",), made_up_sweep.METRICS[:16], (0.3, 0.6))
+    table = results.load(made_up_sweep.write(tmp_path / "runs", compensated(grid, OTHERS[0])))
+    (axes,) = figures.without_training(table).axes
+    assert len([line for line in axes.lines if str(line.get_gid()).endswith("-pale")]) == 16
+    assert not [artist for artist in axes.collections if "band" in str(artist.get_gid())]
+    assert "interval" not in words(figures.without_training(table))
+
+
+def test_without_training_needs_cells_with_compensation(both, frame):
+    for table in (frame, compensation_of(both, "none"), both.assign(status="failed")):
+        assert "No cell with compensation is ok" in words(figures.without_training(table))
+    # Without its counterpart, a network is drawn all the same.
+    alone = figures.without_training(compensation_of(both, "least_squares"))
+    assert len(alone.axes) == 2
+    assert drawn(alone.axes[0], "metric0-line").get_ydata().size == 3
+    assert drawn(alone.axes[0], "metric0-pale").get_ydata().size == 0

@@ -45,6 +45,14 @@ def test_each_training_has_its_row_and_floors_do_not_count():
     assert (table["seeds"] == 3).all()
 
 
+def test_cells_of_every_compensation_share_the_control():
+    rows = [*control(), *cells({"output_l1": [0.1, 0.2, 0.3]}, compensation="least_squares")]
+    both = rows + cells({"output_l1": [0.1, 0.2, 0.3]}, compensation="none")
+    for found in (rows, both):
+        assert only(results.finetuning_control(frame(found)))["seeds"] == 3
+        assert studies_without_control(frame(found)) == (0, 1)
+
+
 @pytest.mark.parametrize("changes", [{"groups": "inner"}, {"combine": "max"}], ids=str)
 @pytest.mark.parametrize("shared", [True, False])
 def test_sweeps_with_other_channel_groups_share_the_control(changes, shared):

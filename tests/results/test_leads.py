@@ -107,6 +107,19 @@ def test_controls_and_metrics_without_all_their_cells_do_not_compete():
     assert (lead.metric, lead.metrics) == ("a", 2)
 
 
+def test_each_compensation_has_its_best_metric():
+    rows = cells({"a": [0.9, 0.8], "b": [0.6, 0.55]})
+    rows += cells({"a": [0.6, 0.55], "b": [0.9, 0.8]}, compensation="least_squares")
+    found = {lead.place: lead.metric for lead in leads(frame(rows))}
+    assert found == {
+        "digits (local, uniform_parameters, no compensation)": "a",
+        "digits (local, uniform_parameters, least_squares)": "b",
+    }
+    # Where it is the only one, it is named all the same.
+    (alone,) = leads(frame(rows[4:]))
+    assert alone.place == "digits (local, uniform_parameters, least_squares)"
+
+
 def test_images_of_an_epoch_are_named_where_they_are_not_all():
     rows = cells({"a": [0.5], "b": [0.4]})
     half = {"train_images": 500, "baseline_images": 500, "finetune_images": 250}

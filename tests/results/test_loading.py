@@ -91,6 +91,17 @@ def test_filters_choose_the_cells_of_every_table(stored: Path, filters: Any) -> 
     assert sorted(channels["key"].unique()) == [KEYS[3], KEYS[5]]
 
 
+def test_every_table_of_cells_says_the_compensation(tmp_path: Path) -> None:
+    rows = [row(0, compensation="none"), row(2, compensation="least_squares")]
+    folder = fill(tmp_path / "runs", rows)
+    expected = {KEYS[0]: "none", KEYS[2]: "least_squares"}
+    for load in (results.load, results.load_history, results.load_channels):
+        found = load(folder).dropna(subset="key").drop_duplicates("key")
+        assert found.set_index("key")["compensation"].to_dict() == expected
+    chosen = [("compensation", "==", "none")]
+    assert results.load_channels(folder, filters=chosen)["key"].unique().tolist() == [KEYS[0]]
+
+
 def test_channels_have_the_name_of_their_group(tmp_path: Path) -> None:
     named = row(0, group_names=["conv1", "layer1.0.conv1"])
     folder = fill(tmp_path / "runs", [named, row(1)])
@@ -191,7 +202,7 @@ def test_history_has_one_row_per_epoch_and_each_baseline_once(folder: Path) -> N
         ["baseline-0", 1, 2.0, 0.25],
         ["baseline-0", 2, 1.0, 0.5],
     ]
-    of_cells = ["key", "metric", "scope", "budget", "normalisation", "ratio"]
+    of_cells = ["key", "metric", "scope", "budget", "normalisation", "compensation", "ratio"]
     assert baseline[of_cells].isna().all(axis=None)
     finetune = frame[frame["stage"] == "finetune"]
     assert finetune[["key", "accuracy"]].to_numpy().tolist() == [

@@ -110,9 +110,33 @@ def test_a_scope_without_a_default_budget_needs_one():
 
 def test_a_plan_keeps_its_comparisons(tmp_path):
     folder = folder_of(tmp_path)
-    planned = (Comparison("taylor", 0.3), Comparison("a(b=1)", 0.4, "c", "global", "x", "y", "z"))
+    full = Comparison("a(b=1)", 0.4, "c", "global", "x", "y", "z", "least_squares", False)
+    assert (full.dataset, full.compensation, full.in_advance) == ("z", "least_squares", False)
+    planned = (Comparison("taylor", 0.3), full)
     write_plan(folder, PlannedCells("mine", {"k": "label"}, planned))
     assert read_plan(folder) == PlannedCells("mine", {"k": "label"}, planned)
+
+
+def test_comparisons_of_an_older_plan_are_without_compensation(tmp_path):
+    old = {"metric": "taylor", "ratio": 0.3, "scope": "local", "in_advance": True}
+    content = {"name": "mine", "cells": {}, "comparisons": [old]}
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    assert read_plan(folder_of(tmp_path)).comparisons == (Comparison("taylor", 0.3),)
+
+
+def test_both_metrics_of_a_comparison_have_its_compensation():
+    own = {"compensation": "least_squares"}
+    other = {name: values + 0.1 * len(name) for name, values in VALUES.items()}
+    rows = grid() + cells(other, **own)
+    planned = [Comparison("taylor", 0.3, **own), Comparison("taylor", 0.3)]
+    table = results.planned_differences(frame(rows), planned)
+    assert table["compensation"].tolist() == ["least_squares", "none"]
+    for values, (_, row) in zip((other, VALUES), table.iterrows(), strict=True):
+        points = 100 * (values["taylor"] - values["output_l1"])
+        assert row["difference_points"] == pytest.approx(points.mean())
+    # Where it was not run, cells without it do not stand in.
+    (absent,) = results.planned_differences(frame(grid()), planned[:1]).to_dict("records")
+    assert (absent["note"], absent["seeds"]) == ("taylor was not run here", 0)
 
 
 def test_a_plan_of_an_older_version_has_no_comparisons(tmp_path):

@@ -11,7 +11,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import known_cells
 import made_up_sweep
+import pandas as pd
 import pytest
 from made_up_sweep import Grid
 
@@ -19,7 +21,7 @@ import results
 from results import report
 from results.analysis.sweep_tables import read_tables
 from results.figures.registry import REPORT_FIGURES
-from results.report import facts, tables, verdicts
+from results.report import facts, gains, tables, verdicts
 from results.report.content import content
 from results.report.writing import _render
 from results.storage.locations import folder_of
@@ -592,3 +594,148 @@ def test_seeds_that_share_weights_are_said_to(tmp_path):
         assert text.count(said) == 5
     assert "images of 32 \N{MULTIPLICATION SIGN} 32 pixels, weights 01234567" in page.text
     assert_tables_are_whole(markdown)
+
+
+@pytest.fixture(scope="module")
+def solved(compensated, tmp_path_factory) -> Path:
+    """A study with and without compensation, one cell of which failed."""
+    grid = Grid(("svhn",), TESTED.metrics, (0.3, 0.6))
+    rows = compensated(grid, "least_squares", "least_squares_sequential(images=2048)")
+    lost = next(row for row in rows if row["compensation"] == "least_squares")
+    lost |= {"status": "failed", "error": "singular"}
+    rows += made_up_sweep.controls(grid)
+    return made_up_sweep.write(tmp_path_factory.mktemp("solved") / "runs", rows, scores=True)
+
+
+@pytest.fixture(scope="module")
+def solved_text(solved) -> str:
+    return report.write([solved]).read_text(encoding="utf-8")
+
+
+def test_a_report_says_what_compensation_adds(solved, solved_text):
+    page = Page(solved_text)
+    frame = results.load(solved)
+    start = page.text.index("What compensation adds")
+    section = page.text[start : page.text.index("Figures", start)]
+    for at in ("recalibrated", "finetuned"):
+        gains = results.mean_compensation_gain(frame, at)
+        assert len(gains) == 4
+        for _, row in gains.iterrows():
+            low, high = (f"{row[f'{end}_points']:+.1f}" for end in ("low", "high"))
+            shown = f"{row['difference_points']:+.1f} [{low}, {high}]"
+            assert shown.replace("-", "\N{MINUS SIGN}") in section
+    # One cell failed, so its metric does not count at this ratio.
+    assert "3 1 left out 3" in section
+    start = "svhn, simplenet_310k, local, least_squares: before any training, in the mean over"
+    assert f"{start} 3 to 4 metrics, compensation raises accuracy at every ratio" in section
+    assert "compensation" in page.ids
+    assert "This part cannot be computed" not in page.text
+    assert "The abstracts know no compensation: only networks without it are judged" in page.text
+
+
+def test_parts_of_a_report_name_the_compensation(solved, solved_text, tmp_path):
+    names = ("no compensation", "least_squares", "least_squares_sequential(images=2048)")
+    titles = [f"svhn, simplenet_310k, local, {name}" for name in names]
+    frame = results.load(solved)
+    for made in (tables.accuracies(frame), tables.differences(frame), tables.equal_macs(frame)):
+        assert [table.title for table in made] == titles
+    assert sorted(table.title for table in tables.ranks(frame)) == sorted(
+        f"local, {name}" for name in names
+    )
+    front = tables.front(frame)
+    assert {row[0].text for row in front.rows} == {f"svhn, {name}" for name in names}
+    assert {row[2].text for row in front.rows} <= {"", "local"}
+    assert dict(facts.grid(frame))["compensations"] == (
+        "least_squares, least_squares_sequential(images=2048), none"
+    )
+    (failure,), _ = facts.failures(frame)
+    assert " none least_squares 0.3 " in failure.cells[0]
+    columns = {column["name"]: column for column in cells_of(solved_text)["columns"]}
+    assert columns["compensation"]["words"] == sorted(["none", *names[1:]])
+    assert columns["compensation"]["choice"]
+    shown = (columns[name]["values"] for name in ("key", "compensated_test_top1"))
+    values = dict(zip(*shown, strict=True))
+    told = frame.set_index("key")["compensated_test_top1"]
+    for at, key in enumerate(columns["key"]["words"]):
+        missing = told[key] != told[key]
+        assert values[at] is None if missing else abs(values[at] - 100 * told[key]) < 0.0051
+    assert len(re.findall(r"<svg.*?</svg>", solved_text, re.DOTALL)) == 7
+    markdown = report.write([solved], "md", tmp_path / "a.md").read_text(encoding="utf-8")
+    assert_tables_are_whole(markdown)
+    assert "## What compensation adds" in markdown
+    assert "(a-figures/without_training.png)" in markdown
+
+
+def test_a_report_without_compensation_says_nothing_of_it(text, folder):
+    assert "compensation" not in Page(text).text.replace("no compensation", "")
+    columns = {column["name"] for column in cells_of(text)["columns"]}
+    assert not {"compensation", "compensated_test_top1"} & columns
+    frame = results.load(folder)
+    assert "compensations" not in dict(facts.grid(frame))
+    assert gains.compensation(frame) is None
+    told = made_up_sweep.write(folder.parent / "told", [])
+    assert content(read_tables([str(told)])).compensation.content is None
+
+
+def gained(points: dict[float, tuple[float, ...]], finetune_epochs: int = 20) -> pd.DataFrame:
+    """Cells of one metric whose recalibrated accuracies gain these points by seed."""
+    grid = Grid(("svhn",), ("random",), tuple(points), seeds=(0, 1, 2))
+    rows = []
+    for row in made_up_sweep.rows(grid):
+        gain = points[row["ratio"]]
+        if row["seed"] < len(gain):
+            other = {"key": f"a{row['key'][1:]}", "compensation": "least_squares"}
+            other["recalibrated_test_top1"] = 0.4 + gain[row["seed"]] / 100
+            plain = {"recalibrated_test_top1": 0.4, "finetune_epochs": finetune_epochs}
+            rows += [row | plain, row | plain | other]
+    return known_cells.frame(rows)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (
+            {0.3: (30, 31, 32), 0.6: (10, 11, 12)},
+            "raises accuracy at every ratio, most at 0.3, by 31.0 points [+28.5, +33.5]",
+        ),
+        ({0.3: (30, 31, 32)}, "raises accuracy at 0.3 by 31.0 points [+28.5, +33.5]"),
+        (
+            {0.3: (30, 31, 32), 0.5: (-1, 0, 2), 0.6: (-1, 1, 0), 0.7: (-20, -21, -22)},
+            "raises accuracy at 0.3 by 31.0 points [+28.5, +33.5], lowers accuracy at 0.7 by 21.0 "
+            "points [\N{MINUS SIGN}23.5, \N{MINUS SIGN}18.5] and leaves it open at 0.5 and 0.6, "
+            "where the 95 % intervals contain zero",
+        ),
+        (
+            {0.3: (30, 31, 32), 0.5: (-1, 0, 2)},
+            "raises accuracy at 0.3 by 31.0 points [+28.5, +33.5] and leaves it open at 0.5, where "
+            "the 95 % interval contains zero",
+        ),
+        (
+            {0.3: (30,), 0.5: (-2,)},
+            "changes accuracy by +30.0 points at 0.3 and \N{MINUS SIGN}2.0 at 0.5 (one seed: no "
+            "interval)",
+        ),
+        (
+            {0.3: (30, 30, 30)},
+            "changes accuracy by +30.0 points at 0.3 (equal in all seeds: no interval)",
+        ),
+    ],
+    ids=str,
+)
+def test_the_verdict_in_words(points, said):
+    found = gains.compensation(gained(points, finetune_epochs=0))
+    (sentence,) = found.sentences
+    start = "svhn, simplenet_310k, local, least_squares: before any training, in the mean over"
+    assert sentence == f"{start} 1 metric, compensation {said}."
+    (table,) = found.tables
+    assert [row[0].text for row in table.rows] == [f"{ratio:g}" for ratio in points]
+    # Nothing was fine-tuned.
+    assert {row[2].text for row in table.rows} == {"\N{EN DASH}"}
+
+
+def test_the_verdict_after_fine_tuning_is_told_apart():
+    (sentence,) = gains.compensation(gained({0.3: (30, 31, 32)})).sentences
+    assert sentence.endswith(
+        "; after fine-tuning, it changes accuracy by +0.0 points at 0.3 (equal in all seeds: no "
+        "interval)."
+    )

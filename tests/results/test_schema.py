@@ -7,6 +7,7 @@ import pytest
 
 import results
 from results import DamagedFileWarning, SchemaError
+from results.storage.earlier_versions import columns_of
 from results.storage.schema import (
     CELLS,
     IMPORTANCES,
@@ -14,7 +15,6 @@ from results.storage.schema import (
     SCHEMA_VERSION,
     STATUSES,
     VERSION_KEY,
-    columns_of,
     table,
 )
 
@@ -67,6 +67,7 @@ def test_a_row_of_an_earlier_version_is_read_with_the_new_columns_null(version, 
     # The network of every earlier row is a SimpleNet at 32 x 32.
     derived |= {"network_options": "{}", "groups": "all", "combine": "mean"}
     derived |= {"image_height": 32, "image_width": 32}
+    derived |= {"compensation": "none", "compensation_options": "{}"}
     expected = row | {name: derived.get(name) for name in new}
     assert store.read(CELLS.names).to_pylist() == [expected]
 
@@ -98,7 +99,7 @@ def test_earlier_rows_are_found_by_what_is_derived(store, full_row):
     wanted, unknown = full_row(), full_row("f" * 16, status="failed", variant=None)
     for row in (wanted, unknown):
         write_earlier(store, 4, row)
-    wide = [("image_width", "==", 32), ("groups", "==", "all")]
+    wide = [("image_width", "==", 32), ("groups", "==", "all"), ("compensation", "==", "none")]
     assert results.load(store.folder, filters=wide)["key"].tolist() == [wanted["key"]]
     store.compact()
     assert results.load(store.folder, filters=wide)["key"].tolist() == [wanted["key"]]

@@ -1,0 +1,119 @@
+"""What pruned networks reach without any training, with and without compensation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from results.analysis.study import RULE, STUDY, any_compensation, same
+from results.analysis.sweep_tables import SweepTables
+from results.figures.accuracy import accuracy_points, curve, curves_legend, unpruned_line
+from results.figures.macs import titled
+from results.figures.panels import NO_BREAK, Panel, columns_of, comparable, grid, outer, panels
+from results.figures.registry import report_figure
+from results.figures.style import FAINT, Look, looks, said, styled
+from results.formatting import percent
+from results.storage.schema import NO_COMPENSATION
+
+_STAGE = "recalibrated"
+_WIDTH = 4.1
+_FEW = 8
+_PALE, _SHADE = 0.45, 0.12
+
+
+@styled
+def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
+    """Mean top-1 accuracy before any training over the parameter ratio, by compensation.
+
+    A panel for each data set, budget, normalisation and compensation. The strong line of a metric
+    is its accuracy with the compensation, the pale line of the same colour that without one. On
+    both sides batch normalisation is re-estimated, which needs no labels either, so that the
+    distance of the two lines is what compensation adds. The metric with the highest mean over the
+    ratios is drawn thick and named under the title, with the best one without compensation. For
+    bands, hollow points and the line of the unpruned network see `results.figures.accuracy`; pale
+    lines have neither bands nor points, and there are no bands of more than eight metrics.
+
+    Parameters
+    ----------
+    frame : what `results.load` returned; only cells that are ok count.
+    split : test or validation.
+    """
+    cells = comparable(frame)
+    points = accuracy_points(cells, _STAGE, split)
+    compensated = points[points["compensation"] != NO_COMPENSATION]
+    if compensated.empty:
+        return said("No cell with compensation is ok, so there is nothing to draw.")
+    found = [panel for panel in panels(cells) if len(panel.of(compensated))]
+    metrics = looks(cells["metric"])
+    many = compensated["metric"].nunique() > _FEW
+    if many:
+        # Their bands would hide the lines.
+        points, compensated = points.assign(low=np.nan), compensated.assign(low=np.nan)
+    figure, axes = grid(len(found), _WIDTH, 4.2 if many else 3.4, columns_of(found))
+    for panel, place in zip(found, axes, strict=True):
+        _panel(place, panel, points, metrics, split)
+    outer(axes, "parameter ratio", f"{split} accuracy, %\nbefore any training")
+    drawn = set(compensated["metric"])
+    pale = Line2D([], [], color=FAINT, linewidth=1, label="pale: without compensation")
+    shown = {name: look for name, look in metrics.items() if name in drawn}
+    curves_legend(figure, compensated, shown, [pale])
+    return figure
+
+
+def best(points: pd.DataFrame) -> pd.Series[float]:
+    """The mean accuracy over the ratios of each metric that has all of them, highest first."""
+    wide = points.pivot_table("mean", "metric", "ratio").dropna()
+    return wide.mean(axis="columns").sort_values(ascending=False, kind="stable")
+
+
+def _panel(
+    axes: Axes, panel: Panel, points: pd.DataFrame, metrics: dict[str, Look], split: str
+) -> None:
+    first = panel.rows.iloc[0].copy()
+    own = panel.of(points)
+    first["compensation"] = NO_COMPENSATION
+    plain = points[same(points, first, [*STUDY, *RULE, "compensation"])]
+    leading = best(own)
+    for at, (metric, look) in enumerate(metrics.items()):
+        line, without = (rows[rows["metric"] == metric].sort_values("x") for rows in (own, plain))
+        if line.empty:
+            continue
+        (pale,) = axes.plot(without["x"], 100 * without["mean"], color=look.colour)
+        pale.set(linestyle=look.dash or "-", linewidth=1, alpha=_PALE, gid=f"metric{at}-pale")
+        strong = curve(axes, line, look, f"metric{at}", _SHADE)
+        strong.set_label(metric)
+        if len(leading) and metric == leading.index[0]:
+            strong.set(linewidth=3, zorder=2.5)
+    drawn = [own["mean"], plain.loc[plain["metric"].isin(own["metric"]), "mean"]]
+    unpruned_line(axes, pd.concat(drawn), panel.rows, split)
+    titled(axes, panel.title, _words(leading, best(plain)), _WIDTH - 0.5)
+
+
+def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:
+    """Which metric is best in the mean over the ratios, with compensation and without."""
+    found = [
+        f"{words}: {rows.index[0]} {percent(rows.iloc[0], 1)} %".replace(" ", NO_BREAK)
+        for words, rows in (("highest mean", leading), ("without compensation", without))
+        if len(rows)
+    ]
+    return ", ".join(found)
+
+
+@report_figure(
+    "without_training",
+    "Accuracy against size without training",
+    "Mean top-1 accuracy on the test images before any training, over the achieved parameter "
+    "ratio. Strong lines are with compensation, pale lines of the same colour without; on both "
+    "sides batch normalisation is re-estimated on training images without labels, so the distance "
+    "of the two lines is what compensation adds. The thick line is the metric with the highest "
+    "mean over the ratios, which need not be better for certain. Bands, drawn for up to eight "
+    "metrics, are 95 % t intervals of the mean over the seeds, or reach from one seed to the other "
+    "where there are two.",
+    position=15,
+)
+def _in_report(tables: SweepTables) -> Figure | None:
+    good = tables.frame[tables.frame["status"] == "ok"]
+    return without_training(tables.frame) if any_compensation(good) else None
