@@ -3,11 +3,18 @@
 >>> import prune_core as pc
 >>> net = pc.load("exported")  # doctest: +SKIP
 >>> logits = net(images)  # uint8 [N, 3, H, W] to fp32 [N, classes]  # doctest: +SKIP
+
+Prune it without training, to 30 % of its parameters:
+
+>>> images = pc.load_images("cifar10").split(holdout=0.1)  # doctest: +SKIP
+>>> smaller = pc.one_shot(net, images.train, ratio=0.3)  # doctest: +SKIP
+>>> smaller.save("smaller")  # doctest: +SKIP
 """
 
 from prune_core.adoption import adopt
 from prune_core.budgets import BUDGETS, Floor, global_, layerwise, local, ranking
 from prune_core.classifier import Classifier, load
+from prune_core.compensation import Compensation, compensated
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.evaluation import Evaluation, evaluate
 from prune_core.images import SOURCES, Images, image_source
@@ -23,6 +30,7 @@ from prune_core.networks import (
     network,
 )
 from prune_core.normalisation import NORMALISATIONS, normalise
+from prune_core.one_shot import OneShot, one_shot
 from prune_core.plugins import load_plugins
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics import collect
@@ -38,10 +46,12 @@ __all__ = [
     "Architecture",
     "Choice",
     "Classifier",
+    "Compensation",
     "Evaluation",
     "Floor",
     "Images",
     "LayerView",
+    "OneShot",
     "Preprocessing",
     "Recipe",
     "SimpleNet",
@@ -50,6 +60,7 @@ __all__ = [
     "architecture_of",
     "collect",
     "combined",
+    "compensated",
     "evaluate",
     "global_",
     "image_source",
@@ -61,6 +72,7 @@ __all__ = [
     "multiply_accumulates",
     "network",
     "normalise",
+    "one_shot",
     "parameters",
     "prune",
     "ranking",

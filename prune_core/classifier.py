@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.network_files import load as load_stored
+from prune_core.network_files import save as save_stored
 from prune_core.networks import INPUT_CHANNELS, architecture_of
 from prune_core.networks.source import NetworkSource
 from prune_core.preprocessing import Preprocessing
@@ -23,10 +24,13 @@ class Classifier(nn.Module):
     Attributes
     ----------
     net : the network without the scaling.
+    preprocessing : the scaling.
     class_names : the names of the classes, or their numbers if no names are known.
     image_shape : (3, H, W) of the images that it takes.
     """
 
+    net: nn.Module
+    preprocessing: Preprocessing
     mean: Tensor
     deviation: Tensor
 
@@ -38,6 +42,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
+        self.preprocessing = preprocessing
         architecture = architecture_of(net)
         self.image_shape = (INPUT_CHANNELS, *architecture.image_size)
         self.class_names = tuple(class_names or map(str, range(architecture.classes)))
@@ -66,7 +71,20 @@ class Classifier(nn.Module):
                 "makes a batch of one image"
             )
         scaled = (images.to(torch.float32) - self.mean) / self.deviation
-        return self.net(scaled.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.net(scaled.contiguous(memory_format=torch.channels_last))
+        return logits
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the network into a folder, for `load`; the folder is made if it is not there.
+
+        Raises
+        ------
+        ArchitectureError
+            For an adopted module, which has no name that a file could hold.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_stored(self.net, self.preprocessing, folder, self.class_names)
 
 
 def load(folder: str | Path, source: str | None = None) -> Classifier:

@@ -13,6 +13,9 @@ from made_up_sweep import Grid
 
 from cluster.cli import app
 from prune_core.cost import parameters
+from prune_core.network_files import save
+from prune_core.networks import Architecture, architecture_of
+from prune_core.preprocessing import Preprocessing
 from sweep.plan.grid import plan
 from sweep.spec.packaged import text_of
 from sweep.spec.parsing import parse, read
@@ -79,7 +82,7 @@ def test_the_specs_of_the_spec_document_are_valid() -> None:
 def test_the_readmes_own_network_can_be_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, _, _ = snippets(README)
+    network, *_ = snippets(README)
     (named,) = re.findall(r"network: \{source: .*\}", network)
     (tmp_path / "my_net.py").write_text(network)
     spec, count = re.subn(r"network: .*", named, text_of("digits"))
@@ -109,7 +112,7 @@ def test_the_readmes_rows_in_pandas(
     grid = Grid(["digits"], ["output_l1", "random"], [0.3], [0])
     made_up_sweep.write(tmp_path / "runs" / "digits", list(made_up_sweep.rows(grid)))
     monkeypatch.chdir(tmp_path)
-    _, first, _ = snippets(README)
+    _, _, first, _ = snippets(README)
     exec(first, {})
     lines = capsys.readouterr().out.splitlines()
     shown = README.partition(first)[2].partition("```\n")[2].partition("```")[2]
@@ -117,10 +120,25 @@ def test_the_readmes_rows_in_pandas(
     assert [line.split()[0] for line in lines[1:]] == ["output_l1", "random"]
 
 
+def test_the_readmes_three_lines_make_a_network_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, lines, _, _ = snippets(README)
+    shape = Architecture.named("simplenet_310k", 10, 0.125)
+    (tmp_path / "NETWORK").mkdir()
+    save(shape.build(), Preprocessing((30.0,) * 3, (60.0,) * 3), tmp_path / "NETWORK")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert len(lines.strip().splitlines()) == 1 + 1 + 2  # the import and a blank line
+    smaller = architecture_of(names["smaller"].net)
+    assert 0.25 < parameters(smaller) / parameters(shape) < 0.35
+
+
 def test_the_readmes_notebook(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, _, notebook = snippets(README)
+    *_, notebook = snippets(README)
     assert len(re.findall(r"^(?:import|from) ", notebook, re.MULTILINE)) == 2
     for slow, quick in QUICK.items():
         assert slow in notebook

@@ -69,23 +69,34 @@ def surgeon(
     Returns
     -------
     Tensor [C], >= 0: a fraction of variance; with `per`, divided by a number.
+
+    Raises
+    ------
+    MetricError
+        If the ridge is too small for covariances that are singular.
     """
     moments = by_layer([layers[0].answer(SecondMoments(positions))])
     readers = {reader.name: reader for layer in layers for reader in layer.readers}
-    problems = [
-        elimination_of(
-            reader,
-            InputMoments(moments[name]["mean"], moments[name]["covariance"], 0),
-            ridge,
-        )
-        for name, reader in readers.items()
-    ]
-    order, rises = eliminated(problems)
+    try:
+        problems = [
+            elimination_of(
+                reader,
+                InputMoments(moments[name]["mean"], moments[name]["covariance"], 0),
+                ridge,
+            )
+            for name, reader in readers.items()
+        ]
+        order, rises = eliminated(problems)
+    except torch.linalg.LinAlgError as error:
+        raise MetricError(
+            f"metric 'surgeon': what {', '.join(readers)} read cannot be inverted with option "
+            f"'ridge' {ridge}; raise it ({error})"
+        ) from error
     scores = torch.empty(len(order), dtype=torch.float64)
-    last = -STEP
+    last = -STEP * SMALLEST  # so the first score is at least 0
     for channel, rise in zip(order, rises, strict=True):
         last = max(rise, last + STEP * max(last, SMALLEST))
-        scores[channel] = max(last, 0.0)
+        scores[channel] = last
     return scores / _cost(layers[0].architecture, layers[0].group, per)
 
 

@@ -1,4 +1,4 @@
-"""The command line: plan, run, status, compact, report, export, predict, metrics and datasets.
+"""The command line: plan, run, status, compact, report, export, prune, predict and the lists.
 
 Each command imports what it needs when it runs, because importing torch takes seconds and most
 commands do not need it.
@@ -18,6 +18,7 @@ import typer
 
 from results import SchemaError, Store
 from results.storage.schema import STATUSES
+from sweep.commands import options
 from sweep.commands.terminal import Terminal
 from sweep.errors import SpecError, UserError
 from sweep.spec.packaged import packaged
@@ -33,8 +34,13 @@ app = typer.Typer(
 EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
-def guarded(command: Callable[..., bool]) -> Callable[..., None]:
-    """Turns the result or error of a command into an exit code and, for errors, one message."""
+def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> Callable[..., None]:
+    """Turns the result or error of a command into an exit code and, for errors, one message.
+
+    Parameters
+    ----------
+    interrupted : the message after Ctrl-C.
+    """
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
@@ -49,7 +55,7 @@ def guarded(command: Callable[..., bool]) -> Callable[..., None]:
             )
             code = EXIT_BAD_INPUT
         except KeyboardInterrupt:
-            errors.print("interrupted; finished cells are kept, rerun to continue", markup=False)
+            errors.print(interrupted)
             code = EXIT_INTERRUPTED
         raise typer.Exit(code)
 
@@ -89,7 +95,7 @@ def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> 
 
 
 @app.command()
-@guarded
+@functools.partial(guarded, interrupted="interrupted; finished cells are kept, rerun to continue")
 def run(
     spec: SpecArgument = "digits",
     data: DataOption = None,
@@ -189,6 +195,82 @@ def export(
     from sweep.commands.export import export as write_export
 
     write_export(folder, cell, to, Terminal(), source)
+    return True
+
+
+@app.command()
+@functools.partial(guarded, interrupted="interrupted; nothing was written")
+def prune(
+    network: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder that `export` or `prune` wrote or a sweep kept, or a checkpoint file."
+        ),
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(help="Its images, such as cifar10; `prune-sweep datasets` lists the sources."),
+    ],
+    ratio: Annotated[float, typer.Option(help="The fraction of its parameters to keep.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the images: a relative dataset starts here.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="A new or empty folder. Default: NAME-RATIO.", show_default=False),
+    ] = None,
+    test_images: Annotated[
+        int | None,
+        typer.Option(help="Measure accuracy on the first test images only.", min=1),
+    ] = None,
+    source: SourceOption = None,
+    metric: options.Metric = "surgeon",
+    compensation: options.Compensation = "least_squares",
+    scope: options.Scope = None,
+    budget: options.Budget = None,
+    normalisation: options.Normalisation = "none",
+    min_channels: options.MinChannels = 1,
+    min_fraction: options.MinFraction = 0.0,
+    round_to: options.RoundTo = 1,
+    combine: options.Combine = "mean",
+    seed: options.Seed = 0,
+    variant: options.Variant = None,
+    width: options.Width = None,
+    option: options.Option = None,
+    groups: options.Groups = None,
+    mean: options.Mean = None,
+    deviation: options.Deviation = None,
+    image_size: options.ImageSize = None,
+) -> bool:
+    """Make a trained network smaller: remove channels and compensate, without training.
+
+    Channels are chosen, and weights changed, on training images.
+
+    Writes the same files as `export`.
+    """
+    from sweep.commands.prune import Source, Wishes
+    from sweep.commands.prune import prune as prune_network
+    from sweep.commands.trained import Origin
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    side = None if image_size is None else (image_size, image_size)
+    origin = Origin(
+        network, source, variant, width, tuple(option or ()), groups, mean, deviation, side
+    )
+    wishes = Wishes(
+        ratio=ratio,
+        metric=metric,
+        compensation=compensation,
+        scope=scope,
+        budget=budget,
+        normalisation=normalisation,
+        min_channels=min_channels,
+        min_fraction=min_fraction,
+        round_to=round_to,
+        combine=combine,
+        seed=seed,
+    )
+    prune_network(origin, Source(dataset, data, test_images), wishes, to, Terminal())
     return True
 
 

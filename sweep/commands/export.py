@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ from prune_core.networks import ArchitectureError
 from prune_core.programs import ExportError, export_onnx, export_program
 from results import Store
 from results.storage.locations import Where
-from sweep.commands.model_card import CARD, ONNX, PROGRAM, card
+from sweep.commands.model_card import CARD, ONNX, PROGRAM, Content, card, of_cell
 from sweep.errors import UserError
 from sweep.stages.kept_networks import RECORD, KeptNetworks, figures_of
 from sweep.stages.rows import Row
@@ -46,35 +47,58 @@ def export(
     """
     store = Store(where)
     row = _row_of(store, prefix)
-    _check_empty(to)
+    check_empty(to)
     with KeptNetworks(where).open(row["key"]) as folder:
         if folder is None:
             raise UserError(_not_kept(store, row))
         _check_record(folder, row)
-        to.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=to) as staging:
-            notes = _write(folder, Path(staging), row, source)
-            written = sorted(Path(staging).iterdir())
-            for path in written:
-                path.replace(to / path.name)
-    console.print(f"{to}: {', '.join(path.name for path in written)}")
-    for note in notes:
-        console.print(note)
+        with staging(to) as staged:
+            for name in (DESCRIPTION, TENSORS):
+                shutil.copyfile(folder / name, staged / name)
+            notes = write_programs(_loaded(staged, folder, row, source), staged, of_cell(row))
+    print_written(console, to, notes)
 
 
-def _write(folder: Path, to: Path, row: Row, source: str | None) -> list[str]:
-    """Writes all files into an empty folder; returns notes for the user."""
-    for name in (DESCRIPTION, TENSORS):
-        shutil.copyfile(folder / name, to / name)
+def check_empty(to: Path) -> None:
+    """Refuses a folder that holds something, and a file."""
+    if to.is_dir() and not any(to.iterdir()):
+        return
+    if to.exists():
+        raise UserError(f"{to} exists and is not an empty folder; choose another folder with --to")
+
+
+@contextmanager
+def staging(to: Path) -> Iterator[Path]:
+    """A folder for files that are moved into an empty or new folder once all are written.
+
+    After an error or an interruption nothing is left of them.
+    """
+    there = to.exists()
+    to.mkdir(parents=True, exist_ok=True)
+    moved = []
     try:
-        net = load(to, source)
-    except ArchitectureError as error:
-        raise UserError(str(error)) from error
-    except NetworkFileError as error:
-        why = "cannot be built" if isinstance(error.__cause__, ArchitectureError) else "is damaged"
-        raise UserError(
-            f"the network of cell {row['key']} in {folder} {why}: {error.__cause__}"
-        ) from error
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=to) as folder:
+            yield Path(folder)
+            for path in sorted(Path(folder).iterdir()):
+                moved.append(to / path.name)
+                path.replace(moved[-1])
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        if not there:
+            with suppress(OSError):
+                to.rmdir()
+        raise
+
+
+def write_programs(net: Classifier, to: Path, content: Content) -> list[str]:
+    """Writes programs of a network and the card into a folder; returns notes for the user.
+
+    Raises
+    ------
+    UserError
+        If a program gives other logits than the network.
+    """
     makers: dict[str, Callable[[Classifier, Path], float]] = {
         PROGRAM: export_program,
         ONNX: export_onnx,
@@ -92,8 +116,28 @@ def _write(folder: Path, to: Path, row: Row, source: str | None) -> list[str]:
             raise UserError(str(error)) from error
         except ImportError as error:
             notes.append(f"{name} was not written: {error}; run pip install 'prune-sweep[onnx]'")
-    (to / CARD).write_text(card(row, net, differences), encoding="utf-8")
+    (to / CARD).write_text(card(content, net, differences), encoding="utf-8")
     return notes
+
+
+def print_written(console: Console, to: Path, notes: list[str]) -> None:
+    """Prints the files of a folder that was written, and the notes on them."""
+    console.print(f"{to}: {', '.join(sorted(path.name for path in to.iterdir()))}")
+    for note in notes:
+        console.print(note)
+
+
+def _loaded(staged: Path, folder: Path, row: Row, source: str | None) -> Classifier:
+    """The network of a cell; `folder`, where it is kept, is for errors."""
+    try:
+        return load(staged, source)
+    except ArchitectureError as error:
+        raise UserError(str(error)) from error
+    except NetworkFileError as error:
+        why = "cannot be built" if isinstance(error.__cause__, ArchitectureError) else "is damaged"
+        raise UserError(
+            f"the network of cell {row['key']} in {folder} {why}: {error.__cause__}"
+        ) from error
 
 
 def _row_of(store: Store, prefix: str) -> Row:
@@ -117,13 +161,6 @@ def _row_of(store: Store, prefix: str) -> Row:
     if row["status"] != "ok":
         raise UserError(f"cell {row['key']} is {row['status']}: {row['error']}")
     return row
-
-
-def _check_empty(to: Path) -> None:
-    if to.is_dir() and not any(to.iterdir()):
-        return
-    if to.exists():
-        raise UserError(f"{to} exists and is not an empty folder; choose another folder with --to")
 
 
 def _not_kept(store: Store, row: Row) -> str:

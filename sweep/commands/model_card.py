@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from prune_core.classifier import Classifier
+from prune_core.networks import ModuleArchitecture, architecture_of
+from prune_core.networks.own import OwnNetwork
 from prune_core.programs import TOLERANCE
 from results.storage.schema import SCRATCH, SPLITS, STAGES
 from sweep.commands.terminal import plain
@@ -15,6 +18,7 @@ CARD, PROGRAM, ONNX = "README.md", "model.pt2", "model.onnx"
 _STAGE_WORDS = {
     "baseline": "before pruning",
     "pruned": "pruned",
+    "compensated": "compensated",
     "recalibrated": "batch normalisation re-estimated",
     "finetuned": "fine-tuned: this network",
     SCRATCH: "trained from new weights: this network",
@@ -76,34 +80,71 @@ unpickle it, which can execute code. Open it only if you trust its source.
 """
 
 
-def card(row: Row, net: Classifier, differences: Mapping[str, float]) -> str:
+@dataclass(frozen=True)
+class Content:
+    """What a card says of one network, besides how to use its files.
+
+    Attributes
+    ----------
+    title : one line.
+    accuracy : the section below the heading "Accuracy".
+    costs : the columns of a row for size, latency, device and threads.
+    made : how it was made, by short names.
+    """
+
+    title: str
+    accuracy: str
+    costs: Row
+    made: Mapping[str, str]
+
+
+def card(content: Content, net: Classifier, differences: Mapping[str, float]) -> str:
     """The text of the card.
 
     Parameters
     ----------
-    row : the row of the cell.
     differences : for each program that was written, the largest difference of its logits from
         the network's, relative to the largest absolute logit.
     """
     parts = [
-        f"# {row['variant']} for {row['dataset']}, with "
-        f"{_percent(row['parameter_ratio'])} of its parameters",
-        _accuracy(row),
-        _size(row),
+        f"# {one_line(content.title)}",
+        f"## Accuracy\n\n{content.accuracy}",
+        _size(content.costs),
         _classes(net),
-        _use(row, net),
+        _use(net),
         _USE_PROGRAM if PROGRAM in differences else "",
         _USE_ONNX if ONNX in differences else "",
-        _checked(differences),
+        _checked(differences) if differences else "",
         _SAFETY,
-        _made(row),
+        "## How it was made\n\n"
+        + "\n".join(f"- {name}: {one_line(fact)}" for name, fact in content.made.items()),
     ]
     return "\n".join(part.strip() + "\n" for part in parts if part)
 
 
-def _use(row: Row, net: Classifier) -> str:
+def of_cell(row: Row) -> Content:
+    """What the card of a cell's network says.
+
+    Parameters
+    ----------
+    row : the row of the cell.
+    """
+    title = f"{row['variant']} for {row['dataset']}, with {percent(row['parameter_ratio'])}"
+    return Content(f"{title} of its parameters", _accuracy(row), row, _made(row))
+
+
+def _own_source(net: Classifier) -> str | None:
+    """File and function of a person's own network; None for a registered network."""
+    architecture = architecture_of(net.net)
+    if isinstance(architecture, ModuleArchitecture):
+        builder = architecture.builder
+        return builder.source.name if isinstance(builder, OwnNetwork) else None
+    return None
+
+
+def _use(net: Classifier) -> str:
     _, height, width = net.image_shape
-    own = row["variant"] if ":" in row["variant"] else None
+    own = _own_source(net)
     words = _USE.format(
         classes=len(net.class_names),
         height=height,
@@ -120,11 +161,11 @@ def _use(row: Row, net: Classifier) -> str:
 
 
 def _accuracy(row: Row) -> str:
-    lines = ["## Accuracy", "", "| network | validation | test |", "| --- | ---: | ---: |"]
+    lines = ["| network | validation | test |", "| --- | ---: | ---: |"]
     for stage in STAGES:
-        # A network that is trained from new weights has no pruned or recalibrated stage.
+        # Controls have fewer stages, and not every cell compensates.
         if row[f"{stage}_test_top1"] is not None:
-            figures = (_percent(row[f"{stage}_{split}_top1"]) for split in SPLITS)
+            figures = (percent(row[f"{stage}_{split}_top1"]) for split in SPLITS)
             last = stage == STAGES[-1] and row["metric"] == SCRATCH
             words = _STAGE_WORDS[SCRATCH if last else stage]
             lines.append(f"| {words} | {' | '.join(figures)} |")
@@ -132,7 +173,7 @@ def _accuracy(row: Row) -> str:
         "",
         f"Top-1, on {row['validation_images']:,} images held out from training and on "
         f"{row['test_images']:,} test images. Top-5 on the test images is "
-        f"{_percent(row['finetuned_test_top5'])}. Use the validation figures to choose a network "
+        f"{percent(row['finetuned_test_top5'])}. Use the validation figures to choose a network "
         "and the test figures to report it.",
     ]
     return "\n".join(lines)
@@ -153,7 +194,7 @@ def _size(row: Row) -> str:
     lines += [
         "",
         f"Times are medians with interquartile ranges in brackets, measured on "
-        f"{_one_line(row['device'])} (CPU threads: {row['threads']}) in fp32. "
+        f"{one_line(row['device'])} (CPU threads: {row['threads']}) in fp32. "
         f"Widths: {', '.join(map(str, row['widths']))}.",
     ]
     return "\n".join(lines)
@@ -168,7 +209,7 @@ def _classes(net: Classifier) -> str:
     count = len(net.class_names)
     if net.class_names == tuple(map(str, range(count))):
         return f"## Classes\n\n{count}, without names, numbered from 0."
-    names = ", ".join(f"{at} {_one_line(name)}" for at, name in enumerate(net.class_names))
+    names = ", ".join(f"{at} {one_line(name)}" for at, name in enumerate(net.class_names))
     return f"## Classes\n\n{count}: {names}."
 
 
@@ -181,9 +222,9 @@ def _checked(differences: Mapping[str, float]) -> str:
     )
 
 
-def _made(row: Row) -> str:
-    facts = {
-        "data": f"{row['dataset']} ({_one_line(row['source'])}), fingerprint "
+def _made(row: Row) -> dict[str, str]:
+    return {
+        "data": f"{row['dataset']} ({row['source']}), fingerprint "
         f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
         "network": f"{row['variant']}, width {row['width']:g}, options "
         f"{row['network_options'] or '{}'}, channel groups {row['groups'] or 'all'}",
@@ -192,19 +233,20 @@ def _made(row: Row) -> str:
         "metric": f"{row['metric']}, options {row['metric_options']}",
         "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio {row['ratio']:g} "
         f"requested, {row['parameter_ratio']:.4f} achieved",
+        "compensation": f"{row['compensation']}, options {row['compensation_options'] or '{}'}",
         "cell": f"{row['key']} of sweep {row['sweep']}, baseline {row['baseline_key']}",
         "finished": f"{row['finished_at']:%Y-%m-%d %H:%M} UTC",
         "versions": f"prune-sweep {row['version_prune_sweep']} "
         f"({row['git_revision'] or 'not from a checkout'}), torch {row['version_torch']}, "
         f"Python {row['version_python']}",
     }
-    return "## How it was made\n\n" + "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """A fraction in percent, with two decimals."""
     return f"{100 * fraction:.2f} %"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text from data as one line, so that it cannot change the Markdown structure."""
     return " ".join(plain(text).split())

@@ -5,9 +5,11 @@ from functools import lru_cache
 import pytest
 import torch
 from made_up_networks import CLASSES, FAMILIES, NAMES, OWN, architecture, lived_in, random_kept
+from solved_layers import solved_layers
 
 from prune_core.budgets import BUDGETS, Floor, Importances, lengths
 from prune_core.classifier import Classifier
+from prune_core.compensation import Compensation, compensated
 from prune_core.cost import count_parameters, parameters
 from prune_core.images import LabelledImages
 from prune_core.layer import combined, views
@@ -145,6 +147,94 @@ def test_statistics_are_those_of_what_the_consumer_reads(name):
             else (values[:, consumer.positions.flatten()].unflatten(1, consumer.positions.shape))
         )
         torch.testing.assert_close(layer.mean, values.mean(dim=(0, 2)), rtol=1e-4, atol=1e-6)
+
+
+def small_images(name):
+    """An architecture and images, as small as the network allows."""
+    size = (32, 32) if name == "vgg" else (16, 16)
+    generator = torch.Generator().manual_seed(7)
+    pixels = torch.randint(0, 256, (24, 3, *size), generator=generator, dtype=torch.uint8)
+    return architecture(name, size), LabelledImages(pixels, torch.arange(24) % CLASSES)
+
+
+@pytest.mark.parametrize("form", ["least_squares", "least_squares_sequential"])
+@pytest.mark.parametrize("name", NAMES)
+def test_compensation_is_least_squares_in_every_layer(name, form):
+    shape, images = small_images(name)
+    net, kept = lived_in(shape), random_kept(shape.widths, seed=3)
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    how, plain = Compensation.parse({form: {"positions": 5, "ridge": 1e-2}}), prune(net, kept)
+    pruned = compensated(net, kept, how, images, SCALING)
+    assert count_parameters(pruned) == count_parameters(plain)
+    assert architecture_of(pruned) == architecture_of(plain)
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+    pixels = SCALING(images.images)
+    layers = solved_layers(net, pruned, plain, kept, pixels, how.positions, how.sequential)
+    changed = {f"{layer.name}.weight" for layer in layers}
+    assert len(changed) >= len(shape.widths)
+    for layer in layers:
+        weight, shift = layer.solution(how.ridge)
+        scale = float(torch.cat([weight.flatten(), shift]).abs().max())
+        for found, expected in ((layer.found, weight), (layer.shift, shift)):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * scale, msg=layer.name)
+        of_removal, of_compensation = layer.errors()
+        assert of_compensation <= of_removal * (1 + 1e-5), layer.name
+    # Nothing else is changed but biases of these layers and means behind them.
+    after, removed = pruned.state_dict(), plain.state_dict()
+    different = {key for key in after if not torch.equal(after[key], removed[key])}
+    assert {key for key in different if not key.endswith(("bias", "running_mean"))} <= changed
+
+
+def equal_channels(net, kept):
+    """Makes every channel that is not kept equal to one that is."""
+    state = net.state_dict()
+    for group, channels in zip(channel_groups(net).groups, kept, strict=True):
+        gone = torch.tensor(sorted(set(range(group.channels)) - set(channels.tolist())))
+        for member in group.members:
+            if member.side == "inputs":
+                continue
+            to = member.positions[gone].flatten()
+            like = member.positions[channels[torch.arange(len(gone)) % len(channels)]].flatten()
+            for key, tensor in state.items():
+                if key.rpartition(".")[0] == member.module and tensor.ndim:
+                    tensor[to] = tensor[like]
+
+
+@pytest.mark.parametrize("form", ["least_squares", "least_squares_sequential"])
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_that_others_equal_leave_without_a_trace(name, form):
+    shape, images = small_images(name)
+    net, kept = lived_in(shape), random_kept(shape.widths, seed=4)
+    equal_channels(net, kept)
+    pixels = SCALING(images.images)
+    # All positions: a channel that is seldom active must not seem to be constant.
+    how = Compensation.parse({form: {"ridge": 1e-9, "positions": 1024}})
+    with torch.no_grad():
+        full, plain = net(pixels), prune(net, kept)(pixels)
+        found = compensated(net, kept, how, images, SCALING)(pixels)
+    assert (plain - full).abs().max() > 0.1
+    torch.testing.assert_close(found, full, rtol=0, atol=1e-4 * max(1, float(full.abs().max())))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_surgeon_scores_pruned_networks_again(name):
+    shape, images = small_images(name)
+    net, choice = lived_in(shape), Choice.parse("surgeon(positions=5)")
+    for share in (0.7, 0.5):
+        layers = views(net, collect(net, images, SCALING, choice.needs()))
+        scores = combined(choice(layers), layers, "mean")
+        assert [len(values) for values in scores] == list(architecture_of(net).widths)
+        for values in scores:
+            assert len(values.unique()) == len(values)
+            assert values.min() >= 0
+        keep = [max(1, round(share * len(values))) for values in scores]
+        best = [
+            values.argsort(descending=True)[:count].sort().values
+            for values, count in zip(scores, keep, strict=True)
+        ]
+        net = prune(net, best)
+    assert parameters(architecture_of(net)) < 0.5 * parameters(shape)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

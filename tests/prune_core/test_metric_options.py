@@ -61,7 +61,10 @@ def allowed(name):
     for option, hint in METRICS[name].option_types.items():
         default = METRICS[name].options[option].default
         literal = typing.get_origin(hint) is typing.Literal
-        values[option] = typing.get_args(hint) if literal else (default, default - 1)
+        if literal:
+            values[option] = typing.get_args(hint)
+        else:
+            values[option] = (default, default - 1 if default >= 1 else default / 2)
     for combination in itertools.product(*values.values()):
         try:
             yield Choice.of(name, dict(zip(values, combination, strict=True)))
@@ -76,6 +79,7 @@ def test_no_two_choices_of_a_metric_are_the_same_score(small, lived_in, coloured
     assert len(choices["weighted_mutual_information"]) == 8
     assert len(choices["wmi_snr"]) == 10
     assert len(choices["kse"]) == 3
+    assert len(choices["surgeon"]) == 12
     every = [choice for several in choices.values() for choice in several]
     needs = {request for choice in every for request in choice.needs()}
     net = lived_in(small, seed=2)

@@ -43,6 +43,7 @@ OPTIONS = [
     "wmi_snr(information=gaussian)",
     "wmi_snr(information=histogram, estimator=average, bins=8)",
     "kse(neighbours=2, alpha=0.3)",
+    "surgeon(per=mac, positions=5, ridge=0.1)",
 ]
 CHOICES = [Choice.of(name) for name in EVERY_METRIC] + [Choice.parse(text) for text in OPTIONS]
 # Scores that depend on a channel's position: noise, and randomly permuted information.
@@ -74,7 +75,7 @@ def test_the_registry_has_the_metrics_of_the_method():
         *("mutual_information_gaussian", "weighted_mutual_information"),
         *("weighted_mutual_information_kernel", "weighted_mutual_information_product"),
         *("weighted_entropy", "log_output_weight", "weighted_mutual_information_shuffled"),
-        *("wmi_gauge_free", "wmi_snr", "taylor", "hrank", "kse"),
+        *("wmi_gauge_free", "wmi_snr", "taylor", "hrank", "kse", "surgeon"),
     }
 
 
@@ -500,4 +501,4 @@ def test_invalid_scores_are_refused(net, registry):
 def test_shared_statistics_are_requested_once():
     needs = [Choice.of(name).needs() for name in EVERY_METRIC]
     assert AverageHistogram(20, zero_bin=True) in needs[EVERY_METRIC.index("mutual_information")]
-    assert len({request for need in needs for request in need}) == 9
+    assert len({request for need in needs for request in need}) == 10

@@ -15,6 +15,7 @@ from prune_core.statistics import (
     Moments,
     PixelHistogram,
     Rank,
+    SecondMoments,
     StatisticsError,
     ZeroFraction,
     collect,
@@ -34,6 +35,7 @@ EVERYTHING = [
     AverageHistogram(7, zero_bin=True, edges="quantile"),
     PixelHistogram(16, zero_bin=True),
     GradientProduct(),
+    SecondMoments(7),
     Rank(),
 ]
 

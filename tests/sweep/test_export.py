@@ -15,7 +15,7 @@ from PIL import Image
 import prune_core
 from prune_core.images import load as load_images
 from results import Store
-from sweep.commands.model_card import card
+from sweep.commands.model_card import card, of_cell
 from sweep.stages.kept_networks import KeptNetworks
 
 FILES = {"README.md", "model.onnx", "model.pt2", "network.json", "network.safetensors"}
@@ -133,7 +133,7 @@ def test_a_control_that_never_was_pruned_says_so(exported, kept_sweep):
     row = row_of(kept_sweep, local_key(kept_sweep)) | {"metric": "scratch"}
     for stage in ("pruned", "recalibrated"):
         row |= {f"{stage}_{split}_top1": None for split in ("validation", "test")}
-    lines = table(card(row, prune_core.load(exported[0]), {}), "Accuracy")
+    lines = table(card(of_cell(row), prune_core.load(exported[0]), {}), "Accuracy")
     assert list(lines) == ["before pruning", "trained from new weights: this network"]
 
 
@@ -141,7 +141,7 @@ def test_text_from_data_does_not_become_structure(exported, kept_sweep):
     row = row_of(kept_sweep, local_key(kept_sweep)) | {"source": "folder:a\n## Accuracy\x1b[2J"}
     net = prune_core.load(exported[0])
     net.class_names = ("one\n# two", *net.class_names[1:])
-    text = card(row, net, {})
+    text = card(of_cell(row), net, {})
     assert text.count("\n## Accuracy") == 1
     assert "\x1b" not in text
     assert "0 one # two, 1 1, " in text
