@@ -156,73 +156,96 @@ def eliminated(problems: Sequence[Elimination]) -> tuple[list[int], list[float]]
     left = list(range(problems[0].channels))
     order, rises = [], []
     while left:
-        total = torch.stack([one.rises() for one in running]).sum(dim=0)
-        at = int(total.argmin())
-        order.append(left[at])
-        rises.append(float(total[at]) / filters)
-        # The last channel takes the place of the one that leaves.
-        left[at] = left[-1]
-        left.pop()
-        for one in running:
-            one.remove(at)
+        for _ in range(min(BLOCK, len(left))):
+            total = torch.stack([one.rises() for one in running]).sum(dim=0)
+            at = int(total.argmin())
+            order.append(left[at])
+            rises.append(float(total[at]) / filters)
+            for one in running:
+                one.remove(at)
+        gone = set(order)
+        left = [channel for channel in left if channel not in gone]
+        for one in running if left else ():
+            one.shrink()
     return order, rises
 
 
 class _Running:
     """One consumer while channels leave.
 
-    If P is the inverse of the second moments of the inputs that are left, removing the inputs c
-    of a channel leaves P - P_c' (P_cc)^-1 P_c, and the weights W - W_c (P_cc)^-1 P_c (block
-    inversion). P itself is changed for `BLOCK` channels at a time; meanwhile `factors` hold what
-    is still to be subtracted.
+    P is the inverse of the second moments of the inputs that are left, and M = W' W for the weights
+    W. Removing the inputs b of a channel leaves P - P_b' (P_bb)^-1 P_b, and the weights
+    W - W_b (P_bb)^-1 P_b (block inversion). With the Cholesky factor L of P_bb, F = P_b' L^-T and
+    H = (M_b' - F L^-1 M_bb / 2) L^-T these are P - F F' and M - H F' - F H'. Only the blocks of
+    each channel with itself are changed at once; all else waits for `BLOCK` channels, and then
+    shrinks to those that are left.
     """
 
     def __init__(self, problem: Elimination) -> None:
-        self.count, self.inputs = problem.channels, len(problem.inverse) // problem.channels
-        self.inverse, self.weight = problem.inverse, problem.weight
-        self.factors = self.inverse.new_empty(len(self.inverse), 0)
-        blocks = self.inverse.unflatten(0, (self.count, -1)).unflatten(2, (self.count, -1))
-        self.diagonal = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
+        self.inputs = len(problem.inverse) // problem.channels
+        self.inverse, self.products = problem.inverse, problem.weight.T @ problem.weight
+        self._start(problem.channels)
+
+    def _start(self, count: int) -> None:
+        """Begins a block of removals from `count` channels."""
+        self.left = torch.ones(count, dtype=torch.bool, device=self.inverse.device)
+        self.own_inverse, self.own_products = (
+            matrix.unflatten(0, (count, -1))
+            .unflatten(2, (count, -1))
+            .diagonal(dim1=0, dim2=2)
+            .permute(2, 0, 1)
+            .clone()
+            for matrix in (self.inverse, self.products)
+        )
+        size = (len(self.inverse), min(BLOCK, count) * self.inputs)
+        self.f, self.h = (self.inverse.new_zeros(size) for _ in range(2))
+        self.waiting = 0
 
     def rises(self) -> Tensor:
-        """What each channel's removal adds to the sum of squared errors, [C']."""
-        weight = self.weight.unflatten(1, (self.count, self.inputs)).transpose(0, 1)
+        """What each channel's removal adds to the sum of squared errors; infinite if it left."""
         if self.inputs == 1:
-            return weight.square().sum(dim=(1, 2)) / self.diagonal[:, 0, 0]
-        grams = weight.transpose(1, 2) @ weight
-        return torch.linalg.solve(self.diagonal, grams).diagonal(dim1=1, dim2=2).sum(dim=1)
+            found = self.own_products[:, 0, 0] / self.own_inverse[:, 0, 0]
+        else:
+            solved = torch.linalg.solve(self.own_inverse, self.own_products)
+            found = solved.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return torch.where(self.left, found, torch.inf)
 
     def remove(self, at: int) -> None:
-        """Removes a channel; the last one takes its place."""
+        """Removes a channel."""
         here = slice(at * self.inputs, (at + 1) * self.inputs)
-        column = self.inverse[:, here] - self.factors @ self.factors[here].T
-        lower = torch.linalg.cholesky(self.diagonal[at])
-        # column @ inverse(lower)' : its product with itself is P_c' (P_cc)^-1 P_c.
-        change = torch.linalg.solve_triangular(lower, column.T, upper=False).T
-        own = torch.linalg.solve_triangular(lower, self.weight[:, here].T, upper=False).T
-        self.weight = self.weight - own @ change.T
-        blocks = change.unflatten(0, (self.count, self.inputs))
-        self.diagonal = self.diagonal - blocks @ blocks.transpose(1, 2)
-        self.factors = torch.cat([self.factors, change], dim=1)
-        self._drop(at)
-        if self.factors.shape[1] >= BLOCK * self.inputs:
-            self.inverse.addmm_(self.factors, self.factors.T, alpha=-1)
-            self.factors = self.factors[:, :0]
+        f, h = self.f[:, : self.waiting], self.h[:, : self.waiting]
+        column = self.inverse[here].T - f @ f[here].T
+        products = self.products[here].T - h @ f[here].T - f @ h[here].T
+        lower = torch.linalg.cholesky(self.own_inverse[at])
 
-    def _drop(self, at: int) -> None:
-        last = self.count - 1
-        here = slice(at * self.inputs, (at + 1) * self.inputs)
-        end = slice(last * self.inputs, (last + 1) * self.inputs)
-        self.inverse[here] = self.inverse[end]
-        self.inverse[:, here] = self.inverse[:, end]
-        self.weight[:, here] = self.weight[:, end]
-        self.factors[here] = self.factors[end]
-        self.diagonal[at] = self.diagonal[last]
-        self.count = last
-        stay = last * self.inputs
-        self.inverse = self.inverse[:stay, :stay]
-        self.weight, self.factors = self.weight[:, :stay], self.factors[:stay]
-        self.diagonal = self.diagonal[:last]
+        def divided(matrix: Tensor) -> Tensor:
+            """The product with the inverse of the transposed factor."""
+            return torch.linalg.solve_triangular(lower, matrix.T, upper=False).T
+
+        own_f = divided(column)
+        half = torch.linalg.solve_triangular(lower, self.own_products[at] / 2, upper=False)
+        own_h = divided(products - own_f @ half)
+        end = self.waiting + self.inputs
+        self.f[:, self.waiting : end], self.h[:, self.waiting : end] = own_f, own_h
+        self.waiting = end
+        blocks_f, blocks_h = (one.unflatten(0, (-1, self.inputs)) for one in (own_f, own_h))
+        self.own_inverse -= blocks_f @ blocks_f.transpose(1, 2)
+        crossed = blocks_h @ blocks_f.transpose(1, 2)
+        self.own_products -= crossed + crossed.transpose(1, 2)
+        # Of a channel that left nothing is asked any more.
+        self.left[at] = False
+        self.own_inverse[at] = torch.eye(self.inputs, dtype=column.dtype, device=column.device)
+
+    def shrink(self) -> None:
+        """Makes up for what waits, and drops the channels that left."""
+        f, h = self.f[:, : self.waiting], self.h[:, : self.waiting]
+        self.inverse.addmm_(f, f.T, alpha=-1)
+        self.products.addmm_(h, f.T, alpha=-1).addmm_(f, h.T, alpha=-1)
+        stay = self.left.repeat_interleave(self.inputs).nonzero().flatten()
+        self.inverse, self.products = (
+            matrix[stay][:, stay] for matrix in (self.inverse, self.products)
+        )
+        self._start(int(self.left.sum()))
 
 
 def _cost(architecture: Architecture | None, group: int, per: Per) -> float:
