@@ -160,8 +160,8 @@ def compensated(
     ------
     SurgeryError
         For lists of channels that `prune` refuses.
-    CompensationError
-        If there are no images, or feature maps are NaN or infinite.
+    CompensationError, StatisticsError
+        If there are no images, or weights or feature maps are NaN or infinite.
     """
     pruned = prune(net, kept)
     if how.name == NONE:

@@ -268,6 +268,8 @@ def _row(
         "min_channels": 1,
         "min_channels_fraction": 0.0,
         "round_to": 1,
+        "compensation": "none",
+        "compensation_options": "{}",
         "ratio": ratio,
         "epochs": 60,
         "baseline_images": 45_000,

@@ -125,8 +125,8 @@ def test_the_readmes_three_lines_make_a_network_smaller(
 ) -> None:
     _, lines, _, _ = snippets(README)
     shape = Architecture.named("simplenet_310k", 10, 0.125)
-    (tmp_path / "NETWORK").mkdir()
-    save(shape.build(), Preprocessing((30.0,) * 3, (60.0,) * 3), tmp_path / "NETWORK")
+    (tmp_path / "my-network").mkdir()
+    save(shape.build(), Preprocessing((30.0,) * 3, (60.0,) * 3), tmp_path / "my-network")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(lines, names)

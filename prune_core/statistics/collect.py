@@ -106,15 +106,16 @@ def collect(
         if graded[0]:
             passes.update_with_gradients(graded)
         with torch.inference_mode():
-            answers = [
-                {r: _plain(answer) for r, answer in _finish(layer).items()} for layer in layers
-            ]
-            for request in of_inputs:
-                for answer in answers:
-                    answer[request] = {}
-                for name, first in readers.items():
-                    for field, tensor in _plain(inputs[name].pop(request).finish()).items():
-                        answers[first][request][f"{name}.{field}"] = tensor
+            found = [_finish(layer) for layer in layers]
+        answers = [{r: _plain(answer) for r, answer in layer.items()} for layer in found]
+        for request in of_inputs:
+            for answer in answers:
+                answer[request] = {}
+            for name, first in readers.items():
+                with torch.inference_mode():
+                    of_layer = inputs[name].pop(request).finish()
+                for field, tensor in _plain(of_layer).items():
+                    answers[first][request][f"{name}.{field}"] = tensor
     return answers
 
 

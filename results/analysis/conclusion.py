@@ -12,7 +12,7 @@ from results.analysis.finetuning_control import (
 )
 from results.analysis.leads import Lead, leads
 from results.analysis.networks import network_name, network_names, same_weights
-from results.analysis.study import STUDY, any_compensation
+from results.analysis.study import STUDY, any_compensation, said_compensation
 from results.formatting import spoken
 from results.storage.schema import CONTROLS, SCRATCH
 
@@ -168,8 +168,8 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     if not_run:
         absent.append(f"cells for {not_run} of the abstracts' {len(CLAIMS)} claims")
     # Controls have other recipes or no floor, and would count as other studies.
-    pruned = good[~good["metric"].isin(CONTROLS)]
-    studies = pruned.groupby(list(STUDY), dropna=False)
+    pruned = said_compensation(good[~good["metric"].isin(CONTROLS)])
+    studies = pruned.groupby([*STUDY, "compensation"], dropna=False)
     if len(pruned) and (studies["seed"].nunique() < MIN_SEEDS).any():
         absent.append(f"{MIN_SEEDS} seeds in every study")
     if len(pruned) and (studies["ratio"].nunique() < MIN_RATIOS).any():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.compensation import mean_compensation_gain
+from results.analysis.study import any_compensation
 from results.figures.panels import comparable, panels
 from results.formatting import DASH, between, several, signed, spoken
 from results.report.tables import Entry, Table
@@ -46,6 +47,8 @@ def compensation(cells: pd.DataFrame) -> Gains | None:
     The sentences compare networks before any training, batch normalisation re-estimated on both
     sides, and fine-tuned ones.
     """
+    if not any_compensation(cells):
+        return None
     known = comparable(cells)
     tables = [mean_compensation_gain(known, at, without) for at, without, _ in _STAGES]
     found = [(panel.title, [panel.of(table) for table in tables]) for panel in panels(known)]

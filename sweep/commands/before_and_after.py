@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prune_core.classifier import Classifier
-from prune_core.compensation import NO_COMPENSATION
+from prune_core.compensation import LEAST_SQUARES, NO_COMPENSATION, SEQUENTIAL
 from prune_core.evaluation import Evaluation
 from prune_core.images import Images, Split
 from prune_core.networks.weights import weights_fingerprint
@@ -22,6 +22,12 @@ from results.storage.schema import LATENCY_BATCHES
 from sweep.commands.model_card import Content, percent
 from sweep.commands.trained import HOLDOUT, LARGEST_PIXEL, Origin
 from sweep.stages.rows import Row, git_revision, version_of
+
+SHOWN = 3
+"""Channel groups that a note names."""
+
+WORTH_MORE = 0.01
+"""A loss of accuracy above which a slower compensation is pointed out."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,14 @@ def show(console: Console, done: BeforeAndAfter, how: OneShot, split: Split) -> 
     console.print(table)
     console.print(f"{_seconds(done, how)}; no training")
     if done.at_floor:
-        floor = f"--min-channels or --min-fraction ({how.floor})"
+        names, more = ", ".join(done.at_floor[:SHOWN]), len(done.at_floor) - SHOWN
         console.print(
-            f"note: {', '.join(done.at_floor)} kept no more channels than {floor}; a higher floor, "
-            "or --scope local, guards layers against collapse"
+            f"note: {several(len(done.at_floor), 'channel group')} at the floor of {how.floor} "
+            f"({names}{f' and {more} more' if more > 0 else ''}); --min-channels and "
+            "--min-fraction raise the floor"
         )
+    if how.compensation.name == LEAST_SQUARES and done.before.top1 - done.after.top1 > WORTH_MORE:
+        console.print(f"note: --compensation {SEQUENTIAL} takes longer and mostly loses less")
     classes = len(done.net.class_names)
     if done.before.top1 < 2 / classes:
         console.print(

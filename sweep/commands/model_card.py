@@ -201,7 +201,8 @@ def _size(row: Row) -> str:
 
 
 def _milliseconds(row: Row, of: str, batch: int) -> str:
-    median, spread = (row[f"latency_{of}{batch}{figure}_ms"] for figure in ("", "_iqr"))
+    # A latency that would take too long to measure is left out.
+    median, spread = (row.get(f"latency_{of}{batch}{figure}_ms") for figure in ("", "_iqr"))
     return "not measured" if median is None else f"{median:.4g} ({spread:.2g})"
 
 

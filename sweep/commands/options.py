@@ -17,7 +17,7 @@ Metric = Annotated[
 Compensation = Annotated[
     str,
     typer.Option(
-        help="none, least_squares, or least_squares_sequential: slower, and mostly better.",
+        help="none, least_squares, or least_squares_sequential: slower, and more accurate.",
         rich_help_panel=_PRUNING,
     ),
 ]

@@ -259,4 +259,6 @@ def _explained(problem: Any) -> str:
     """A problem of a spec, in words of the command's options."""
     field = next((f"--{step} " for step in problem["loc"] if isinstance(step, str)), "")
     message = problem["msg"].removeprefix("Value error, ")
+    # What follows names fields of a spec.
+    message = message.partition("; fields of every network are")[0]
     return f"{field}is {problem['input']!r}; {message}" if field else message

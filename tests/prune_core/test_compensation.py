@@ -304,8 +304,7 @@ def test_the_network_and_the_generator_are_not_changed(form, training):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("layer", range(4))
-@pytest.mark.parametrize("factor", [7.3, 1e-4])
+@pytest.mark.parametrize(("layer", "factor"), [(0, 7.3), (1, 1e-4), (2, 1e3), (3, 7.3)])
 def test_rescaling_changes_no_function(small, lived_in, coloured, scaling, form, layer, factor):
     """Of a channel against the weights that read it, and of a filter against its statistics."""
     net, images = lived_in(small, seed=3), coloured(40)
@@ -362,7 +361,7 @@ def test_the_batch_of_the_device_changes_rounding_only(form, monkeypatch):
     net, images = adopted(Bare), made(70)
     kept = random_kept(channel_groups(net).widths, 2)
     expected = compensated(net, kept, how(form), images, SCALING)
-    for size in (1, 7, 64):
+    for size in (1, 64):
         monkeypatch.setitem(BLOCKS, "cpu", size)
         monkeypatch.setitem(BATCHES, "cpu", size)
         found = compensated(net, kept, how(form), images, SCALING)

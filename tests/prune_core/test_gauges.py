@@ -51,6 +51,7 @@ CHANNEL_RESCALED = {
     ),
     "wmi_gauge_free": unchanged,
     "wmi_snr": unchanged,
+    "surgeon": unchanged,
     "taylor": unchanged,
     "hrank": unchanged,
     "kse": CHANGES,

@@ -286,6 +286,12 @@ def test_collected_moments_are_those_of_what_the_layers_read(name, images):
     fields = [field for answer in answers for field in answer[ALL]]
     parts = ("mean", "covariance", "count")
     assert sorted(fields) == sorted(f"{one}.{part}" for one in readers_of(net) for part in parts)
+    # It comes with the first producer that it reads.
+    seen = set()
+    for answer, producer in zip(answers, channel_groups(net).producers, strict=True):
+        own = {one.module for one in producer.consumers} - seen
+        assert {field.rpartition(".")[0] for field in answer[ALL]} == own
+        seen |= own
     moments = moments_of(answers, ALL)
     for layer, inputs in read_by(net, images).items():
         found = {part: getattr(moments[layer], part) for part in ("mean", "covariance")}

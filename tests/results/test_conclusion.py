@@ -57,6 +57,13 @@ def test_many_settings_are_counted_by_all_that_tells_them_apart():
     )
 
 
+def test_seeds_are_missing_where_one_compensation_lacks_them():
+    rows = study(compensation="none") + study(compensation="least_squares")
+    assert "3 seeds in every study" not in results.conclusion(frame(rows))[2]
+    few = [row for row in rows if row["compensation"] == "none" or row["seed"] < 2]
+    assert "3 seeds in every study" in results.conclusion(frame(few))[2]
+
+
 def test_the_best_metric_is_said_to_depend_on_the_fold():
     rows = cells({"a": [0.9, 0.5, 0.5], "b": [0.6, 0.55, 0.56], "c": [0.1, 0.2, 0.1]})
     best = results.conclusion(frame(rows))[0]

@@ -24,6 +24,7 @@ from prune_core.images import LabelledImages, Split
 from prune_core.networks.own import OwnNetwork
 from prune_core.one_shot import OneShot
 from results import Store
+from sweep.stages import costs
 
 FILES = {"README.md", "model.onnx", "model.pt2", "network.json", "network.safetensors"}
 HALF = ("--dataset", "digits", "--ratio", 0.5)
@@ -151,7 +152,7 @@ def test_every_figure_that_is_printed_is_that_of_the_files(pruned, baseline, spl
     full, small = pc.load(baseline), pc.load(to)
     removed = pc.one_shot(full, split.train, 0.5, compensation="none")
     program = torch.export.load(to / "model.pt2").module()
-    assert right(program, split.test) == right(small, split.test) > 0.5
+    assert right(program, split.test) == right(small, split.test) > 0.3
 
     def line(words: str) -> list[str]:
         (found,) = (line for line in output.splitlines() if line.strip().startswith(words))
@@ -174,6 +175,8 @@ def test_every_figure_that_is_printed_is_that_of_the_files(pruned, baseline, spl
         full_ms, small_ms, ratio = map(float, line(f"ms an image at batch {batch}"))
         assert ratio == pytest.approx(small_ms / full_ms, abs=0.01)
     assert f"{to}: {', '.join(sorted(FILES))}" in output
+    lost = float(before) - float(after)
+    assert ("--compensation least_squares_sequential takes longer" in output) == (lost > 1)
 
 
 def test_the_card_says_how_it_was_made(pruned, baseline):
@@ -236,7 +239,8 @@ def test_a_checkpoint_of_a_family_is_scaled_as_it_was_trained(prune, split, tmp_
     words = ("--variant", "resnet20", "--width", 0.25, "--option", "shortcut=B")
     colours = ("--mean", "0.5,0.5,0.5", "--deviation", "0.25, 0.25, 0.25")
     rest = ("--metric", "taylor", "--combine", "max", "--scope", "local", "--test-images", 50)
-    done = prune("net.pt", *HALF, *words, *colours, *rest)
+    few = ("--compensation", "least_squares(images=200)")
+    done = prune("net.pt", *HALF, *words, *colours, *rest, *few)
     assert done.exit_code == 0, done.output
     assert "accuracy on 50 test images" in done.stdout
     found = pc.load("net-0.5")
@@ -250,9 +254,12 @@ def test_a_checkpoint_of_a_family_is_scaled_as_it_was_trained(prune, split, tmp_
         metric="taylor",
         budget="uniform_parameters",
         combine="max",
+        compensation="least_squares(images=200)",
     )
     assert same(found.net, expected)
-    done = prune("net.pt", *HALF, *words, "--groups", "inner", "--test-images", 50, "--to", "other")
+    done = prune(
+        "net.pt", *HALF, *words, "--groups", "inner", *few, "--test-images", 50, "--to", "other"
+    )
     assert done.exit_code == 0, done.output
     assert "note: images are scaled by the mean and the deviation of the training" in done.stdout
     assert "note: resnet20: conv1, " in done.stdout
@@ -368,7 +375,7 @@ def test_what_cannot_be_pruned_is_refused_and_nothing_is_written(
         (file, "net.pt is a file, so name the network"),
         ((*file, *family, "--source", "my_net.py:build"), "either --variant resnet56"),
         ((*file, "--variant", "resnet21"), "variant 'resnet21' is unknown; allowed: resnet20"),
-        ((*file, "--variant", "resnet20", "--option", "shortcut=C"), "it must be A or B"),
+        ((*file, "--variant", "resnet20", "--option", "shortcut=C"), "is 'C'; allowed: A, B\n"),
         ((*file, "--variant", "resnet20", "--option", "shortcut"), "must be option=value"),
         ((*file, "--variant", "resnet20", "--option", "width=2"), "write --width instead"),
         ((*file, "--variant", "resnet20"), "weights net.pt does not fit the network: it lacks"),
@@ -408,3 +415,19 @@ def test_an_empty_folder_may_be_given(prune, baseline, tmp_path):
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.onnx"}
     assert "model.onnx was not written" in done.stdout
+    # Raw scores of `output_l1` empty whole layers.
+    assert re.search(
+        r"note: \d+ channel groups? at the floor of 2 channels a layer \(blocks\.\d+\.conv",
+        done.stdout,
+    )
+
+
+def test_a_latency_that_takes_too_long_is_left_out(prune, baseline, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "LONGEST_RUN", 0.0)
+    # The unpruned network's are measured once per process.
+    costs._of_full.cache_clear()
+    done = prune(baseline, *HALF, "--to", "out", "--test-images", 60)
+    costs._of_full.cache_clear()
+    assert done.exit_code == 0, done.output
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| ms an image at batch 256 | not measured | not measured |" in card

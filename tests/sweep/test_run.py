@@ -66,7 +66,9 @@ def test_every_cell_is_ok_and_has_its_figures(finished):
     assert frame["key"].is_unique
     assert len(set(frame["baseline_key"])) == 1
     passes = [name for name in frame if name.startswith("seconds_statistics")]
-    absent = ("error", "traceback", "git_revision", "widths_of", "weights", *passes)
+    compensation = [name for name in frame if name.startswith("compensated_")]
+    compensation += ["seconds_compensate", "seconds_moments"]
+    absent = ("error", "traceback", "git_revision", "widths_of", "weights", *passes, *compensation)
     assert frame[[name for name in frame if name not in absent]].notna().all(axis=None)
     # Only this metric needs statistics.
     needing = frame["metric"] == "entropy_gaussian"
