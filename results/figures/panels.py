@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from textwrap import wrap
@@ -35,6 +36,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "min_channels_fraction": "at least {:g} of the channels".format,
     "round_to": "multiples of {}".format,
 }
+_OPTIONS = re.compile(r"(?<=\S)\(")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _COLUMNS = 3
 _LEAST_WIDTH = 6.4
@@ -135,10 +137,14 @@ def title_room(titles: Iterable[str], width: float) -> float:
 
 
 def title_lines(title: str, width: float) -> list[str]:
-    """The lines of a title above a panel of so many inches, broken at commas where they can be."""
+    """The lines of a title above a panel of so many inches, broken at commas where they can be.
+
+    A part that is longer than a line is broken at its spaces, and before its options in brackets.
+    """
     letters = max(int(width / _BOLD), 1)
     parts = (
-        part.replace(" ", NO_BREAK) if len(part) < letters else part for part in title.split(", ")
+        part.replace(" ", NO_BREAK) if len(part) < letters else _OPTIONS.sub(" (", part)
+        for part in title.split(", ")
     )
     lines = wrap(", ".join(parts), letters, break_on_hyphens=False)
     return [line.replace(NO_BREAK, " ") for line in lines]
