@@ -6,6 +6,7 @@ the ranking within a layer, and with local budgets they all give the same result
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,13 +56,17 @@ def _per_weight(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
 
 def _layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """The scores divided by the layer's mean (Salama et al. 2019, arXiv:1912.00200)."""
+    _check_not_negative(metric, scores, layer)
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
+
+
+def _check_not_negative(metric: Metric, scores: Tensor, layer: LayerView) -> None:
     if bool((scores < 0).any()):
         raise MetricError(
             f"metric '{metric.name}' is registered as never negative, but layer {layer.index} has "
             f"a score of {float(scores.min())}"
         )
-    mean = scores.mean()
-    return scores / mean if mean > 0 else scores
 
 
 def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
@@ -70,6 +75,30 @@ def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     if scores.min() == scores.max():
         return torch.zeros_like(scores)
     return (scores - scores.mean()) / scores.std(correction=0)
+
+
+def _lamp(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+    """The share of a squared score in those of all channels of the layer that are no worse.
+
+    Lee et al. 2021, arXiv:2010.07611. The single best channel of a layer gets 1. Equal scores get
+    equal values, so m best channels that are equal get 1 / m each. Where all scores are 0, so are
+    all values.
+    """
+    _check_not_negative(metric, scores, layer)
+    values, place, count = scores.unique(return_inverse=True, return_counts=True)
+    # So that squares do not overflow; a power of two changes no digit.
+    _, exponent = math.frexp(float(values[-1]))
+    squares = (values * math.ldexp(1.0, min(-exponent, 1023))).square()
+    no_worse = (count * squares).flip(0).cumsum(dim=0).flip(0)
+    return _increasing(torch.where(no_worse > 0, squares / no_worse, 0.0))[place]
+
+
+def _increasing(values: Tensor) -> Tensor:
+    """Raises values that rounding made equal to the one before, by the last digit."""
+    steps = torch.arange(len(values))
+    # The bits of numbers that are not negative, read as integers, have the order of the numbers.
+    bits = values.view(torch.int64) - steps
+    return (bits.cummax(dim=0).values + steps).view(torch.float64)
 
 
 NORMALISATIONS = {
@@ -86,6 +115,11 @@ NORMALISATIONS = {
         "never negative, because a negative mean would reverse the ranking",
     ),
     "layer_zscore": Normalisation(_layer_zscore, lambda metric: True, ""),
+    "lamp": Normalisation(
+        _lamp,
+        lambda metric: metric.nonnegative,
+        "never negative, because squares would reverse the ranking of negative scores",
+    ),
 }
 
 
@@ -122,7 +156,7 @@ def normalise(
 
     Parameters
     ----------
-    name : `none`, `per_weight`, `layer_mean` or `layer_zscore`.
+    name : `none`, `per_weight`, `layer_mean`, `layer_zscore` or `lamp`.
     scores : the scores of `choice` for `layers`, one tensor [C] per layer.
     combine : how the scores of several producers of a group become one.
 

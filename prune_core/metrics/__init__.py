@@ -1,6 +1,16 @@
 """Channel importance: the metrics that a spec can name."""
 
-from prune_core.metrics import activations, information, invariant, surgeon, weighted, weights
+from prune_core.metrics import (
+    activations,
+    consumers,
+    feature_maps,
+    gradients,
+    information,
+    invariant,
+    surgeon,
+    weighted,
+    weights,
+)
 from prune_core.metrics.choice import Choice
 from prune_core.metrics.registry import METRICS, Metric, MetricError, metric
 
@@ -10,6 +20,9 @@ __all__ = [
     "Metric",
     "MetricError",
     "activations",
+    "consumers",
+    "feature_maps",
+    "gradients",
     "information",
     "invariant",
     "metric",

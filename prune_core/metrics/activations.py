@@ -1,4 +1,4 @@
-"""Metrics of a channel's activations: their size, zeros, gradients and rank."""
+"""Metrics of a channel's activations: their size, zeros, gradients and singular values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from prune_core.layer import LayerView
 from prune_core.metrics.registry import metric
 from prune_core.statistics import GradientProduct, Moments, Rank, ZeroFraction
+from prune_core.statistics.costly import NuclearNorm, SignedGradientProduct
 
 
 @metric(
@@ -37,6 +38,44 @@ def apoz(layer: LayerView) -> Tensor:
 
 
 @metric(
+    source="Sun et al. 2023, arXiv:2306.11695, summed over the weights of a channel",
+    needs=frozenset({Moments()}),
+    nonnegative=True,
+    summands=lambda layer: layer.weights_per_channel,
+)
+def rms_times_output(layer: LayerView) -> Tensor:
+    """Root mean square of the feature map times the L1 norm of the weights that read it.
+
+    Returns
+    -------
+    Tensor [C], >= 0: the sum of Wanda's scores |weight| x ||X||_2 over the channel's weights, with
+    the root mean square over images and positions in place of the norm, so that it does not grow
+    with the number of images. A scale that moves from the channel into these weights changes
+    nothing; it changes if a consumer's filter is rescaled.
+    """
+    power = layer.variance + layer.mean.square()
+    return power.sqrt() * layer.consumed.abs().sum(dim=1)
+
+
+@metric(
+    source="An et al. 2023, arXiv:2312.11983 (weighted input feature variance)",
+    needs=frozenset({Moments()}),
+    nonnegative=True,
+    summands=lambda layer: layer.weights_per_channel,
+)
+def variance_times_output(layer: LayerView) -> Tensor:
+    """Variance of the feature map times the squared L2 norm of the weights that read it.
+
+    Returns
+    -------
+    Tensor [C], >= 0. The variance is over images and positions, so a constant channel scores 0: a
+    bias can replace it. A scale that moves from the channel into the weights changes nothing; it
+    changes if a consumer's filter is rescaled.
+    """
+    return layer.variance * layer.consumed.square().sum(dim=1)
+
+
+@metric(
     source="Molchanov et al. 2019, arXiv:1906.10771",
     needs=frozenset({GradientProduct()}),
     nonnegative=True,
@@ -49,6 +88,22 @@ def taylor(layer: LayerView) -> Tensor:
     Tensor [C], nats^2, >= 0: (sum over positions of activation x gradient)^2, mean over images.
     """
     return layer.answer(GradientProduct())["square"]
+
+
+@metric(
+    source="Mozer, Smolensky 1988 (NIPS); its magnitude: Molchanov et al. 2016, arXiv:1611.06440",
+    needs=frozenset({SignedGradientProduct()}),
+    nonnegative=True,
+)
+def taylor_signed(layer: LayerView) -> Tensor:
+    """First-order change of the mean loss if the channel were set to zero, without its sign.
+
+    Returns
+    -------
+    Tensor [C], nats, >= 0: |mean over images of (sum over positions of activation x gradient)|.
+    Images whose loss would rise and images whose loss would fall cancel, unlike in `taylor`.
+    """
+    return layer.answer(SignedGradientProduct())["mean"].abs()
 
 
 @metric(
@@ -66,3 +121,20 @@ def hrank(layer: LayerView) -> Tensor:
     are expensive and hardly depend on the images.
     """
     return layer.answer(Rank())["rank"]
+
+
+@metric(
+    source="Yeom et al. 2021, arXiv:2103.10858",
+    needs=frozenset({NuclearNorm()}),
+    nonnegative=True,
+    images=500,
+)
+def nuclear(layer: LayerView) -> Tensor:
+    """Mean over images of the nuclear norm of the feature map as a matrix.
+
+    Returns
+    -------
+    Tensor [C], >= 0, in units of the activation: the sum of the singular values that `hrank`
+    counts, of as many images by default.
+    """
+    return layer.answer(NuclearNorm())["norm"]

@@ -252,3 +252,31 @@ def mutual_information_gaussian(layer: LayerView, *, estimator: Estimator = "ave
     whole, classes = label_moments(layer, estimator)
     estimate = gaussian_information(whole["variance"], classes["variance"], class_shares(classes))
     return torch.minimum(estimate.clamp(min=0), entropy(classes["count"]))
+
+
+def correlation_ratio(layer: LayerView, estimator: Estimator) -> Tensor:
+    """Var(E[X given Y]) / Var(X), [C], in [0, 1]; 0 for a constant X."""
+    whole, classes = label_moments(layer, estimator)
+    mean, variance = whole["mean"][:, None], whole["variance"]
+    between = (class_shares(classes) * (classes["mean"] - mean).square()).sum(dim=1)
+    return torch.where(variance > 0, between / variance, 0.0).clamp(0, 1)
+
+
+@metric(
+    source="Fisher's discriminant, as in Tian et al. 2018, arXiv:1803.08134",
+    needs=needs_label_moments,
+    nonnegative=True,
+)
+def fisher_ratio(layer: LayerView, *, estimator: Estimator = "average") -> Tensor:
+    """The fraction of the channel's variance that lies between the classes, eta^2.
+
+    Parameters
+    ----------
+    estimator : the observations, as in `mutual_information_gaussian`.
+
+    Returns
+    -------
+    Tensor [C], in [0, 1]; 0 for a constant channel. Fisher's ratio of the variance between classes
+    to that within them is eta^2 / (1 - eta^2), so it ranks channels alike, but has no upper limit.
+    """
+    return correlation_ratio(layer, estimator)

@@ -18,9 +18,8 @@ from prune_core.metrics.information import (
     Estimator,
     Information,
     check_no_histogram,
-    class_shares,
+    correlation_ratio,
     label_information,
-    label_moments,
     needs_information,
     needs_label_moments,
 )
@@ -88,10 +87,7 @@ def explained_variance(
     each class, I by `gaussian` gives the correlation ratio, as long as I is not clipped at H(Y).
     """
     if information == "correlation_ratio":
-        whole, classes = label_moments(layer, estimator)
-        mean, variance = whole["mean"][:, None], whole["variance"]
-        between = (class_shares(classes) * (classes["mean"] - mean).square()).sum(dim=1)
-        explained = torch.where(variance > 0, between / variance, 0.0)
+        explained = correlation_ratio(layer, estimator)
     else:
         explained = -torch.expm1(-2 * label_information(layer, information, estimator, bins, edges))
     return explained.clamp(0, MOST_EXPLAINED)

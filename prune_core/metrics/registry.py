@@ -15,7 +15,7 @@ from functools import cached_property
 from torch import Tensor
 
 from prune_core.layer import LayerView
-from prune_core.statistics import Request
+from prune_core.statistics import NetworkRequest, Request
 
 Needs = Callable[..., frozenset[Request]]
 Count = Callable[[LayerView], int]
@@ -80,9 +80,9 @@ class Metric:
 
     @property
     def reads_images(self) -> bool:
-        """Whether the metric reads statistics."""
+        """Whether the metric reads statistics of images."""
         defaults = {name: parameter.default for name, parameter in self.options.items()}
-        return bool(self.needs(**defaults))
+        return any(not isinstance(one, NetworkRequest) for one in self.needs(**defaults))
 
 
 METRICS: dict[str, Metric] = {}

@@ -50,6 +50,28 @@ def output_l1(layer: LayerView) -> Tensor:
     return layer.consumed.abs().sum(dim=1)
 
 
+@metric(source="He et al. 2018, arXiv:1808.06866", nonnegative=True)
+def input_l2(layer: LayerView) -> Tensor:
+    """L2 norm of the filter that produces each channel.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. It changes if the filter is rescaled, as `input_l1` does.
+    """
+    return torch.linalg.vector_norm(layer.weight.flatten(1), dim=1)
+
+
+@metric(source="the L2 form of Chen, Liu, Wu 2020", nonnegative=True)
+def output_l2(layer: LayerView) -> Tensor:
+    """L2 norm of the weights that read each channel.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. It changes if a consumer's filter is rescaled, as `output_l1` does.
+    """
+    return torch.linalg.vector_norm(layer.consumed, dim=1)
+
+
 @metric(source="Liu et al. 2017, arXiv:1708.06519", nonnegative=True, reads_norm=True)
 def bn_scale(layer: LayerView) -> Tensor:
     """Absolute value of the batch normalisation scale (gamma) of each channel.
@@ -58,9 +80,54 @@ def bn_scale(layer: LayerView) -> Tensor:
     -------
     Tensor [C], float64, >= 0. It changes if the scale is moved into the consumer's weights.
     """
-    if layer.gamma is None:
-        raise MetricError(f"metric 'bn_scale': no batch normalisation follows {layer.name}")
-    return layer.gamma.abs()
+    gamma, _ = _norm("bn_scale", layer)
+    return gamma.abs()
+
+
+@metric(
+    source="after Oh et al. 2021, arXiv:2112.01155; the mean of a rectified Gaussian as in Nagel "
+    "et al. 2019, arXiv:1906.04721",
+    nonnegative=True,
+    reads_norm=True,
+)
+def relu_mean(layer: LayerView) -> Tensor:
+    """Mean of each channel after a ReLU, from the scale and shift of its batch normalisation.
+
+    Behind batch normalisation a channel has mean beta and standard deviation |gamma|. For a
+    Gaussian Z with these, E max(0, Z) = beta Phi(beta / |gamma|) + |gamma| phi(beta / |gamma|),
+    with the standard normal's distribution function Phi and density phi; max(0, beta) if gamma
+    is 0. No image is read.
+
+    Returns
+    -------
+    Tensor [C], float64, >= 0. It changes if the scale is moved into the consumer's weights. Where
+    an addition stands between batch normalisation and ReLU, it is the mean of what is added, cut
+    off at 0.
+    """
+    gamma, beta = _norm("relu_mean", layer)
+    deviation = gamma.abs()
+    distance = torch.where(deviation > 0, beta.abs() / deviation, 0.0)
+    # By symmetry it is max(0, beta) plus the same mean for -|beta|, which `_tail` gives exactly.
+    return beta.clamp(min=0) + deviation * _tail(distance)
+
+
+def _tail(distance: Tensor) -> Tensor:
+    """E max(0, Z - t) of a standard normal Z for distances t >= 0: phi(t) - t Phi(-t).
+
+    The difference loses all its digits for large t. The scaled complementary error function keeps
+    them: Phi(-t) = phi(t) sqrt(pi / 2) erfcx(t / sqrt(2)).
+    """
+    # The density is 0 from 39 on.
+    t = distance.clamp(max=40)
+    density = torch.exp(-0.5 * t.square()) / math.sqrt(2 * math.pi)
+    return density * (1 - t * math.sqrt(math.pi / 2) * torch.special.erfcx(t / math.sqrt(2)))
+
+
+def _norm(metric: str, layer: LayerView) -> tuple[Tensor, Tensor]:
+    """Scale and shift of the batch normalisation, or an error that names the metric."""
+    if layer.gamma is None or layer.beta is None:
+        raise MetricError(f"metric '{metric}': no batch normalisation follows {layer.name}")
+    return layer.gamma, layer.beta
 
 
 @metric(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,17 @@ from prune_core.networks.module import evaluating, reading, reading_layer
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics.maps import Maps
+from prune_core.statistics.reads import check_unchanged, maps_of
 from prune_core.statistics.requests import (
     NOT_FINITE,
     Answer,
     Collector,
+    FilterCollector,
+    FilterRequest,
     InputCollector,
     InputRequest,
+    MapRequest,
+    NetworkRequest,
     Previewing,
     Request,
     StatisticsError,
@@ -42,8 +48,9 @@ USUAL_PIXELS = 32 * 32
 # Each channel's average over so many images is the origin of squared distances.
 ORIGIN_IMAGES = 128
 
-Collectors = dict[Request, Collector]
+Collectors = dict[MapRequest, Collector]
 InputCollectors = dict[InputRequest, InputCollector]
+FilterCollectors = dict[FilterRequest, FilterCollector]
 
 
 def collect(
@@ -56,8 +63,9 @@ def collect(
     """The answers to all requests for every producer of every channel group, in eval mode and fp32.
 
     One pass over the images answers them all, but for two kinds that cost one more each:
-    histograms of single values, which need the channels' ranges first, and gradients. No answer
-    depends on what else is asked for, nor on `batch`. Memory grows with the number of images
+    histograms of single values, which need the channels' ranges first, and gradients; and those of
+    the network alone, which read no images. No answer depends on what else is asked for, nor on
+    `batch`. Memory grows with the number of images
     only by the averages that histograms keep, 8 bytes per image and channel.
 
     Parameters
@@ -74,18 +82,24 @@ def collect(
     Raises
     ------
     StatisticsError
-        If there are no images, or weights or feature maps are NaN or infinite.
+        If there are no images to read, or weights or feature maps are NaN or infinite.
     """
-    if len(images) == 0:
+    wanted = list(dict.fromkeys(requests))
+    of_network = [request for request in wanted if isinstance(request, NetworkRequest)]
+    if len(images) == 0 and len(of_network) < max(1, len(wanted)):
         raise StatisticsError("there are no images to take statistics of")
     if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
         raise StatisticsError("a weight is NaN or infinite; the network has diverged")
-    wanted = list(dict.fromkeys(requests))
     batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
     classes = architecture_of(net).classes
     producers = channel_groups(net).producers
-    of_maps = [request for request in wanted if not isinstance(request, InputRequest)]
     of_inputs = [request for request in wanted if isinstance(request, InputRequest)]
+    of_filters = [request for request in wanted if isinstance(request, FilterRequest)]
+    of_maps = [
+        request
+        for request in wanted
+        if not isinstance(request, InputRequest | FilterRequest | NetworkRequest)
+    ]
     layers: list[Collectors] = [
         {request: request.collector(classes) for request in of_maps} for _ in producers
     ]
@@ -94,6 +108,10 @@ def collect(
         name: {request: request.of_inputs(reading_layer(net, name)) for request in of_inputs}
         for name in (readers if of_inputs else ())
     }
+    filters: list[FilterCollectors] = [
+        {request: request.of_filters(_producing(net, one), one.positions) for request in of_filters}
+        for one in producers
+    ]
     plain = [[c for r, c in layer.items() if not r.gradients] for layer in layers]
     graded = [[c for r, c in layer.items() if r.gradients] for layer in layers]
     passes = _Passes(net, producers, inputs, images, preprocessing, batch)
@@ -103,10 +121,16 @@ def collect(
                 passes.preview(plain)
             if plain[0] or inputs:
                 passes.update(plain)
-        if graded[0]:
-            passes.update_with_gradients(graded)
+        if graded[0] or of_filters:
+            passes.update_with_gradients(graded, [list(one.values()) for one in filters])
         with torch.inference_mode():
-            found = [_finish(layer) for layer in layers]
+            found = [
+                {**_finish(one), **_finish(of)} for one, of in zip(layers, filters, strict=True)
+            ]
+        for network_request in of_network:
+            own = network_request.of_network(net, images.image_size)
+            for one, of_producer in zip(found, own, strict=True):
+                one[network_request] = of_producer
         answers = [{r: _plain(answer) for r, answer in layer.items()} for layer in found]
         for request in of_inputs:
             for answer in answers:
@@ -181,29 +205,50 @@ class _Passes:
         for block in self._blocks(self._block):
             self._walk(block, see, take)
 
-    def update_with_gradients(self, collectors: list[list[Collector]]) -> None:
-        """Lets all collectors take in all images with the gradients of their losses."""
+    def update_with_gradients(
+        self, collectors: list[list[Collector]], filters: list[list[FilterCollector]]
+    ) -> None:
+        """Lets all collectors take in all images with the gradients of their losses.
+
+        Parameters
+        ----------
+        filters : collectors of each producer that take in what its convolution reads and computes.
+        """
+        names = list(self._read) if collectors[0] else []
+        makers = {one.name for one, of in zip(self.producers, filters, strict=True) if of}
         for pixels, labels in self._blocks(self._sized(GRADIENTS_BLOCK)):
             inputs: dict[str, tuple[Tensor, int]] = {}
+            made: dict[str, Tensor] = {}
             # Without this, maps have no history where the weights are frozen.
-            with self._reading(partial(_note, inputs)):
+            with self._reading(partial(_note, inputs), makers), self._making(made, makers):
                 logits = self.net(pixels.requires_grad_())[: len(labels)]
-            changed = [name for name, (one, version) in inputs.items() if one._version != version]
-            if changed:
-                raise StatisticsError(
-                    f"the input of {changed[0]} is changed in place after it was read, so it has "
-                    "no gradient; use operations that are not in place there"
-                )
+            check_unchanged(inputs)
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            read = {name: inputs[name][0] for name in self._read}
-            gradients = dict(zip(read, torch.autograd.grad(loss, list(read.values())), strict=True))
+            wanted = [*(inputs[name][0] for name in names), *made.values()]
+            found = torch.autograd.grad(loss, wanted)
+            gradients = dict(zip(names, found[: len(names)], strict=True))
+            slopes_of = dict(zip(made, found[len(names) :], strict=True))
             for layer, producer in enumerate(self.producers):
-                name = producer.consumers[0].module
-                whole = _maps(read[name].detach(), producer)
-                slopes = self._cut(_maps(gradients[name], producer), labels)
-                for (values, own), (slope, _) in zip(self._cut(whole, labels), slopes, strict=True):
-                    for collector in collectors[layer]:
-                        collector.update(Maps(values, own, _no_origin(whole), slope))
+                if collectors[layer]:
+                    name = producer.consumers[0].module
+                    whole = maps_of(producer, inputs[name][0].detach())
+                    slopes = self._cut(maps_of(producer, gradients[name]), labels)
+                    for (values, own), (slope, _) in zip(
+                        self._cut(whole, labels), slopes, strict=True
+                    ):
+                        for collector in collectors[layer]:
+                            collector.update(Maps(values, own, _no_origin(whole), slope))
+                for of_filters in filters[layer]:
+                    # A whole block, whatever the batch: it may divide its images itself.
+                    read, outputs, slope = (
+                        tensor.detach()[: len(labels)]
+                        for tensor in (
+                            inputs[producer.name][0],
+                            made[producer.name],
+                            slopes_of[producer.name],
+                        )
+                    )
+                    of_filters.update(read, outputs, slope)
 
     @property
     def _block(self) -> int:
@@ -248,7 +293,7 @@ class _Passes:
 
         def read(name: str, inputs: Tensor) -> None:
             for layer in self._read.get(name, ()):
-                for values, labels in self._cut(_maps(inputs, self.producers[layer]), of_block):
+                for values, labels in self._cut(maps_of(self.producers[layer], inputs), of_block):
                     see(layer, values, labels)
             if take is not None and name in self.inputs:
                 take(name, inputs[: len(of_block)])
@@ -268,6 +313,24 @@ class _Passes:
         names = dict.fromkeys([*self._read, *others])
         return reading({self.net.get_submodule(name): partial(read, name) for name in names})
 
+    @contextmanager
+    def _making(self, made: dict[str, Tensor], names: Iterable[str]) -> Iterator[None]:
+        """Notes what convolutions compute, and shows others a copy that they may change."""
+
+        def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+            def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                made[name] = output
+                return output.clone()
+
+            return hook
+
+        handles = [self.net.get_submodule(name).register_forward_hook(note(name)) for name in names]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _cut(self, values: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The maps of a batch of images at a time, without those of the padding."""
         parts = values[: len(labels)].split(self.batch)
@@ -279,40 +342,23 @@ def _note(inputs: dict[str, tuple[Tensor, int]], name: str, read: Tensor) -> Non
     inputs[name] = read, read._version
 
 
-def _maps(inputs: Tensor, producer: Producer) -> Tensor:
-    """The channels of a producer in the input of its consumer, [N, C, H, W].
-
-    Parameters
-    ----------
-    inputs : [N, F, H, W], or [N, F] of a linear layer.
-    """
-    positions = producer.consumers[0].positions
-    channels, repeats = positions.shape
-    if not _in_order(positions, inputs.shape[1]):
-        inputs = inputs[:, positions.flatten().to(inputs.device)]
-    if inputs.ndim == 2:
-        return inputs.unflatten(1, (channels, *producer.window(repeats)))
-    if repeats > 1:
-        # The channels are there several times; the copies are more positions of the map.
-        return inputs.unflatten(1, (channels, repeats)).flatten(2, 3)
-    return inputs
-
-
-def _in_order(positions: Tensor, length: int) -> bool:
-    """Whether the channels are all there is, in order."""
-    return positions.numel() == length and bool((positions.flatten().diff() == 1).all())
-
-
 def _no_origin(values: Tensor) -> Tensor:
     """Zeros, for collectors that read no squared distances."""
     return values.new_zeros(values.shape[1], dtype=torch.float64)
 
 
-def _finish(collectors: Collectors) -> dict[Request, Answer]:
+def _producing(net: nn.Module, producer: Producer) -> nn.Conv2d:
+    layer = net.get_submodule(producer.name)
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def _finish(collectors: Collectors | FilterCollectors) -> dict[Request, Answer]:
+    waiting = cast("dict[Request, Collector | FilterCollector]", collectors)
     answers = {}
-    for request in list(collectors):
+    for request in list(waiting):
         # Each collector is dropped at once, so that its averages are freed before the next counts.
-        answers[request] = collectors.pop(request).finish()
+        answers[request] = waiting.pop(request).finish()
     return answers
 
 

@@ -1,16 +1,17 @@
-"""Expensive statistics: gradients of the loss, and ranks of feature maps."""
+"""Expensive statistics: gradients of the loss, and singular values of feature maps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from prune_core.statistics.batching import FixedBatches
+from prune_core.statistics.averaging import MeanOfImages
 from prune_core.statistics.maps import Maps, by_position, doubles
-from prune_core.statistics.requests import Answer, StatisticsError
+from prune_core.statistics.requests import Answer
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,23 @@ class GradientProduct:
 
     gradients: ClassVar[bool] = True
 
-    def collector(self, classes: int) -> _GradientProductCollector:
+    def collector(self, classes: int) -> _MeanCollector:
         """See `Request`."""
-        return _GradientProductCollector()
+        return _MeanCollector("square", lambda maps: _products(maps).square())
+
+
+@dataclass(frozen=True)
+class SignedGradientProduct:
+    """`mean` [C]: mean over images of the sum over positions of value x gradient.
+
+    The gradient is that of `GradientProduct`. Here images whose signs differ cancel.
+    """
+
+    gradients: ClassVar[bool] = True
+
+    def collector(self, classes: int) -> _MeanCollector:
+        """See `Request`."""
+        return _MeanCollector("mean", _products)
 
 
 @dataclass(frozen=True)
@@ -34,57 +49,50 @@ class Rank:
 
     gradients: ClassVar[bool] = False
 
-    def collector(self, classes: int) -> _RankCollector:
+    def collector(self, classes: int) -> _MeanCollector:
         """See `Request`."""
-        return _RankCollector()
+        return _MeanCollector("rank", lambda maps: torch.linalg.matrix_rank(maps.values))
 
 
-class _Mean:
-    """A mean over images of one number per channel, accumulated in float64."""
+@dataclass(frozen=True)
+class NuclearNorm:
+    """`norm` [C]: mean over images of the sum of the map's singular values.
 
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
-        self.batches = FixedBatches(self._add)
+    The map is an [H, W] matrix, and its singular values are computed in fp32, as for `Rank`.
+    """
 
-    def add(self, numbers: Tensor) -> None:
-        self.batches.take(numbers)
+    gradients: ClassVar[bool] = False
 
-    def _add(self, numbers: Tensor) -> None:
-        total = numbers.double().sum(dim=0)
-        self.total = total if self.total is None else self.total + total
-        self.count += len(numbers)
-
-    def value(self) -> Tensor:
-        self.batches.rest()
-        if self.total is None:
-            raise StatisticsError("there are no images to collect statistics from")
-        return self.total / self.count
+    def collector(self, classes: int) -> _MeanCollector:
+        """See `Request`."""
+        return _MeanCollector("norm", _nuclear_norms)
 
 
-class _GradientProductCollector:
-    def __init__(self) -> None:
-        self.mean = _Mean()
+class _MeanCollector:
+    """Answers with the mean over images of `number`, which gives [N, C] for a batch of maps."""
+
+    def __init__(self, field: str, number: Callable[[Maps], Tensor]) -> None:
+        self.field, self.number = field, number
+        self.mean = MeanOfImages()
 
     def update(self, maps: Maps) -> None:
-        assert maps.gradients is not None
-        start, products = 0, []
-        gradients = by_position(maps.gradients)
-        for part in doubles(maps.pixels):
-            products.append(part.mul_(gradients[start : start + len(part)]).sum(dim=1))
-            start += len(part)
-        self.mean.add(torch.cat(products).square())
+        self.mean.add(self.number(maps))
 
     def finish(self) -> Answer:
-        return {"square": self.mean.value()}
+        return {self.field: self.mean.value()}
 
 
-class _RankCollector:
-    def __init__(self) -> None:
-        self.mean = _Mean()
+def _products(maps: Maps) -> Tensor:
+    """Sum over positions of value x gradient, [N, C], float64."""
+    assert maps.gradients is not None
+    start, products = 0, []
+    gradients = by_position(maps.gradients)
+    for part in doubles(maps.pixels):
+        products.append(part.mul_(gradients[start : start + len(part)]).sum(dim=1))
+        start += len(part)
+    return torch.cat(products)
 
-    def update(self, maps: Maps) -> None:
-        self.mean.add(torch.linalg.matrix_rank(maps.values))
 
-    def finish(self) -> Answer:
-        return {"rank": self.mean.value()}
+def _nuclear_norms(maps: Maps) -> Tensor:
+    """Sum of the singular values of each map, [N, C], float64."""
+    return torch.linalg.svdvals(maps.values).double().sum(dim=-1)

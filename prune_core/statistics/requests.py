@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.networks.module import ReadingLayer
 from prune_core.statistics.maps import Maps
@@ -84,5 +84,47 @@ class InputRequest(Protocol):
         """A new collector for one layer."""
 
 
-Request = MapRequest | InputRequest
+class FilterCollector(Protocol):
+    """Accumulates what is known of the filters of one convolution."""
+
+    def update(self, inputs: Tensor, outputs: Tensor, gradients: Tensor) -> None:
+        """Adds a batch of images.
+
+        Parameters
+        ----------
+        inputs : [N, I, H, W], what the convolution reads.
+        outputs : [N, O, H', W'], what it computes, with its bias.
+        gradients : of each image's loss with respect to the outputs.
+        """
+
+    def finish(self) -> Answer:
+        """The answer over all images that were added."""
+
+
+@runtime_checkable
+class FilterRequest(Protocol):
+    """A statistic of the gradients of the loss with respect to the filters of each producer."""
+
+    gradients: ClassVar[bool]
+
+    def of_filters(self, layer: nn.Conv2d, positions: Tensor) -> FilterCollector:
+        """A new collector for one producer.
+
+        Parameters
+        ----------
+        positions : of the channels among the outputs of the layer, [C, r], int64.
+        """
+
+
+@runtime_checkable
+class NetworkRequest(Protocol):
+    """A statistic of the network alone, which reads no images."""
+
+    gradients: ClassVar[bool]
+
+    def of_network(self, net: nn.Module, image_size: tuple[int, int]) -> list[Answer]:
+        """The answer for each producer of each channel group."""
+
+
+Request = MapRequest | InputRequest | FilterRequest | NetworkRequest
 """A statistic that metrics can ask for."""

@@ -45,7 +45,7 @@ def test_every_metric_and_budget(name):
     net, layers, images = scored_network(name)
     shape, pixels = architecture_of(net), SCALING(images.images[:2])
     for metric in sorted(METRICS):
-        if metric == "bn_scale" and any(layer.gamma is None for layer in layers):
+        if METRICS[metric].reads_norm and any(layer.gamma is None for layer in layers):
             with pytest.raises(MetricError, match="no batch normalisation follows"):
                 Choice.of(metric)(layers)
             continue
@@ -54,7 +54,11 @@ def test_every_metric_and_budget(name):
         scores = combined(of_producers, layers, "mean")
         assert [len(values) for values in scores] == list(shape.widths)
         assert all(bool(torch.isfinite(values).all()) for values in scores)
-        for normalisation in ("none", "layer_zscore"):
+        for normalisation in (
+            "none",
+            "layer_zscore",
+            *(["lamp"] if METRICS[metric].nonnegative else []),
+        ):
             comparable = normalise(normalisation, choice, of_producers, layers)
             ranked = [kept_by("global", shape, ratio, scores, comparable) for ratio in RATIOS]
             for small, large in zip(ranked[1:], ranked[:-1], strict=True):
@@ -112,7 +116,7 @@ def test_normalisations_of_a_group():
         normalise("layer_zscore", choice, scores, layers), groups, strict=True
     ):
         torch.testing.assert_close(values, (group - group.mean()) / group.std(correction=0))
-    assert set(NORMALISATIONS) == {"none", "per_weight", "layer_mean", "layer_zscore"}
+    assert set(NORMALISATIONS) == {"none", "per_weight", "layer_mean", "layer_zscore", "lamp"}
 
 
 def test_random_scores_do_not_depend_on_the_number_of_producers():

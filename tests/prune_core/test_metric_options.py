@@ -31,6 +31,8 @@ def test_averages_and_positions_by_hand(scored, estimator, within):
     for source in ("correlation_ratio", "gaussian"):
         choice = f"wmi_snr(information={source}, estimator={estimator})"
         assert scored(choice, PAIRS, PAIRED).item() == pytest.approx(expected, abs=1e-12)
+    ratio = scored(f"fisher_ratio(estimator={estimator})", PAIRS, PAIRED)
+    assert ratio.item() == pytest.approx(0.25 / (within + 0.25), abs=1e-12)
 
 
 @pytest.mark.parametrize("estimator", ["average", "pixel"])
@@ -79,6 +81,7 @@ def test_no_two_choices_of_a_metric_are_the_same_score(small, lived_in, coloured
     assert len(choices["weighted_mutual_information"]) == 8
     assert len(choices["wmi_snr"]) == 10
     assert len(choices["kse"]) == 3
+    assert len(choices["fisher_ratio"]) == 2
     assert len(choices["surgeon"]) == 12
     every = [choice for several in choices.values() for choice in several]
     needs = {request for choice in every for request in choice.needs()}

@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 import torch
+from sklearn.feature_selection import f_classif
 from sklearn.metrics import mutual_info_score
 
+from prune_core.metrics import MetricError
 from prune_core.metrics.information import (
     entropy,
     gaussian_entropy,
@@ -52,6 +55,12 @@ ENTROPIES = [
     ("entropy_histogram", grid(10_000), math.log(20), 1e-12),
     ("entropy_histogram(bins=7)", grid(7_000), math.log(7), 1e-12),
     ("entropy_histogram(bins=4)", torch.tensor([0.0, 0.1, 0.9, 1.0]), math.log(2), 1e-12),
+    # A consumer with a single weight of 1.
+    ("rms_times_output", normal(100_000).relu(), math.sqrt(0.5), 1e-4),
+    ("rms_times_output", torch.full((64,), 0.25), 0.25, 0),
+    ("variance_times_output", normal(100_000).relu(), 0.340845, 1e-4),
+    ("variance_times_output", torch.full((64,), 0.25), 0, 0),
+    ("nuclear", normal(100_000).relu(), 0.398942, 1e-5),
 ]
 
 
@@ -169,6 +178,8 @@ def test_information_if_the_label_is_independent_of_the_channel(classes, limit):
 CONSTANT_KNOWS_NOTHING = [
     "mutual_information_gaussian",
     "mutual_information_gaussian(estimator=pixel)",
+    "fisher_ratio",
+    "fisher_ratio(estimator=pixel)",
     "wmi_snr",
     "wmi_snr(estimator=average)",
     "wmi_snr(information=histogram)",
@@ -272,7 +283,9 @@ PRODUCER = torch.tensor([[0.0, 0], [3, 4], [0, 0]])[:, :, None, None]
     ("choice", "weights", "expected"),
     [
         ("output_l1", {"consumer_weight": CONSUMER}, [9, 5]),
+        ("output_l2", {"consumer_weight": CONSUMER}, [math.sqrt(29), math.sqrt(5)]),
         ("input_l1", {"weight": PRODUCER}, [0, 7, 0]),
+        ("input_l2", {"weight": PRODUCER}, [0, 5, 0]),
         ("fpgm", {"weight": PRODUCER}, [5, 10, 5]),
         ("bn_scale", {"weight": PRODUCER, "gamma": torch.tensor([-2.0, 0, 3])}, [2, 0, 3]),
         ("log_output_weight", {"consumer_weight": torch.full((5, 2, 3, 3), E**-2)}, [-2, -2]),
@@ -285,6 +298,130 @@ PRODUCER = torch.tensor([[0.0, 0], [3, 4], [0, 0]])[:, :, None, None]
 )
 def test_metrics_of_weights(scored, choice, weights, expected):
     assert scored(choice, **weights).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+# Scale, shift, and the mean of a Gaussian with them that is cut off below 0.
+RECTIFIED = [
+    (1, 0, 0.398942),
+    (-2, 0, 0.797885),
+    (1, 1, 0.841345 + 0.241971),
+    (1, -1, 0.241971 - 0.158655),
+    (0, 0.7, 0.7),
+    (0, -0.7, 0),
+    (0, 0, 0),
+    (1e-300, 1, 1),
+    (1e-300, -1, 0),
+    (0.01, -1, 0),
+    (1, -40, 0),
+]
+
+
+@pytest.mark.parametrize(("gamma", "beta", "expected"), RECTIFIED)
+def test_mean_of_a_rectified_gaussian(scored, gamma, beta, expected):
+    norm = {"gamma": torch.tensor([gamma]).double(), "beta": torch.tensor([beta]).double()}
+    (score,) = scored("relu_mean", weight=torch.ones(1, 1, 1, 1), **norm)
+    assert score.item() == pytest.approx(expected, abs=2e-6)
+    assert score >= 0
+
+
+def test_relu_mean_is_the_integral_over_the_positive_part(scored):
+    gamma, beta = 2 * torch.randn(20).double(), torch.randn(20).double()
+    found = scored("relu_mean", weight=torch.ones(20, 1, 1, 1), gamma=gamma, beta=beta)
+    for scale, shift, score in zip(gamma.abs().tolist(), beta.tolist(), found, strict=True):
+        density = scipy.stats.norm(shift, scale).pdf
+        top = max(0, shift) + 12 * scale
+        expected, _ = scipy.integrate.quad(lambda z, p=density: z * p(z), 0, top, limit=200)
+        assert score.item() == pytest.approx(expected, rel=1e-8)
+
+
+def test_relu_mean_falls_with_the_shift_far_below_zero(scored):
+    beta = -torch.linspace(0, 35, 200).double()
+    ones = torch.ones_like(beta)
+    found = scored("relu_mean", weight=ones.view(-1, 1, 1, 1), gamma=ones, beta=beta)
+    assert (found.diff() < 0).all()
+    assert found[-1] > 0
+
+
+@pytest.mark.parametrize("name", ["bn_scale", "relu_mean"])
+def test_a_metric_of_batch_normalisation_names_a_layer_without_it(scored, name):
+    weight = torch.ones(2, 1, 1, 1)
+    with pytest.raises(MetricError, match=f"'{name}': no batch normalisation follows stem"):
+        scored(name, weight=weight, gamma=None, beta=None, name="stem")
+
+
+def test_activations_times_weights_by_hand(scored):
+    # Channel 0: 1, 3, 0, 0 (mean 1, mean square 2.5); channel 1: 2, 2, 2, 4 (2.5 and 7).
+    values = torch.tensor([[[[1.0, 3]], [[2, 2]]], [[[0, 0]], [[2, 4]]]])
+    power = scored("rms_times_output", values, consumer_weight=CONSUMER)
+    assert power.tolist() == pytest.approx([math.sqrt(2.5) * 9, math.sqrt(7) * 5])
+    variance = scored("variance_times_output", values, consumer_weight=CONSUMER)
+    assert variance.tolist() == pytest.approx([1.5 * 29, 0.75 * 5])
+
+
+def test_channel_scores_of_weights_and_activations_are_sums_over_weights(scored):
+    """Wanda's |w| ||x||_2 and the change of each output, summed by loops over single weights."""
+    values = torch.rand(30, 3, 2, 2) * torch.tensor([1.0, 2, 5])[:, None, None]
+    consumer = torch.randn(4, 3, 2, 2, dtype=torch.float64)
+    x = values.double().numpy()
+    norms = np.sqrt((x**2).sum(axis=(0, 2, 3)) / 120)
+    wanda = [
+        sum(abs(w) * norms[c] for j in consumer.tolist() for row in j[c] for w in row)
+        for c in range(3)
+    ]
+    found = scored("rms_times_output", values, consumer_weight=consumer)
+    assert found.tolist() == pytest.approx(wanda, rel=1e-9)
+    # A weight times what it reads varies by w^2 Var x.
+    fluctuation = [
+        sum((w * x[:, c]).var() for j in consumer.tolist() for row in j[c] for w in row)
+        for c in range(3)
+    ]
+    found = scored("variance_times_output", values, consumer_weight=consumer)
+    assert found.tolist() == pytest.approx(fluctuation, rel=1e-9)
+
+
+# Maps of one image, and the sum of their singular values.
+NUCLEAR = [
+    ([[3.0, 0], [0, 4]], 7),
+    ([[1.0, 1], [1, 1]], 2),
+    ([[0.0, 0], [0, 0]], 0),
+    ([[3.0, 4, 0], [0, 0, 0]], 5),
+    # Squared singular values 45 and 5.
+    ([[3.0, 0], [4, 5]], math.sqrt(45) + math.sqrt(5)),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), NUCLEAR)
+def test_nuclear_norms_by_hand(scored, values, expected):
+    one = torch.tensor(values)[None, None]
+    assert scored("nuclear", one).item() == pytest.approx(expected, abs=1e-5)
+    # Beside an image whose map is 0, the mean is half.
+    both = torch.cat([one, torch.zeros_like(one)])
+    assert scored("nuclear", both).item() == pytest.approx(expected / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(("distance", "_truth", "_gaussian"), TWO_CLASSES)
+def test_fisher_ratio_of_two_classes(scored, distance, _truth, _gaussian):
+    values, labels = two_classes(distance)
+    expected = distance**2 / (1 + distance**2)
+    for estimator in ("average", "pixel"):
+        (score,) = scored(f"fisher_ratio(estimator={estimator})", values, labels)
+        assert score.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_fisher_ratio_agrees_with_the_analysis_of_variance(scored):
+    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2]).repeat(30)
+    values = torch.randn(240, 5).double() + labels[:, None] * torch.tensor([0.0, 0.1, 0.3, 1, 4])
+    found = scored("fisher_ratio", values, labels)
+    freedom = (240 - 3) / (3 - 1)
+    expected, _ = f_classif(values.float().double().numpy(), labels.numpy())
+    np.testing.assert_allclose(found / (1 - found) * freedom, expected, rtol=1e-6)
+
+
+def test_fisher_ratio_is_1_where_the_class_sets_the_value(scored):
+    labels = torch.arange(60) % 3
+    values = torch.stack([labels.float(), 5 - labels.float() ** 2], dim=1)
+    assert scored("fisher_ratio", values, labels).tolist() == pytest.approx([1, 1], abs=1e-12)
+    assert scored("fisher_ratio", values, labels).max() <= 1
 
 
 def test_weighted_mutual_information_with_equal_weights(scored):

@@ -33,6 +33,7 @@ OPTIONS = [
     "weighted_mutual_information(estimator=pixel)",
     "wmi_gauge_free(edges=quantile, bins=5)",
     "mutual_information_gaussian(estimator=pixel)",
+    "fisher_ratio(estimator=pixel)",
     "weighted_mutual_information(information=gaussian)",
     "weighted_mutual_information_kernel(information=gaussian, estimator=pixel)",
     "weighted_mutual_information_product(information=gaussian)",
@@ -44,10 +45,13 @@ OPTIONS = [
     "wmi_snr(information=histogram, estimator=average, bins=8)",
     "kse(neighbours=2, alpha=0.3)",
     "surgeon(per=mac, positions=5, ridge=0.1)",
+    "feature_map_entropy(of=value)",
 ]
 CHOICES = [Choice.of(name) for name in EVERY_METRIC] + [Choice.parse(text) for text in OPTIONS]
 # Scores that depend on a channel's position: noise, and randomly permuted information.
 BY_PLACE = ("random", "weighted_mutual_information_shuffled")
+# The permutation of channels changes the order of sums in the backward pass.
+BACKWARD = ("taylor", "taylor_signed", "taylor_weight", "hessian_diag")
 IDS = [choice.label for choice in CHOICES]
 
 
@@ -76,6 +80,10 @@ def test_the_registry_has_the_metrics_of_the_method():
         *("weighted_mutual_information_kernel", "weighted_mutual_information_product"),
         *("weighted_entropy", "log_output_weight", "weighted_mutual_information_shuffled"),
         *("wmi_gauge_free", "wmi_snr", "taylor", "hrank", "kse", "surgeon"),
+        *("input_l2", "output_l2", "relu_mean", "rms_times_output", "variance_times_output"),
+        *("fisher_ratio", "taylor_signed", "nuclear"),
+        *("taylor_weight", "hessian_diag", "synflow"),
+        *("correlation", "chip", "feature_map_entropy", "consumer_information"),
     }
 
 
@@ -145,8 +153,7 @@ def test_permuting_channels_permutes_scores(net, coloured, scaling, found, layer
         if label == "random":
             assert torch.equal(after, before)
         elif Choice.parse(label).name not in BY_PLACE:
-            # The permutation changes the order of sums in the backward pass.
-            loose = 1e-4 if label == "taylor" else 1e-9
+            loose = 1e-4 if label in BACKWARD else 1e-9
             torch.testing.assert_close(after, before[order], rtol=loose, atol=loose, msg=label)
 
 
@@ -314,6 +321,83 @@ def test_normalisations_by_hand(found):
     assert by("layer_zscore", "apoz") == pytest.approx(((scores - 4) / deviation).tolist())
 
 
+def lamp(scores, layer):
+    """The scores of one layer after `lamp`, of a metric that it fits."""
+    values = torch.as_tensor(scores, dtype=torch.float64)
+    return normalise("lamp", Choice.of("output_l1"), [values], [layer])[0]
+
+
+def test_lamp_by_hand(found):
+    _, layers = found
+    # Squares 1, 4, 9, 16; of those that are no worse: 30, 29, 25, 16.
+    assert lamp([3, 1, 4, 2], layers[0]).tolist() == [9 / 25, 1 / 30, 1, 4 / 29]
+    # Two channels are equal: 1, 4, 4, 9 of 18, 17, 17, 9.
+    assert lamp([2, 1, 2, 3], layers[0]).tolist() == [4 / 17, 1 / 18, 4 / 17, 1]
+    # The best ones are equal, and share what a single one has.
+    assert lamp([2, 0, 2, 1], layers[0]).tolist() == [1 / 2, 0, 1 / 2, 1 / 9]
+    assert lamp([5], layers[0]).tolist() == [1]
+    assert lamp([0, 0, 0], layers[0]).tolist() == [0, 0, 0]
+
+
+def test_lamp_is_the_share_in_the_squares_of_all_that_are_left(found):
+    """The definition, as a loop over channels from the worst to the best."""
+    _, layers = found
+    scores = torch.rand(200, dtype=torch.float64)
+    values, left = lamp(scores, layers[0]), scores.square().sum().item()
+    for channel in scores.argsort().tolist():
+        square = scores[channel].item() ** 2
+        assert values[channel].item() == pytest.approx(square / left, rel=1e-9)
+        left -= square
+
+
+def test_lamp_does_not_depend_on_the_scale_of_a_layer(found):
+    _, layers = found
+    scores = torch.rand(50, dtype=torch.float64)
+    for power in (-900, -1, 1, 900):
+        assert torch.equal(lamp(scores * 2.0**power, layers[0]), lamp(scores, layers[0]))
+
+
+# Scores whose squares, or whose shares, floats cannot tell apart.
+CLOSE = [
+    [1.0, 1.0 + 2**-52, 1.0 + 2**-51],
+    [1e-200, 2e-200, 3e-200, 1.0, 1e200],
+    [0.0, 5e-324, 1e-323, 1e-310, 1.0],
+    [1e-310, 2e-310],
+    [1.7e308, 1.6e308, 1.0, 0.0],
+    [*(1e-12 * (1 + step * 2**-52) for step in range(30)), 1.0, 1.0, 1.0],
+]
+
+
+@pytest.mark.parametrize("scores", CLOSE, ids=str)
+def test_lamp_keeps_the_order_of_scores_that_are_nearly_equal(found, scores):
+    _, layers = found
+    scores = torch.tensor(scores, dtype=torch.float64)[torch.randperm(len(scores))]
+    values = lamp(scores, layers[0])
+    assert values.isfinite().all()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    smaller, equal = scores[:, None] < scores, scores[:, None] == scores
+    assert torch.equal(values[:, None] < values, smaller)
+    assert torch.equal(values[:, None] == values, equal)
+
+
+@pytest.mark.parametrize("label", IDS)
+def test_lamp_gives_each_layer_the_same_best_value(found, label):
+    scores, layers = found
+    choice = Choice.parse(label)
+    if not NORMALISATIONS["lamp"].fits(choice.metric):
+        return
+    for before, after in zip(
+        scores[label], normalise("lamp", choice, scores[label], layers), strict=True
+    ):
+        best = before == before.max()
+        expected = 1 / int(best.sum()) if before.max() > 0 else 0
+        assert after[best].tolist() == pytest.approx([expected] * int(best.sum()), rel=1e-12)
+        assert torch.equal(
+            before.unique(return_inverse=True)[1], after.unique(return_inverse=True)[1]
+        )
+
+
 def test_normalising_layers_with_equal_scores(found):
     _, layers = found
     choice = Choice.of("output_l1")
@@ -322,6 +406,7 @@ def test_normalising_layers_with_equal_scores(found):
         assert normalise(name, choice, [zeros], layers[:1])[0].tolist() == [0] * 5
     assert normalise("layer_zscore", choice, [equal], layers[:1])[0].tolist() == [0] * 5
     assert normalise("layer_mean", choice, [equal], layers[:1])[0].tolist() == [1] * 5
+    assert normalise("lamp", choice, [equal], layers[:1])[0].tolist() == pytest.approx([0.2] * 5)
 
 
 def test_unsuitable_normalisations_are_refused_by_name():
@@ -331,9 +416,12 @@ def test_unsuitable_normalisations_are_refused_by_name():
         check_normalisation("mean", Choice.of("output_l1"))
     with pytest.raises(MetricError, match=r"'apoz' is not; .* fit 'layer_mean': activation_l1, "):
         check_normalisation("layer_mean", Choice.of("apoz"))
+    with pytest.raises(MetricError, match=r"'lamp' needs .* reverse .*; 'entropy_gaussian' is not"):
+        check_normalisation("lamp", Choice.of("entropy_gaussian"))
 
 
-def test_a_negative_score_of_a_nonnegative_metric_is_refused(found, registry):
+@pytest.mark.parametrize("name", ["layer_mean", "lamp"])
+def test_a_negative_score_of_a_nonnegative_metric_is_refused(found, registry, name):
     @metric(source="test", nonnegative=True)
     def liar(layer):
         return -torch.ones(layer.channels)
@@ -341,7 +429,7 @@ def test_a_negative_score_of_a_nonnegative_metric_is_refused(found, registry):
     choice = Choice.of("liar")
     _, layers = found
     with pytest.raises(MetricError, match=r"'liar' .* never negative, but layer 0 .* -1\.0"):
-        normalise("layer_mean", choice, choice(layers), layers)
+        normalise(name, choice, choice(layers), layers)
 
 
 SPELLINGS = [
@@ -387,7 +475,7 @@ def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
         else:
             with pytest.raises(MetricError, match=f"'{name}' reads no images"):
                 Choice.of(name, {"images": 77})
-    assert Choice.of("hrank").images == 500
+    assert Choice.of("hrank").images == Choice.of("nuclear").images == 500
     assert Choice.of("taylor").images is None
     assert Choice.parse("hrank(images=none)").label == "hrank(images=none)"
 
@@ -499,6 +587,19 @@ def test_invalid_scores_are_refused(net, registry):
 
 
 def test_shared_statistics_are_requested_once():
-    needs = [Choice.of(name).needs() for name in EVERY_METRIC]
-    assert AverageHistogram(20, zero_bin=True) in needs[EVERY_METRIC.index("mutual_information")]
-    assert len({request for need in needs for request in need}) == 10
+    sharing = {
+        Moments(): (
+            *("activation_l1", "entropy_gaussian", "weighted_entropy"),
+            *("rms_times_output", "variance_times_output"),
+        ),
+        AverageHistogram(20, zero_bin=True): (
+            *("mutual_information", "weighted_mutual_information"),
+            *("weighted_mutual_information_kernel", "weighted_mutual_information_product"),
+            "weighted_mutual_information_shuffled",
+        ),
+    }
+    for request, names in sharing.items():
+        for name in names:
+            assert Choice.of(name).needs() == {request}, name
+    assert Choice.of("fisher_ratio").needs() == Choice.of("mutual_information_gaussian").needs()
+    assert Choice.of("wmi_snr").needs() == Choice.parse("fisher_ratio(estimator=pixel)").needs()

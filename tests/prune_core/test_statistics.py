@@ -1,7 +1,10 @@
 import copy
+import math
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import torch
 
 from prune_core.images import LabelledImages
@@ -11,16 +14,24 @@ from prune_core.statistics import (
     AverageHistogram,
     AverageMoments,
     ClassMoments,
+    Covariance,
+    FilterGradientProduct,
+    FilterGradientSquares,
     GradientProduct,
+    Maps,
     Moments,
+    NuclearChange,
     PixelHistogram,
+    PositionEntropy,
     Rank,
     SecondMoments,
     StatisticsError,
+    SynapticFlow,
     ZeroFraction,
     collect,
 )
 from prune_core.statistics.collect import BLOCKS, ORIGIN_IMAGES
+from prune_core.statistics.independence import nuclear_changes
 
 BLOCK = BLOCKS["cpu"]
 
@@ -35,9 +46,17 @@ EVERYTHING = [
     AverageHistogram(7, zero_bin=True, edges="quantile"),
     PixelHistogram(16, zero_bin=True),
     GradientProduct(),
+    FilterGradientProduct(),
+    FilterGradientSquares(),
+    Covariance(),
+    NuclearChange(),
+    PositionEntropy(),
     SecondMoments(7),
+    SynapticFlow(),
     Rank(),
 ]
+# These do not see feature maps that are infinite: the flow has its own, in float64.
+DIVERGING = EVERYTHING[:-2]
 
 
 def same(one, other, relative=0.0):
@@ -202,6 +221,108 @@ def test_ranks_agree_with_numpy(answers, maps):
     assert answers[0][Rank()]["rank"].max() > 10
 
 
+def test_covariances_agree_with_numpy(answers, maps):
+    for layer, values in enumerate(maps):
+        rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+        found = answers[layer][Covariance()]
+        np.testing.assert_allclose(
+            found["covariance"], np.cov(rows, bias=True), rtol=1e-10, atol=1e-12
+        )
+        np.testing.assert_allclose(found["mean"], rows.mean(axis=1), rtol=1e-12)
+        variance = answers[layer][Moments()]["variance"]
+        torch.testing.assert_close(found["covariance"].diagonal(), variance, rtol=1e-10, atol=0)
+    for layer, channel in ((1, 2), (2, 3)):  # one that never fires and one that never changes
+        assert not answers[layer][Covariance()]["covariance"][channel].any()
+        assert not answers[layer][Covariance()]["covariance"][:, channel].any()
+
+
+def test_covariances_about_large_means_are_precise(answered):
+    values = 4096 + torch.randn(500, 3, 4, 4) * torch.tensor([0.25, 1.0, 3.0])[:, None, None]
+    labels = torch.zeros(500, dtype=torch.int64)
+    found = answered(values, labels, 2, Covariance())[Covariance()]["covariance"]
+    expected = np.cov(values.double().transpose(0, 1).flatten(1).numpy(), bias=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_nuclear_changes_agree_with_numpy(answers, maps):
+    for layer, values in enumerate(maps):
+        found = answers[layer][NuclearChange()]["change"]
+        few = values[::8]  # each takes C decompositions
+        mean = np.mean([changes_by_removal(image.reshape(len(image), -1)) for image in few], axis=0)
+        close = NuclearChange().collector(4)
+        close.update(Maps(torch.tensor(few).float(), torch.zeros(len(few)), torch.zeros(1)))
+        np.testing.assert_allclose(close.finish()["change"], mean, rtol=1e-9, atol=1e-12)
+        # Over all images it is near.
+        np.testing.assert_allclose(found, mean, rtol=0.3, atol=1e-6)
+    assert answers[1][NuclearChange()]["change"][2] == 0
+
+
+def changes_by_removal(matrix):
+    whole = np.linalg.norm(matrix, "nuc")
+    return [
+        whole - np.linalg.norm(np.delete(matrix, row, axis=0), "nuc") for row in range(len(matrix))
+    ]
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        torch.randn(6, 40),
+        torch.randn(40, 6),
+        torch.randn(9, 9),
+        torch.randn(20, 3) @ torch.randn(3, 30),  # of rank 3
+        torch.randn(5, 30)[[0, 1, 2, 2, 2, 3, 3, 4]],  # equal rows
+        torch.randn(12, 1),
+        torch.randn(1, 7),
+        torch.eye(5) * 10.0 ** torch.arange(-6, 4, 2)[:, None],  # of very different sizes
+        torch.randn(8, 8).tril(-4),  # rows of zeros, and fewer dimensions
+        1e20 * torch.randn(7, 12).relu(),
+        torch.zeros(4, 6),
+    ],
+    ids=lambda matrix: "x".join(map(str, matrix.shape)),
+)
+def test_nuclear_changes_of_matrices_of_every_kind(matrix):
+    matrix = matrix.double()
+    found = nuclear_changes(matrix[None])[0]
+    scale = float(torch.linalg.svdvals(matrix).max())
+    expected = changes_by_removal(matrix.numpy())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * scale)
+    if len(matrix) <= matrix.shape[1]:
+        full = torch.linalg.matrix_rank(matrix) == len(matrix)
+        np.testing.assert_allclose(
+            found,
+            changes_by_removal(matrix.numpy()),
+            rtol=0,
+            atol=(1e-13 if full else 1e-8) * scale,
+        )
+    assert (found >= 0).all()
+    assert not found[(matrix == 0).all(dim=1)].any()
+
+
+def test_orthogonal_rows_are_worth_their_length():
+    found = nuclear_changes(torch.diag(torch.tensor([3.0, 0.5, 2.0]).double())[None])[0]
+    assert found.tolist() == pytest.approx([3, 0.5, 2], rel=1e-14)
+    # Of two equal rows of length 1, one makes up for all but sqrt(2) - 1 of the other.
+    found = nuclear_changes(torch.tensor([[[1.0, 0], [1, 0]]]).double())[0]
+    assert found.tolist() == pytest.approx([math.sqrt(2) - 1] * 2, rel=1e-7)
+
+
+@pytest.mark.parametrize("of", ["squared_deviation", "value"])
+def test_position_entropies_agree_with_scipy(net, images, maps, scaling, of):
+    request = PositionEntropy(of)
+    for layer, values in zip(collect(net, images, scaling, [request]), maps, strict=True):
+        rows = values.reshape(*values.shape[:2], -1)
+        if of == "squared_deviation":
+            rows = (rows - rows.mean(axis=2, keepdims=True)) ** 2
+        expected = scipy.stats.entropy(scipy.special.softmax(rows, axis=2), axis=2).mean(axis=0)
+        found = layer[request]["entropy"]
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+        # A flat map has the highest entropy.
+        assert found.max() <= math.log(rows.shape[2]) + 1e-12
+    flat = math.log(32 * 32 / 4)
+    assert collect(net, images, scaling, [request])[2][request]["entropy"][3] == pytest.approx(flat)
+
+
 def test_gradient_products_are_derivatives_of_a_gate(answers, net, images, scaling):
     """The sum of activation x gradient is the derivative of the loss by a factor on the channel."""
     layer, step = 1, 1e-3
@@ -329,7 +450,7 @@ def test_no_images_raise_an_error(net, images, scaling):
         collect(net, LabelledImages(images.images[:0], images.labels[:0]), scaling, EVERYTHING)
 
 
-@pytest.mark.parametrize("request_", EVERYTHING[:-1], ids=str)
+@pytest.mark.parametrize("request_", DIVERGING, ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_diverged_network_raises_an_error(net, images, scaling, request_, bad):
     broken, overflowing = copy.deepcopy(net), copy.deepcopy(net)
@@ -343,6 +464,13 @@ def test_a_diverged_network_raises_an_error(net, images, scaling, request_, bad)
     if request_ != ZeroFraction():
         with pytest.raises(StatisticsError, match="diverged"):
             collect(overflowing, images.first(20), scaling, [request_])
+
+
+def test_the_network_alone_needs_no_images(answers, net, images, scaling):
+    none = LabelledImages(images.images[:0], images.labels[:0])
+    same(answers, collect(net, none, scaling, [SynapticFlow()]))
+    with pytest.raises(StatisticsError, match="no images"):
+        collect(net, none, scaling, [])
 
 
 def test_no_requests_give_no_statistics(net, images, scaling):
