@@ -12,7 +12,16 @@ Prune it without training, to 30 % of its parameters:
 """
 
 from prune_core.adoption import adopt
-from prune_core.budgets import BUDGETS, Floor, global_, layerwise, local, ranking
+from prune_core.budgets import (
+    BUDGETS,
+    BudgetChoice,
+    Floor,
+    global_,
+    held_out_loss,
+    layerwise,
+    local,
+    ranking,
+)
 from prune_core.classifier import Classifier, load
 from prune_core.compensation import Compensation, compensated
 from prune_core.cost import multiply_accumulates, parameters
@@ -44,6 +53,7 @@ __all__ = [
     "NORMALISATIONS",
     "SOURCES",
     "Architecture",
+    "BudgetChoice",
     "Choice",
     "Classifier",
     "Compensation",
@@ -63,6 +73,7 @@ __all__ = [
     "compensated",
     "evaluate",
     "global_",
+    "held_out_loss",
     "image_source",
     "layerwise",
     "load",

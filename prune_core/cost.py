@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core.networks import INPUT_CHANNELS, Architecture, Size
+from prune_core.networks.groups import Cost
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -44,19 +45,29 @@ def _counted(net: nn.Module, images: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
-    """Number of trainable parameters at these widths, by default those of the architecture.
+def cost(architecture: Architecture, of: Cost, widths: Sequence[int] | None = None) -> int:
+    """The cost of a network at these widths, by default those of the architecture.
 
-    Every tensor has the product of the lengths of its axes, and each length is a sum of widths.
+    It is computed from the widths and no network is built; see `prune_core.networks.groups.Sizes`.
     """
-    found = architecture.groups.sizes.parameters(architecture.widths if widths is None else widths)
+    found = architecture.groups.sizes.cost(of, architecture.widths if widths is None else widths)
     assert isinstance(found, int)
     return found
 
 
+def parameters(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
+    """Number of trainable parameters at these widths; see `cost`."""
+    return cost(architecture, "parameters", widths)
+
+
+def macs(architecture: Architecture, widths: Sequence[int] | None = None) -> int:
+    """Multiply-accumulates for an image at these widths, without biases; see `cost`."""
+    return cost(architecture, "macs", widths)
+
+
 @lru_cache(maxsize=256)
 def multiply_accumulates(architecture: Architecture) -> int:
-    """Multiply-accumulates (MACs) of a network of this architecture for an image."""
+    """Multiply-accumulates (MACs) of a network of this architecture for an image, counted on it."""
     with torch.random.fork_rng(devices=[]):
         net = architecture.build()
     return count_multiply_accumulates(net, architecture.image_size)

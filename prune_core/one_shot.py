@@ -12,7 +12,15 @@ from typing import TypeVar, cast
 
 from torch import Tensor, nn
 
-from prune_core.budgets import BUDGETS, BudgetError, BudgetRule, Floor, Importances, rules_of
+from prune_core.budgets import (
+    BudgetChoice,
+    BudgetError,
+    Floor,
+    Importances,
+    Loss,
+    held_out_loss,
+    rules_of,
+)
 from prune_core.classifier import Classifier
 from prune_core.compensation import NO_COMPENSATION, Compensation, compensated
 from prune_core.images import LabelledImages
@@ -55,9 +63,9 @@ class OneShot:
 
     Attributes
     ----------
-    ratio : the fraction to keep, in (0, 1], of what the budget rule counts: the parameters, or for
-        `uniform_channels` the channels of each layer.
-    budget : the name of a rule of the local or the global scope.
+    ratio : the fraction to keep, in (0, 1], of what the budget counts: parameters,
+        multiply-accumulates or channels.
+    budget : a rule of the local or the global scope.
     normalisation : makes the scores of layers comparable, for a global rule.
     combine : how the scores of a group's producers become one.
     seed : of metrics that draw random numbers, as in a sweep.
@@ -71,7 +79,7 @@ class OneShot:
     ratio: float
     metric: Choice
     compensation: Compensation
-    budget: str = "global"
+    budget: BudgetChoice = field(default_factory=lambda: BudgetChoice("global"))
     normalisation: str = "none"
     floor: Floor = field(default_factory=Floor)
     combine: Combine = "mean"
@@ -79,22 +87,17 @@ class OneShot:
 
     def __post_init__(self) -> None:
         allowed = [*rules_of("global"), *rules_of("local")]
-        if self.budget not in allowed:
+        if self.budget.name not in allowed:
             raise BudgetError(
                 f"budget '{self.budget}' cannot be used here; allowed: {', '.join(allowed)}"
             )
         check_normalisation(self.normalisation, self.metric)
-        if self.normalisation != "none" and not self.rule.ranks:
+        if self.normalisation != "none" and not self.budget.ranks:
             raise OneShotError(
                 f"normalisation '{self.normalisation}' has no effect with the budget "
                 f"'{self.budget}', which compares no scores of different layers; leave it out, or "
                 f"use {' or '.join(rules_of('global'))}"
             )
-
-    @property
-    def rule(self) -> BudgetRule:
-        """The registered budget rule."""
-        return BUDGETS[self.budget]
 
     def check(self, net: nn.Module, images: LabelledImages) -> None:
         """Refuses images that do not fit the network, and a ratio that it cannot reach.
@@ -124,9 +127,10 @@ class OneShot:
                 f"the network has {architecture.classes} classes, but the images have labels from "
                 f"{low} to {high}; give the images that it was trained on"
             )
-        for read in {self.images_scored(images), self.images_compensated(images)}:
+        of_loss = min(self.budget.loss_images, len(images))
+        for read in {self.images_scored(images), self.images_compensated(images), of_loss}:
             _check_order(images.labels, read)
-        self.rule.check(architecture, self.ratio, self.floor)
+        self.budget.check(architecture, self.ratio, self.floor)
 
     def select(
         self, net: nn.Module, images: LabelledImages, preprocessing: Preprocessing
@@ -145,14 +149,22 @@ class OneShot:
         importances = Importances(
             combined(of_producers, layers, combine),
             normalise(self.normalisation, self.metric, of_producers, layers, combine),
+            self._loss(net, images, preprocessing),
         )
-        kept = self.rule.kept(architecture_of(net), self.ratio, self.floor, importances)
+        kept = self.budget.kept(architecture_of(net), self.ratio, self.floor, importances)
         request = self.compensation.request
         if answers is None or request not in needs:
             return Selection(kept)
         if len(read) != self.images_compensated(images):
             return Selection(kept)
         return Selection(kept, moments_of(answers, request))
+
+    def _loss(
+        self, net: nn.Module, images: LabelledImages, preprocessing: Preprocessing
+    ) -> Loss | None:
+        if not self.budget.reads_loss:
+            return None
+        return held_out_loss(net, images.first(self.budget.loss_images), preprocessing)
 
     def images_scored(self, images: LabelledImages) -> int:
         """The number of first images that the metric reads."""
@@ -194,7 +206,7 @@ def one_shot(
     *,
     preprocessing: Preprocessing | None = None,
     metric: str | Choice = "surgeon",
-    budget: str = "global",
+    budget: str | BudgetChoice = "global",
     normalisation: str = "none",
     floor: Floor = Floor(),
     compensation: str | Compensation = "least_squares",
@@ -214,9 +226,10 @@ def one_shot(
         computes on the device that it is on.
     images : training images in a random order, as `Images.split` returns them: metric and
         compensation read only the first ones. Test images would make accuracy on them too high.
-    ratio, budget, normalisation, floor, combine, seed : see `OneShot`.
+    ratio, normalisation, floor, combine, seed : see `OneShot`.
     preprocessing : how images were scaled when a module was trained. A `Classifier` has its own.
-    metric, compensation : as a spec names them, such as `surgeon(images=512)` or `none`.
+    metric, budget, compensation : as a spec names them, such as `surgeon(images=512)`,
+        `global(of=macs)` and `none`. A budget reads its file from the current folder.
 
     Returns
     -------
@@ -235,7 +248,9 @@ def one_shot(
             if isinstance(compensation, Compensation)
             else Compensation.parse(compensation)
         ),
-        budget=budget,
+        budget=(
+            budget if isinstance(budget, BudgetChoice) else BudgetChoice.parse(budget)
+        ).resolved(),
         normalisation=normalisation,
         floor=floor,
         combine=combine,

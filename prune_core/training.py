@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -52,6 +52,9 @@ class Recipe:
     images : training images in an epoch, drawn at random for each epoch; None, or more than there
         are, for all. A network that was trained on all images can so be fine-tuned for less than
         an epoch.
+    epochs_before, epochs_after : epochs of the learning rate's cycle before the first epoch that is
+        trained, and after the last. With `epochs_before` a network is trained by the end of a
+        longer recipe; with `epochs_after` a training stops before its end.
     """
 
     epochs: int
@@ -66,10 +69,22 @@ class Recipe:
     recalibrate: bool = True
     precision: Precision = "auto"
     images: int | None = None
+    epochs_before: int = 0
+    epochs_after: int = 0
 
     def images_of(self, available: int) -> int:
         """The number of images in an epoch, of so many training images."""
         return available if self.images is None else min(self.images, available)
+
+    def last(self, epochs: int) -> Recipe:
+        """The last epochs of this recipe: rewinding of the learning rate (Renda et al. 2020,
+        arXiv:2003.02389).
+        """
+        return replace(self, epochs=epochs, epochs_before=self.epochs - epochs)
+
+    def all_but(self, epochs: int) -> Recipe:
+        """This recipe, stopped so many epochs before its end."""
+        return replace(self, epochs=self.epochs - epochs, epochs_after=epochs)
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,8 @@ def train(
     count = recipe.images_of(len(images))
     batch = min(recipe.batch_size, count)
     steps = count // batch
+    first = recipe.epochs_before * steps
+    cycle = first + (recipe.epochs + recipe.epochs_after) * steps
     optimiser = _optimiser(net, recipe)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     net.train()
@@ -139,7 +156,7 @@ def train(
             order = torch.randperm(len(images), generator=generator)[:count].to(images.device)
             crops = Crops.draw(steps * batch, generator, recipe.crop_padding, flip, device)
             for step in range(steps):
-                rate = one_cycle(recipe, (epoch * steps + step + 0.5) / (recipe.epochs * steps))
+                rate = one_cycle(recipe, (first + epoch * steps + step + 0.5) / cycle)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 part = slice(step * batch, (step + 1) * batch)

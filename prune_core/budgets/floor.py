@@ -6,8 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prune_core.cost import parameters
+from prune_core.cost import cost
 from prune_core.networks import Architecture
+from prune_core.networks.groups import Cost
+
+NOUNS: dict[Cost, str] = {"parameters": "parameters", "macs": "multiply-accumulates"}
+"""What a person calls each cost."""
 
 
 class BudgetError(ValueError):
@@ -60,13 +64,19 @@ class Floor:
         return (width - 1) // self.round_to * self.round_to
 
 
-def lowest_ratio(architecture: Architecture, floor: Floor) -> float:
-    """The smallest parameter ratio that the floor allows."""
-    return parameters(architecture, floor.of(architecture.widths)) / parameters(architecture)
+def lowest_ratio(architecture: Architecture, floor: Floor, of: Cost = "parameters") -> float:
+    """The smallest ratio of a cost that the floor allows."""
+    return cost(architecture, of, floor.of(architecture.widths)) / cost(architecture, of)
 
 
-def check_ratio(architecture: Architecture, ratio: float, floor: Floor) -> None:
-    """Refuses a parameter ratio outside (0, 1] or below what the floor allows.
+def check_ratio(
+    architecture: Architecture, ratio: float, floor: Floor, of: Cost = "parameters"
+) -> None:
+    """Refuses a ratio outside (0, 1] or below what the floor allows.
+
+    Parameters
+    ----------
+    of : the cost that the ratio counts.
 
     Raises
     ------
@@ -74,17 +84,18 @@ def check_ratio(architecture: Architecture, ratio: float, floor: Floor) -> None:
         Its message names the lowest reachable ratio.
     """
     check_range(ratio)
-    lowest = lowest_ratio(architecture, floor)
+    lowest = lowest_ratio(architecture, floor, of)
     if ratio < lowest:
         raise BudgetError(
             f"ratio {ratio} cannot be reached: with the floor of {floor} the lowest reachable "
             # Rounded up, so that the printed figure itself can be used.
-            f"ratio is {math.ceil(lowest * 1e6) / 1e6:.6f}; raise the ratio or lower min_channels"
+            f"ratio is {math.ceil(lowest * 1e6) / 1e6:.6f} of the {NOUNS[of]}; raise the ratio or "
+            "lower min_channels"
         )
 
 
 def check_range(ratio: float) -> None:
-    """Refuses a ratio outside (0, 1], of parameters or of channels."""
+    """Refuses a ratio outside (0, 1], whatever it counts."""
     if not 0 < ratio <= 1:
         raise BudgetError(f"ratio {ratio} must lie in (0, 1]")
 

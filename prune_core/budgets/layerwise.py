@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from prune_core.budgets.allocation import allocated
 from prune_core.budgets.channels import check_scores, top
-from prune_core.budgets.floor import Floor, check_range, check_ratio
+from prune_core.budgets.floor import Floor, check_range
 from prune_core.budgets.registry import layerwise
-from prune_core.cost import parameters
 from prune_core.networks import Architecture
+from prune_core.networks.groups import ChannelGroup, Cost
 
 
 @layerwise(version=2)
@@ -20,31 +21,20 @@ def uniform_parameters(
 ) -> tuple[int, ...]:
     """One keep fraction for all layers, such that the parameters just fit the ratio.
 
-    The fraction rho solves P(rho n) = ratio P(n) for real widths. Each layer gets the whole
-    part; then `_filled` gives layers more channels (or steps) until no layer can get another
-    within the budget.
+    The fraction rho solves P(rho n) = ratio P(n) for real widths; see
+    `prune_core.budgets.allocation.allocated`.
     """
-    floor = floor or Floor()
-    check_ratio(architecture, ratio, floor)
-    full, floors = architecture.widths, floor.of(architecture.widths)
-    sizes = architecture.groups.sizes
-    budget = ratio * parameters(architecture)
-    low, high = 0.0, 1.0
-    if ratio == 1:
-        return full
-    for _ in range(60):
-        rho = (low + high) / 2
-        if sizes.parameters(_shrunk(full, floors, rho)) <= budget:
-            low = rho
-        else:
-            high = rho
-    ideal = _shrunk(full, floors, low)
-    step = floor.round_to
-    whole = [
-        max(low, math.floor(width / step) * step) if width < most else most
-        for width, low, most in zip(ideal, floors, full, strict=True)
-    ]
-    return _filled(architecture, whole, ideal, step, budget)
+    alike = [1.0] * len(architecture.widths)
+    return allocated(architecture, ratio, floor or Floor(), "parameters", alike)
+
+
+@layerwise(ratio_of="macs")
+def uniform_macs(
+    architecture: Architecture, ratio: float, floor: Floor | None = None
+) -> tuple[int, ...]:
+    """One keep fraction for all layers, such that the multiply-accumulates just fit the ratio."""
+    alike = [1.0] * len(architecture.widths)
+    return allocated(architecture, ratio, floor or Floor(), "macs", alike)
 
 
 @layerwise(ratio_of="channels")
@@ -67,6 +57,39 @@ def uniform_channels(
     )
 
 
+@layerwise()
+def erk(
+    architecture: Architecture,
+    ratio: float,
+    floor: Floor | None = None,
+    *,
+    of: Cost = "parameters",
+) -> tuple[int, ...]:
+    """Layers with few weights keep a larger fraction: the Erdos-Renyi kernel distribution.
+
+    The fraction of the channels that a group keeps is proportional to
+    (n_in + n_out + k_h + k_w) / (n_in n_out k_h k_w) of its producer's weight, at most 1, with one
+    factor for all groups. In the papers it is the fraction of a layer's weights. Of several
+    producers, numerators and denominators are added up.
+
+    Source: Mocanu et al. 2018, doi:10.1038/s41467-018-04316-3; for convolutions Evci et al. 2020,
+    arXiv:1911.11134.
+
+    Parameters
+    ----------
+    of : the cost that the ratio counts.
+    """
+    density = [_density(group) for group in architecture.groups.groups]
+    proportions = [one / min(density) for one in density]
+    return allocated(architecture, ratio, floor or Floor(), of, proportions)
+
+
+def _density(group: ChannelGroup) -> float:
+    """The fraction of a group's weights that stays, up to a factor for all groups."""
+    shapes = [producer.weight for producer in group.producers]
+    return sum(map(sum, shapes)) / sum(map(math.prod, shapes))
+
+
 def local(
     scores: Sequence[Tensor], architecture: Architecture, ratio: float, floor: Floor | None = None
 ) -> list[Tensor]:
@@ -83,37 +106,3 @@ def local(
     """
     check_scores(scores, architecture)
     return top(scores, uniform_parameters(architecture, ratio, floor))
-
-
-def _filled(
-    architecture: Architecture,
-    widths: Sequence[int],
-    ideal: Sequence[float],
-    step: int,
-    budget: float,
-) -> tuple[int, ...]:
-    """Widths with steps added, one at a time, until no layer can take another one.
-
-    Each step goes to the layer with the largest deficit, its ideal width minus its width, among
-    those that can take it: narrower than the full layer, and within the budget afterwards. Of
-    equal deficits the first layer's counts. A step makes the deficit negative, so no layer gets a
-    second step while another can take its first.
-    """
-    found = list(widths)
-    # A layer that does not fit never will: as other layers grow, its step costs more.
-    able = {layer for layer, most in enumerate(architecture.widths) if found[layer] < most}
-    while able:
-        # Rounded, so that the rounding error of rho decides no tie.
-        layer = max(able, key=lambda one: (round(ideal[one] - found[one], 9), -one))
-        smaller = found[layer]
-        found[layer] = min(architecture.widths[layer], smaller + step)
-        if parameters(architecture, found) > budget:
-            found[layer] = smaller
-            able.remove(layer)
-        elif found[layer] == architecture.widths[layer]:
-            able.remove(layer)
-    return tuple(found)
-
-
-def _shrunk(full: Sequence[int], floors: Sequence[int], rho: float) -> list[float]:
-    return [max(low, rho * width) for width, low in zip(full, floors, strict=True)]

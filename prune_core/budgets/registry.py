@@ -2,31 +2,36 @@
 
 Two decorators cover most rules. `layerwise` registers a function from an architecture, a ratio
 and a floor to widths; the channels with the highest scores of each layer stay. `ranking` registers
-a function from scores that are comparable between layers to the kept channels.
+a function from scores that are comparable between layers to the kept channels. The keyword-only
+parameters of these functions are the options of the rule.
 """
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from torch import Tensor
 
 from prune_core.budgets.channels import check_scores, top
 from prune_core.budgets.floor import BudgetError, Floor, check_range, check_ratio
 from prune_core.networks import Architecture
+from prune_core.options import checked_options, option_defaults
 
 BUDGET_VERSION = 1
 """Of the rules of this package together: raised when their widths or channels change."""
 
 Scope = Literal["local", "global", "widths_of", "unpruned"]
-RatioOf = Literal["parameters", "channels"]
+RatioOf = Literal["parameters", "macs", "channels"]
 Widths = tuple[int, ...]
 Scores = Sequence[Tensor]
 """For each layer the scores of its channels, [C], higher = keep."""
+Loss = Callable[[list[Tensor]], float]
+"""The loss in nats of the network that has only the channels given for each layer."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ class Importances:
         trained from scratch, where no channel is chosen.
     comparable : normalised between layers, by the metric that sets the widths: the same metric,
         or the reference of `widths_of`. None for rules that read no scores to set widths.
+    loss : of the network with fewer channels; None for rules that do not read it. See
+        `prune_core.budgets.sensitivity.held_out_loss`.
     """
 
     scores: Scores | None = None
     comparable: Scores | None = None
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,11 @@ class BudgetRule(ABC):
     Attributes
     ----------
     name : what a spec calls it.
-    scope : `local`, widths from the architecture alone; `global`, widths from one ranking of all
-        channels; `widths_of`, widths from the global ranking of another metric; `unpruned`, all
-        channels, for a control.
+    scope : `local`, scores are compared only within a layer, if at all; `global`, widths from one
+        ranking of all channels; `widths_of`, widths from the global ranking of another metric;
+        `unpruned`, all channels, for a control.
     summary : one sentence on what it does.
-    ratio_of : what the ratio counts.
+    ratio_of : what the ratio counts, unless the rule has an option `of`; see `counted`.
     version : raised when the numbers of this rule change; part of a cell's key.
     """
 
@@ -71,37 +79,95 @@ class BudgetRule(ABC):
         """Whether it reads comparable scores to set widths."""
         return self.scope != "local"
 
+    @property
+    def reads_loss(self) -> bool:
+        """Whether it reads the loss of smaller networks to set widths."""
+        return False
+
+    @property
+    def function(self) -> Callable[..., object]:
+        """Its keyword-only parameters are the options of the rule; by default there are none."""
+        return _without_options
+
+    def filled(self, options: Mapping[str, object]) -> dict[str, Any]:
+        """All options, checked: those given, else the defaults.
+
+        Raises
+        ------
+        BudgetError
+            Naming the option, its value and what is allowed.
+        """
+        return checked_options(self.function, options, f"budget '{self.name}'", BudgetError)
+
+    def counted(self, **options: Any) -> RatioOf:
+        """What the ratio counts with these options."""
+        found = {**option_defaults(self.function), **options}.get("of", self.ratio_of)
+        return cast(RatioOf, found)
+
+    def resolved(self, base: Path, **options: Any) -> dict[str, Any]:
+        """The options with what the files hold that they name, relative to a folder."""
+        return options
+
+    def fixed_ratio(self, architecture: Architecture, **options: Any) -> float | None:
+        """The ratio that the options alone decide; None if it can be chosen."""
+        return None
+
+    def loss_images(self, **options: Any) -> int:
+        """The number of images that the loss is computed on; 0 if it is not read."""
+        return 0
+
+    def evaluations(
+        self, architecture: Architecture, ratio: float, floor: Floor, **options: Any
+    ) -> int:
+        """About how often the loss is computed."""
+        return 0
+
     @abstractmethod
     def widths(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> Widths:
         """The number of channels that each layer keeps."""
 
-    def check(self, architecture: Architecture, ratio: float, floor: Floor) -> None:
+    def check(self, architecture: Architecture, ratio: float, floor: Floor, **options: Any) -> None:
         """Refuses a ratio that no widths of this rule can have.
 
         Raises
         ------
         BudgetError
-            For a ratio outside (0, 1], or a ratio of parameters below what the floor allows; see
+            For a ratio outside (0, 1], or a ratio of a cost below what the floor allows; see
             `check_ratio`. A ratio of channels has no such limit: layers stay at the floor.
         """
-        if self.ratio_of == "channels":
+        of = self.counted(**options)
+        if of == "channels":
             check_range(ratio)
         else:
-            check_ratio(architecture, ratio, floor)
+            check_ratio(architecture, ratio, floor, of)
 
     def kept(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> list[Tensor]:
         """For each layer the kept channels, int64 ascending: by default the best of each layer."""
         assert importances.scores is not None
         check_scores(importances.scores, architecture)
-        return top(importances.scores, self.widths(architecture, ratio, floor, importances))
+        widths = self.widths(architecture, ratio, floor, importances, **options)
+        return top(importances.scores, widths)
 
-    def likely_widths(self, architecture: Architecture, ratio: float, floor: Floor) -> Widths:
+    def likely_widths(
+        self, architecture: Architecture, ratio: float, floor: Floor, **options: Any
+    ) -> Widths:
         """Widths to estimate time with, before any score is known: by default all shrunk alike."""
-        return BUDGETS["uniform_parameters"].likely_widths(architecture, ratio, floor)
+        uniform = BUDGETS[f"uniform_{self.counted(**options)}"]
+        return uniform.likely_widths(architecture, ratio, floor)
 
 
 BUDGETS: dict[str, BudgetRule] = {}
@@ -112,37 +178,64 @@ BUDGETS: dict[str, BudgetRule] = {}
 class Layerwise(BudgetRule):
     """Widths by a function of the architecture, the ratio and the floor."""
 
-    rule: Callable[[Architecture, float, Floor], Widths]
+    rule: Callable[..., Widths]
+
+    @property
+    def function(self) -> Callable[..., object]:
+        """See `BudgetRule`."""
+        return self.rule
 
     def widths(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> Widths:
         """See `BudgetRule`."""
-        return self.rule(architecture, ratio, floor)
+        return self.rule(architecture, ratio, floor, **options)
 
-    def likely_widths(self, architecture: Architecture, ratio: float, floor: Floor) -> Widths:
+    def likely_widths(
+        self, architecture: Architecture, ratio: float, floor: Floor, **options: Any
+    ) -> Widths:
         """See `BudgetRule`: the widths themselves."""
-        return self.rule(architecture, ratio, floor)
+        return self.rule(architecture, ratio, floor, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking(BudgetRule):
     """Channels by a function of comparable scores, the architecture, the ratio and the floor."""
 
-    rule: Callable[[Scores, Architecture, float, Floor], list[Tensor]]
+    rule: Callable[..., list[Tensor]]
+
+    @property
+    def function(self) -> Callable[..., object]:
+        """See `BudgetRule`."""
+        return self.rule
 
     def widths(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> Widths:
         """See `BudgetRule`."""
-        return lengths(self.kept(architecture, ratio, floor, importances))
+        return lengths(self.kept(architecture, ratio, floor, importances, **options))
 
     def kept(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> list[Tensor]:
         """See `BudgetRule`."""
         assert importances.comparable is not None
-        return self.rule(importances.comparable, architecture, ratio, floor)
+        return self.rule(importances.comparable, architecture, ratio, floor, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +244,22 @@ class Borrowed(BudgetRule):
 
     lender: str
 
+    @property
+    def function(self) -> Callable[..., object]:
+        """See `BudgetRule`: the options are the lender's."""
+        return BUDGETS[self.lender].function
+
     def widths(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> Widths:
         """See `BudgetRule`."""
-        return BUDGETS[self.lender].widths(architecture, ratio, floor, importances)
+        lender = BUDGETS[self.lender]
+        return lender.widths(architecture, ratio, floor, importances, **options)
 
 
 def layerwise(
@@ -163,11 +267,11 @@ def layerwise(
 ) -> Callable[[Callable[..., Widths]], Callable[..., Widths]]:
     """Registers a function (architecture, ratio, floor) -> widths as a local rule by its own name.
 
-    Of each layer, the channels with the highest scores stay.
+    Of each layer, the channels with the highest scores stay. Keyword-only parameters are options.
 
     Parameters
     ----------
-    ratio_of : what the ratio counts.
+    ratio_of : what the ratio counts, if the function has no option `of` that says it.
     version : raise it when the widths change.
     """
 
@@ -183,6 +287,8 @@ def ranking(
     name: str, version: int = 1
 ) -> Callable[[Callable[..., list[Tensor]]], Callable[..., list[Tensor]]]:
     """Registers a function (scores, architecture, ratio, floor) -> channels as a global rule.
+
+    Keyword-only parameters are options; `of` says what the ratio counts.
 
     Parameters
     ----------
@@ -208,6 +314,10 @@ def register(rule: BudgetRule) -> None:
     if rule.name in BUDGETS:
         raise BudgetError(f"budget rule '{rule.name}' is already registered")
     BUDGETS[rule.name] = rule
+
+
+def _without_options() -> None:
+    """The options of a rule that has none."""
 
 
 def lengths(kept: Sequence[Tensor]) -> Widths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +23,30 @@ class Unpruned(BudgetRule):
         return False
 
     def widths(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> Widths:
         """See `BudgetRule`."""
         return architecture.widths
 
     def kept(
-        self, architecture: Architecture, ratio: float, floor: Floor, importances: Importances
+        self,
+        architecture: Architecture,
+        ratio: float,
+        floor: Floor,
+        importances: Importances,
+        **options: Any,
     ) -> list[Tensor]:
         """See `BudgetRule`."""
         return [torch.arange(width) for width in architecture.widths]
 
-    def likely_widths(self, architecture: Architecture, ratio: float, floor: Floor) -> Widths:
+    def likely_widths(
+        self, architecture: Architecture, ratio: float, floor: Floor, **options: Any
+    ) -> Widths:
         """See `BudgetRule`."""
         return architecture.widths
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -306,7 +307,16 @@ def channel_groups(net: nn.Module) -> Groups:
     full = architecture.groups
     if architecture.widths == full.widths:
         return full
-    return trace(net, architecture.image_size, architecture.classes, architecture.grouping)
+    # Two networks of one architecture may differ: which channels a shortcut pads, for example.
+    known, found = _GROUPS.get(net, (None, full))
+    if known is not architecture:
+        found = trace(net, architecture.image_size, architecture.classes, architecture.grouping)
+        _GROUPS[net] = architecture, found
+    return found
+
+
+_GROUPS: WeakKeyDictionary[nn.Module, tuple[Architecture, Groups]] = WeakKeyDictionary()
+"""The channel groups of pruned networks, which take up to a second to find."""
 
 
 def _narrowed(module: nn.Module, groups: Groups, widths: Sequence[int]) -> nn.Module:

@@ -21,14 +21,15 @@ from prune_core.networks.groups import (
 )
 from prune_core.networks.layers import layer_kind
 from prune_core.networks.operations import Axis, Site, Walk
-from prune_core.networks.recording import ALLOWED
+from prune_core.networks.recording import ALLOWED, IMAGES, Recording
 
 
 class Grouping:
     """The groups of a network, of whose operations `walk` knows what they do."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, recording: Recording) -> None:
         self.walk = walk
+        self.recording = recording
         roots = walk.labels.roots
         self.axes = {axis: roots(labels).tolist() for axis, labels in walk.axes.items()}
         # The classes in each tensor that layers read.
@@ -124,6 +125,7 @@ class Grouping:
                         for one in consumers
                     ),
                     main.value.area,
+                    self._weight(name),
                 )
             )
         if not producers:
@@ -131,6 +133,12 @@ class Grouping:
         members = tuple(Member(module, side, positions((module, side))) for module, side in axes)
         first = self._makers(classes)[0]
         return ChannelGroup(first, len(classes), tuple(producers), members, joined)
+
+    def _weight(self, convolution: str) -> tuple[int, int, int, int]:
+        layer = self.walk.net.get_submodule(convolution)
+        assert isinstance(layer, nn.Conv2d)
+        outputs, inputs, height, width = layer.weight.shape
+        return outputs, inputs, height, width
 
     def _norm_of(self, layer: str) -> str | None:
         """The batch normalisation that alone reads the outputs of a layer."""
@@ -188,13 +196,11 @@ class Grouping:
             removable = sum(groups[group].channels * repeat for group, repeat in of.items())
             return Length(full - removable, tuple(sorted(of.items())))
 
-        terms = []
+        terms, macs = [], []
         for name, module in self.walk.net.named_modules():
             # The second axis of a grouped convolution's weight is not that of its inputs.
             grouped = is_depthwise(module) or (isinstance(module, nn.Conv2d) and module.groups > 1)
             for key, tensor in module.named_parameters(recurse=False):
-                if not tensor.requires_grad:
-                    continue
                 full = tensor.shape
                 outputs = (length((name, "outputs"), full[0]),) if full else ()
                 inputs: tuple[Length, ...] = ()
@@ -202,8 +208,30 @@ class Grouping:
                 if key == "weight" and len(full) > 1 and not grouped:
                     inputs = (length((name, "inputs"), full[1]),)
                     rest = math.prod(full[2:])
-                terms.append((rest, outputs + inputs))
-        return Sizes(_merged(terms))
+                if tensor.requires_grad:
+                    terms.append((rest, outputs + inputs))
+                if key == "weight" and isinstance(module, nn.Conv2d | nn.Linear):
+                    macs.append((rest * self._positions(name, full[0]), outputs + inputs))
+        return Sizes(_merged(terms), self._with_all_macs(_merged(macs), groups))
+
+    def _positions(self, layer: str, outputs: int) -> int:
+        """The positions of a layer's output for an image; 0 if no operation calls it alone."""
+        node = self.layers.get(layer)
+        found = None if node is None else self.recording.results[node]
+        return found.numel() // (IMAGES * outputs) if isinstance(found, Tensor) else 0
+
+    def _with_all_macs(
+        self, terms: tuple[Term, ...], groups: list[ChannelGroup]
+    ) -> tuple[Term, ...]:
+        """The terms that groups change, and one number for all other operations.
+
+        So functions, layers that are called several times and layers inside a module that computes
+        in its own way count too: channels that reach them cannot be removed.
+        """
+        changing = tuple(term for term in terms if term[1])
+        full = [group.channels for group in groups]
+        counted = sum(factor * math.prod(one.of(full) for one in axes) for factor, axes in changing)
+        return ((self.recording.macs - int(counted), ()), *changing)
 
 
 def _merged(terms: list[Term]) -> tuple[Term, ...]:

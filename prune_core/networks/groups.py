@@ -74,6 +74,7 @@ class Producer:
     consumers : all that read the channels before another producer is added to them. The feature
         map that is scored is the input of the first one.
     shape : height and width of that feature map.
+    weight : the shape of its weight, [outputs, inputs, k_h, k_w]; a depthwise filter has one input.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Producer:
     norm_positions: Tensor | None
     consumers: tuple[Consumer, ...]
     shape: tuple[int, int]
+    weight: tuple[int, int, int, int]
 
     def window(self, positions: int) -> tuple[int, int]:
         """Height and width of the positions that each channel has in a linear layer's input."""
@@ -125,42 +127,64 @@ class Length:
         return length
 
 
+Cost = Literal["parameters", "macs"]
+"""What a network costs: trainable parameters, or multiply-accumulates (MACs) for an image."""
+
 Term = tuple[int, tuple[Length, ...]]
-"""A factor and the lengths of the axes that change: their product is a number of parameters."""
+"""A factor and the lengths of the axes that change: their product is a part of a cost."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of a network as a function of its widths, for the search of a budget.
+    """The costs of a network as functions of its widths, for the search of a budget.
 
-    Every tensor has as many entries as the product of the lengths of its axes. Reported figures
-    are counted on the network itself; see `prune_core.cost`.
+    Every tensor has as many entries as the product of the lengths of its axes. A convolution or
+    linear layer takes as many multiply-accumulates as its weight has entries, times the positions
+    of its output. Reported figures are counted on the network itself; see `prune_core.cost`.
 
     Attributes
     ----------
-    terms : for each kind of tensor a factor and the lengths of the axes that change.
+    parameter_terms : for each kind of tensor a factor and the lengths of the axes that change.
+    mac_terms : the same for each kind of convolution or linear layer, and one number for all
+        operations that no group changes.
     """
 
-    terms: tuple[Term, ...]
+    parameter_terms: tuple[Term, ...]
+    mac_terms: tuple[Term, ...]
+
+    def cost(self, of: Cost, widths: Sequence[float]) -> float:
+        """The cost at these widths; a whole number if the widths are."""
+        return _total(self._terms(of), widths)
 
     def parameters(self, widths: Sequence[float]) -> float:
-        """The number of parameters at these widths; a whole number if the widths are."""
-        return _total(self.terms, widths)
+        """The number of trainable parameters; see `cost`."""
+        return self.cost("parameters", widths)
 
-    @cached_property
-    def _of_group(self) -> dict[int, list[Term]]:
-        found: dict[int, list[Term]] = {}
-        for factor, lengths in self.terms:
-            for group in {group for length in lengths for group, _ in length.repeats}:
-                found.setdefault(group, []).append((factor, lengths))
-        return found
+    def macs(self, widths: Sequence[float]) -> float:
+        """The number of multiply-accumulates for an image, without biases; see `cost`."""
+        return self.cost("macs", widths)
 
-    def difference(self, widths: list[int], group: int, width: int) -> int:
-        """The parameters that leave if a group gets another width, and all others stay."""
-        terms = self._of_group.get(group, [])
+    def difference(
+        self, widths: Sequence[int], group: int, width: int, of: Cost = "parameters"
+    ) -> int:
+        """The cost that is saved if a group gets another width, and all others stay."""
+        terms = self._of_group[of].get(group, [])
         changed = [*widths]
         changed[group] = width
         return int(_total(terms, widths) - _total(terms, changed))
+
+    def _terms(self, of: Cost) -> tuple[Term, ...]:
+        return self.parameter_terms if of == "parameters" else self.mac_terms
+
+    @cached_property
+    def _of_group(self) -> dict[Cost, dict[int, list[Term]]]:
+        """For each cost, the terms that change with a group."""
+        found: dict[Cost, dict[int, list[Term]]] = {"parameters": {}, "macs": {}}
+        for of, changing in found.items():
+            for factor, lengths in self._terms(of):
+                for group in {group for length in lengths for group, _ in length.repeats}:
+                    changing.setdefault(group, []).append((factor, lengths))
+        return found
 
 
 def _total(terms: Iterable[Term], widths: Sequence[float]) -> float:
@@ -177,7 +201,7 @@ class Groups:
     Attributes
     ----------
     groups : those that can be pruned, in the order of their first producers.
-    sizes : parameters as a function of their widths.
+    sizes : parameters and multiply-accumulates as functions of their widths.
     fixed : what cannot be pruned: the name of a convolution, and why.
     """
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.layers import INPUT_CHANNELS, PaddedShortcut, layer_kind
@@ -19,14 +21,29 @@ ALLOWED = (
 )
 
 
+IMAGES = 2
+"""Images that a network is recorded for."""
+
 Results = dict[fx.Node, Any]
 """What each operation gave, in the order of execution."""
 
 
-def record(net: nn.Module, image_size: tuple[int, int]) -> Results:
-    """The operations of a forward pass in eval mode, and their results for two images.
+@dataclass(frozen=True)
+class Recording:
+    """The operations of a forward pass.
 
-    The results of tensors have only shapes that can be relied on.
+    Attributes
+    ----------
+    results : of the operations, for `IMAGES` images. Only the shapes of tensors can be relied on.
+    macs : multiply-accumulates of convolutions and matrix products for one image.
+    """
+
+    results: Results
+    macs: int
+
+
+def record(net: nn.Module, image_size: tuple[int, int]) -> Recording:
+    """Records the operations of a forward pass in eval mode.
 
     Raises
     ------
@@ -97,14 +114,23 @@ class _Shapes(fx.Interpreter):
         self.found[n] = super().run_node(n)
         return self.found[n]
 
+    def counted(self, images: Tensor) -> int:
+        """Runs all operations; the multiply-accumulates for one image."""
+        with FlopCounterMode(display=False) as counter:
+            self.run(images)
+        # The counter sees a multiply-accumulate as two operations.
+        return counter.get_total_flops() // (2 * IMAGES)
 
-def _run(net: nn.Module, graph: fx.Graph, there: nn.Module, image_size: tuple[int, int]) -> Results:
+
+def _run(
+    net: nn.Module, graph: fx.Graph, there: nn.Module, image_size: tuple[int, int]
+) -> Recording:
     """Runs the operations, on the meta device if the network can."""
-    shape = (2, INPUT_CHANNELS, *image_size)
+    shape = (IMAGES, INPUT_CHANNELS, *image_size)
     with torch.no_grad():
         try:
             shapes = _Shapes(fx.GraphModule(there, graph).to("meta"))
-            shapes.run(torch.empty(shape, device="meta"))
+            macs = shapes.counted(torch.empty(shape, device="meta"))
         except Exception:
             # A forward method may make tensors of its own, which are not on the meta device.
             real = copy.deepcopy(net).eval()
@@ -114,13 +140,14 @@ def _run(net: nn.Module, graph: fx.Graph, there: nn.Module, image_size: tuple[in
             shapes = _Shapes(fx.GraphModule(real, graph))
             example = next(net.parameters())
             try:
-                shapes.run(torch.zeros(shape, dtype=example.dtype, device=example.device))
+                images = torch.zeros(shape, dtype=example.dtype, device=example.device)
+                macs = shapes.counted(images)
             except Exception as error:
                 raise ArchitectureError(
                     f"the network fails for images of {image_size[0]} x {image_size[1]} pixels "
                     f"at {place(shapes.current)}: {str(error).splitlines()[0]}"
                 ) from error
-    return shapes.found
+    return Recording(shapes.found, macs)
 
 
 def _check_norms(net: nn.Module) -> None:

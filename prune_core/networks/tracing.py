@@ -12,7 +12,7 @@ from torch import nn
 from prune_core.networks import groups as kinds
 from prune_core.networks.errors import ArchitectureError
 from prune_core.networks.grouping import Grouping
-from prune_core.networks.groups import Groups, Length, Sizes
+from prune_core.networks.groups import Groups, Length, Sizes, Term
 from prune_core.networks.operations import Walk
 from prune_core.networks.recording import record
 
@@ -39,7 +39,8 @@ def trace(
         If the network cannot be traced (the message names the module), if its output is not a
         tensor [N, classes], or if no channel can be removed.
     """
-    found = Grouping(Walk(net, record(net, image_size), classes)).groups()
+    recording = record(net, image_size)
+    found = Grouping(Walk(net, recording.results, classes), recording).groups()
     return inner(found) if grouping == "inner" else found
 
 
@@ -65,10 +66,13 @@ def inner(groups: Groups) -> Groups:
             length.fixed + stay, tuple((place[g], r) for g, r in length.repeats if g in place)
         )
 
-    terms = tuple((factor, tuple(map(fixed, lengths))) for factor, lengths in groups.sizes.terms)
+    def narrowed(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+        return tuple((factor, tuple(map(fixed, lengths))) for factor, lengths in terms)
+
+    sizes = groups.sizes
     joined = [(group.name, "an addition joins them") for group in groups.groups if group.joined]
     return Groups(
         tuple(groups.groups[index] for index in chosen),
-        Sizes(terms),
+        Sizes(narrowed(sizes.parameter_terms), narrowed(sizes.mac_terms)),
         (*groups.fixed, *joined),
     )

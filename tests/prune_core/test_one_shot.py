@@ -202,7 +202,7 @@ def _labelled(images: LabelledImages) -> LabelledImages:
         ({"ratio": 1e-3}, BudgetError, "lowest reachable ratio is 0.0"),
         ({"metric": "l1"}, MetricError, "metric 'l1' is unknown; allowed: .*surgeon"),
         ({"metric": "surgeon(bins=3)"}, MetricError, "has no option 'bins'"),
-        ({"budget": "local"}, BudgetError, "allowed: global, uniform_parameters"),
+        ({"budget": "local"}, BudgetError, "allowed: uniform_parameters, "),
         ({"budget": "unpruned"}, BudgetError, "'unpruned' cannot be used here"),
         ({"normalisation": "mean"}, MetricError, "normalisation 'mean' is unknown"),
         (
