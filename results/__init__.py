@@ -17,7 +17,14 @@ from results.analysis.identities import identities
 from results.analysis.pareto import pareto
 from results.analysis.planned import planned_differences
 from results.analysis.ranking import rank_metrics
-from results.storage.frames import ManyFilesWarning, load, load_channels, load_history, load_scores
+from results.storage.frames import (
+    ManyFilesWarning,
+    load,
+    load_channels,
+    load_history,
+    load_scores,
+    load_steps,
+)
 from results.storage.parquet_files import DamagedFileWarning
 from results.storage.schema import CELLS, IMPORTANCES, SchemaError
 from results.storage.store import Store, StoreError
@@ -41,6 +48,7 @@ __all__ = [
     "load_channels",
     "load_history",
     "load_scores",
+    "load_steps",
     "mean_compensation_gain",
     "paired_difference",
     "pareto",

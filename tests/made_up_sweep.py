@@ -270,7 +270,12 @@ def _row(
         "round_to": 1,
         "compensation": "none",
         "compensation_options": "{}",
+        "finetune": "finetune",
+        "finetune_recipe": '{"epochs": 20}',
+        "schedule": "one_shot",
+        "schedule_options": "{}",
         "ratio": ratio,
+        "ratio_of": "parameters",
         "epochs": 60,
         "baseline_images": 45_000,
         "finetune_epochs": 20,
@@ -308,6 +313,7 @@ def _row(
             row[f"latency_{name}{batch}_ms"] = share * (0.4 + 0.6 * macs / row["macs_full"])
             row[f"latency_{name}{batch}_iqr_ms"] = 0.02 * share
     row["parameter_ratio"] = row["parameters"] / row["parameters_full"]
+    row["mac_ratio"] = row["macs"] / row["macs_full"]
     for stage, accuracy in accuracies.items():
         for split, shift in (("validation", 0.001), ("test", 0.0)):
             row[f"{stage}_{split}_top1"] = min(accuracy + shift, 1.0)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from results.analysis.comparison import images_of
 from results.analysis.intervals import over_seeds, sampling_error
-from results.analysis.study import POINT, STUDY, figures
+from results.analysis.study import SETTING, STUDY, figures
 
 
 def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> pd.DataFrame:
@@ -21,8 +21,8 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
 
     Returns
     -------
-    DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
-    budget, normalisation, compensation, metric and ratio: `mean`, `deviation` (sample standard
+    DataFrame, one row for each study and setting (the columns `STUDY` and `SETTING` of
+    `results.analysis.study`), metric and ratio: `mean`, `deviation` (sample standard
     deviation; NaN for one seed), `low` and `high`, the ends of the 95 % t interval of the mean (NaN
     for one seed and for equal values; see `t_interval`), all as fractions; `seeds`; `test_error`,
     at most the standard error that the finite number of test (or validation) images adds to the
@@ -41,7 +41,7 @@ def accuracy_table(frame: pd.DataFrame, at: str = "finetuned", split: str = "tes
     images = images_of(split)
     cells = figures(frame, at, split, [images]).dropna(subset="accuracy")
     cells = cells.assign(images=cells[images].astype(float))
-    names = [*STUDY, *POINT[:-1], "metric", "ratio"]
+    names = [*STUDY, *SETTING, "metric", "ratio"]
     table = over_seeds(
         cells,
         names,

@@ -7,12 +7,12 @@ import pandas as pd
 from results.analysis.comparison import SUMMARY, images_of, no_comparison, summarise
 from results.analysis.intervals import holm
 from results.analysis.scratch import beside_scratch
-from results.analysis.study import BASELINE, STUDY, figures
+from results.analysis.study import BASELINE, PROCEDURE, STUDY, figures
 from results.storage.schema import SCRATCH
 
 EFFECTS = ("selection", "allocation", "both", "selection over random", "scratch")
 
-_SHARED = (*STUDY, "normalisation", "compensation", "ratio", "widths_of")
+_SHARED = (*STUDY, "normalisation", *PROCEDURE, "ratio", "ratio_of", "widths_of")
 COLUMNS = (*_SHARED, "effect", "metric", *SUMMARY)
 
 
@@ -33,9 +33,10 @@ def selection_against_allocation(
 
     Returns
     -------
-    DataFrame, one row for each study, normalisation, compensation, ratio, `widths_of` (A), effect
-    and metric (B), with the columns `SUMMARY` of `results.analysis.comparison`: differences in
-    percentage points, paired by the baseline. The effects are
+    DataFrame, one row for each study, normalisation, compensation, schedule, ratio and what it
+    counts, `widths_of` (A), effect and metric (B), with the columns `SUMMARY` of
+    `results.analysis.comparison`: differences in percentage points, paired by the baseline. The
+    effects are
 
     selection : B minus A, both at the widths of A. Same widths, other channels.
     allocation : B at its own global widths, minus B at the widths of A. Same metric, other
@@ -59,7 +60,7 @@ def selection_against_allocation(
     if borrowed.empty:
         return no_comparison(COLUMNS[: -len(SUMMARY)])
     # The widths come from the budget `global`, not from other budgets of that scope.
-    own = cells[cells["budget"] == "global"].drop(columns="widths_of")
+    own = cells[cells["budget"] == _lending(cells["ratio_of"])].drop(columns="widths_of")
     # Compare every A with all metrics at their own widths, where cells with A's widths exist.
     lenders = borrowed[list(_SHARED)].drop_duplicates()
     own = own.merge(lenders, on=list(_SHARED[:-1]))
@@ -92,6 +93,11 @@ def selection_against_allocation(
     order = [*_SHARED, "metric", "effect"]
     table = table.sort_values(order, ignore_index=True).astype({"effect": "str"})
     return table[list(COLUMNS)]
+
+
+def _lending(ratio_of: pd.Series[str]) -> pd.Series[str]:
+    """The budget of the global ranking whose widths are lent, by what its ratio counts."""
+    return ("global(of=" + ratio_of + ")").where(ratio_of != "parameters", "global")
 
 
 def _check_widths(home: pd.DataFrame, borrowed: pd.DataFrame) -> None:

@@ -15,9 +15,9 @@ import pandas as pd
 
 from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
 from results.analysis.intervals import LEVEL, holm, t_test
-from results.analysis.study import POINT, STUDY, figures, need_columns, said_compensation
+from results.analysis.study import POINT, STUDY, completed, figures, need_columns
 from results.storage.plan_file import DEFAULT_BUDGETS
-from results.storage.schema import NO_COMPENSATION
+from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 WEIGHTED_READINGS = (
     "weighted_mutual_information",
@@ -111,7 +111,8 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     A data set is recognised by a part of its source, such as `parquet:/data/cifar10`, or by its
     name; case, dashes and underscores are ignored. Each study, budget, normalisation and reading
     of the metric that the frame has for a claim gets its own row. The abstracts know no
-    compensation, so only cells without one count.
+    compensation, no iterative pruning and no ratio of multiply-accumulates, so only cells without
+    these count.
 
     Parameters
     ----------
@@ -151,9 +152,11 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     ValueError
         As `paired_difference`.
     """
-    need_columns(frame, ["source", "metric", "scope", "compensation"])
-    frame = said_compensation(frame)
-    frame = frame[frame["compensation"] == NO_COMPENSATION]
+    told = ["budget", "ratio_of", "compensation", "finetune", "schedule"]
+    need_columns(frame, ["source", "metric", "scope", *told])
+    frame = completed(frame)
+    plain = (frame["compensation"] == NO_COMPENSATION) & (frame["schedule"] == ONE_SHOT)
+    frame = frame[plain & (frame["ratio_of"] != "macs")]
     needed = {name for claim in CLAIMS for name in (*claim.metrics, claim.reference)}
     scopes = {claim.scope for claim in CLAIMS}
     frame = frame[_bases(frame).isin(needed) & frame["scope"].isin(scopes)]

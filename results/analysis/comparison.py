@@ -79,10 +79,11 @@ def paired_difference(
 
     Returns
     -------
-    DataFrame, one row for each study (the columns `STUDY` of `results.analysis.study`), scope,
-    budget, normalisation, compensation, ratio and metric that has a cell there, with the columns of
-    `SUMMARY`. Metric and reference have the same compensation; networks trained from scratch have
-    none and stand beside every one. Columns that end in `_points` are in percentage points:
+    DataFrame, one row for each study, point of the grid (the columns `STUDY` and `POINT` of
+    `results.analysis.study`) and metric that has a cell there, with the columns of `SUMMARY`.
+    Metric and reference have the same compensation, recipe of fine-tuning and schedule; networks
+    trained from scratch have none and stand beside every one. Columns that end in `_points` are in
+    percentage points:
 
     difference_points, deviation_points : mean over the seeds and sample standard deviation.
     low_points, high_points : ends of the 95 % t interval of the mean. Where `weights` is not

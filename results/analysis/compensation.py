@@ -1,8 +1,9 @@
 """What compensation adds to the accuracy of pruned networks.
 
 Compensation changes the weights behind removed channels, so that their outputs stay as close as
-they can be. The network without it has the same channels, so every difference here is one between
-two networks of one baseline, metric, budget and ratio.
+they can be. The network without it has the same channels if it is pruned at once; if it is pruned
+in steps, the second and later steps score networks with and without compensation. Every difference
+here is one between two networks of one baseline, metric, budget, schedule and ratio.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ REFERENCE_STAGE = {
 }
 """The stage of the network without compensation that a stage is compared with if none is named."""
 
-_SHARED = (*STUDY, *RULE, "ratio", "metric")
+_SHARED = (*STUDY, *RULE, "schedule", "ratio", "metric")
 _PLACE = (*STUDY, *POINT)
 _STAGES = ("stage", "reference_stage")
 _MEAN = (
@@ -49,8 +50,8 @@ def compensation_gain(
 
     Returns
     -------
-    DataFrame, one row for each study, scope, budget, normalisation, compensation, ratio and metric,
-    with the two stages (`stage`, `reference_stage`) and the columns of
+    DataFrame, one row for each study, point of the grid (`POINT` of `results.analysis.study`) and
+    metric, with the two stages (`stage`, `reference_stage`) and the columns of
     `results.paired_difference` from `difference_points` on; the reference is the network without
     compensation. `p_holm` is corrected over the rows of this frame. Networks that are not
     fine-tuned have no row at `finetuned`. Where `weights` is not missing, all seeds start from the
@@ -88,13 +89,12 @@ def mean_compensation_gain(
 
     Returns
     -------
-    DataFrame, one row for each study, scope, budget, normalisation, compensation and ratio that has
-    a pair, with the two stages: `difference_points`, `deviation_points` (sample standard deviation
-    over the seeds), `low_points` and `high_points`, the ends of the 95 % t interval (NaN for one
-    seed and for equal values), all in percentage points; `seeds`; `metrics`, the number of metrics
-    in the mean, and `left_out`, that of metrics which lack a pair in some seed; `accuracy` and
-    `accuracy_reference`, the means of both sides, as fractions. About `weights` see
-    `compensation_gain`.
+    DataFrame, one row for each study and point of the grid that has a pair, with the two stages:
+    `difference_points`, `deviation_points` (sample standard deviation over the seeds), `low_points`
+    and `high_points`, the ends of the 95 % t interval (NaN for one seed and for equal values), all
+    in percentage points; `seeds`; `metrics`, the number of metrics in the mean, and `left_out`,
+    that of metrics which lack a pair in some seed; `accuracy` and `accuracy_reference`, the means
+    of both sides, as fractions. About `weights` see `compensation_gain`.
 
     Raises
     ------

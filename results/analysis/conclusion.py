@@ -12,9 +12,9 @@ from results.analysis.finetuning_control import (
 )
 from results.analysis.leads import Lead, leads
 from results.analysis.networks import network_name, network_names, same_weights
-from results.analysis.study import STUDY, any_compensation, said_compensation
+from results.analysis.study import PROCEDURE, STUDY, completed
 from results.formatting import spoken
-from results.storage.schema import CONTROLS, SCRATCH
+from results.storage.schema import CONTROLS, NO_COMPENSATION, ONE_SHOT, SCRATCH
 
 MIN_RATIOS = 5
 BASIC_METRICS = ("random", "input_l1", "output_l1")
@@ -26,11 +26,12 @@ _LISTED = 3
 def conclusion(frame: pd.DataFrame) -> list[str]:
     """Three sentences: the best metrics by setting, what is undecided or failed, what is missing.
 
-    The best metric of a data set, scope, budget, normalisation and compensation is the one with the
-    highest validation accuracy after fine-tuning, averaged over ratios and seeds. Its lead over the
-    second metric is estimated by leaving one seed out at a time, as `results.analysis.leads`
-    explains. A fourth sentence says what the intervals mean where all seeds start from the weights
-    of one file: they say how much fine-tuning and seeded metrics vary, not how much networks vary.
+    The best metric of a setting (study, budget, normalisation, compensation and schedule) is the
+    one with the highest validation accuracy after fine-tuning, averaged over ratios and seeds. Its
+    lead over the second metric is estimated by leaving one seed out at a time, as
+    `results.analysis.leads` explains. A fourth sentence says what the intervals mean where all
+    seeds start from the weights of one file: they say how much fine-tuning and seeded metrics vary,
+    not how much networks vary.
 
     Parameters
     ----------
@@ -62,8 +63,9 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
     against = sum(lead.high < 0 for lead in found)
     words = [f"{name} in {count}" for name, count in winners.items()]
     axes = ["study", "budget", "normalisation"]
-    if any_compensation(frame):
-        axes.append("compensation")
+    told = completed(frame)
+    usual = {"compensation": NO_COMPENSATION, "schedule": ONE_SHOT}
+    axes += [name for name in PROCEDURE if (told[name] != usual[name]).any()]
     text = (
         f"Of {len(found)} combinations of {spoken(axes)}, the highest validation "
         f"accuracy is that of {spoken(words)}; chosen by all seeds but one and judged by the test "
@@ -168,8 +170,8 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     if not_run:
         absent.append(f"cells for {not_run} of the abstracts' {len(CLAIMS)} claims")
     # Controls have other recipes or no floor, and would count as other studies.
-    pruned = said_compensation(good[~good["metric"].isin(CONTROLS)])
-    studies = pruned.groupby([*STUDY, "compensation"], dropna=False)
+    pruned = completed(good[~good["metric"].isin(CONTROLS)])
+    studies = pruned.groupby([*STUDY, *PROCEDURE], dropna=False)
     if len(pruned) and (studies["seed"].nunique() < MIN_SEEDS).any():
         absent.append(f"{MIN_SEEDS} seeds in every study")
     if len(pruned) and (studies["ratio"].nunique() < MIN_RATIOS).any():

@@ -12,7 +12,7 @@ from results.analysis.comparison import SUMMARY, images_of, no_comparison, summa
 from results.analysis.scratch import beside_scratch
 from results.analysis.study import (
     BASELINE,
-    POINT,
+    SETTING,
     STUDY,
     figures,
     known_metrics,
@@ -21,7 +21,7 @@ from results.analysis.study import (
 MACS_RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Fractions of the multiply-accumulates at which metrics are compared if none are named."""
 
-_SETTING = (*STUDY, *POINT[:-1])
+_SETTING = (*STUDY, *SETTING)
 _SHOWN = tuple(name for name in SUMMARY if not name.startswith("macs_ratio"))
 # Not `macs_ratio`, which is a figure of each side of a comparison.
 _PLACE = "compared_at"
@@ -38,10 +38,11 @@ def at_equal_macs(
 ) -> pd.DataFrame:
     """Accuracy of metrics minus that of a reference, at equal multiply-accumulates.
 
-    Networks of equal parameters may differ much in multiply-accumulates. No network was pruned to
-    a number of these, so accuracies are interpolated: for each baseline, setting and metric,
-    piecewise linearly in the logarithm of the MACs, between the networks of neighbouring ratios.
-    Nothing is extrapolated, and nothing is interpolated across a cell that failed.
+    Networks of equal parameters may differ much in multiply-accumulates. Those of a budget that
+    counts parameters were pruned to no number of these, so accuracies are interpolated: for each
+    baseline, setting and metric, piecewise linearly in the logarithm of the MACs, between the
+    networks of neighbouring ratios. Nothing is extrapolated, and nothing is interpolated across a
+    cell that failed.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def at_equal_macs(
     Returns
     -------
     DataFrame as that of `results.paired_difference`, with `macs_ratio` in place of `ratio`: one row
-    for each study, scope, budget, normalisation, compensation, MACs ratio and metric.
+    for each study, setting (`SETTING` of `results.analysis.study`), MACs ratio and metric.
     `parameter_ratio` is interpolated too. `collapsed` counts the pairs of which a neighbouring
     network has a channel group at its floor. Where one of the two metrics has no networks on both
     sides of a MACs ratio, `note` says so; `unpaired` counts the seeds of which this is true. Where

@@ -12,9 +12,10 @@ from results.analysis.identities import (
     difference,
     identity_parts,
 )
-from results.analysis.study import BASELINE, TRAINED_STUDY, figures
+from results.analysis.study import BASELINE, TRAINED_STUDY, completed, figures
 from results.storage.schema import CONTROLS, SCRATCH, UNPRUNED
 
+_TRAINED = (*TRAINED_STUDY, "schedule")
 _STAND_IN = "the unpruned network"
 _SHOWN = tuple(name for name in SUMMARY if not name.startswith(("parameter", "macs", "collapsed")))
 
@@ -32,8 +33,8 @@ def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame
 
     Returns
     -------
-    DataFrame, one row for each data set, network and training (`TRAINED_STUDY` of
-    `results.analysis.study`) that has this control, with the columns of
+    DataFrame, one row for each data set, network, training (`TRAINED_STUDY` of
+    `results.analysis.study`) and schedule that has this control, with the columns of
     `results.paired_difference` from `difference_points` on: `accuracy` is that after fine-tuning
     and `accuracy_reference` that before. `p_holm` is corrected over the rows of this frame. Where
     `weights` is not missing, all seeds start from the weights of one file: the interval then says
@@ -52,11 +53,11 @@ def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame
     after, before = (
         figures(control, stage, split, [images_of(split)])
         .sort_values("accuracy", na_position="last", kind="stable")
-        .drop_duplicates([*TRAINED_STUDY, *BASELINE])
+        .drop_duplicates([*_TRAINED, *BASELINE])
         for stage in ("finetuned", "baseline")
     )
-    table = summarise(after, before, TRAINED_STUDY, [], "the network before fine-tuning", split)
-    return table[[*TRAINED_STUDY, *_SHOWN]]
+    table = summarise(after, before, _TRAINED, [], "the network before fine-tuning", split)
+    return table[[*_TRAINED, *_SHOWN]]
 
 
 def lowered(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +75,7 @@ def studies_without_control(frame: pd.DataFrame) -> tuple[int, int]:
     Networks that are not fine-tuned need none.
     """
     names = list(TRAINED_STUDY)
-    good = frame[frame["status"] == "ok"]
+    good = completed(frame[frame["status"] == "ok"])
     tuned = ~good["metric"].isin(CONTROLS) & (good["finetune_epochs"].fillna(1) > 0)
     trained = good.loc[tuned, names].drop_duplicates()
     controlled = good.loc[good["metric"] == UNPRUNED, names].drop_duplicates()
@@ -83,7 +84,7 @@ def studies_without_control(frame: pd.DataFrame) -> tuple[int, int]:
 
 def _check_recipes(frame: pd.DataFrame) -> None:
     """Refuses a control with another recipe than the pruned cells of its study."""
-    cells = frame[(frame["status"] == "ok") & (frame["metric"] != SCRATCH)]
+    cells = completed(frame[(frame["status"] == "ok") & (frame["metric"] != SCRATCH)])
     if not (cells["metric"] == UNPRUNED).any():
         return
     parts = identity_parts(cells["identity"])

@@ -10,12 +10,14 @@ import pandas as pd
 from results.analysis.compensation import compensation_name
 from results.analysis.intervals import LEVEL, holm, t_interval, t_test
 from results.analysis.networks import NETWORK_WORDS
+from results.analysis.protocols import finetune_name, schedule_name, target_name
 from results.analysis.ranking import by_block, ratio_means
-from results.analysis.study import BASELINE, RULE, STUDY, figures
-from results.storage.schema import CONTROLS, NO_COMPENSATION
+from results.analysis.study import BASELINE, SETTING, STUDY, figures
+from results.storage.schema import CONTROLS, NO_COMPENSATION, ONE_SHOT
 
 _EPOCHS = ("baseline_images", "finetune_images")
-_PLACE = (*STUDY, *RULE, "compensation")
+_PLACE = (*STUDY, *SETTING)
+_NAMES = NETWORK_WORDS | {"finetune": finetune_name}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Lead:
 
     Attributes
     ----------
-    place : the setting in words: data set, scope, budget, normalisation and compensation.
+    place : the setting in words: data set, budget, normalisation, compensation and schedule.
     metric, second : the metrics with the highest validation accuracies over all seeds.
     metrics : number of metrics that were compared.
     points, low, high : accuracy of the best metric minus that of the second, and the ends of its
@@ -57,7 +59,8 @@ class Lead:
 def leads(frame: pd.DataFrame) -> list[Lead]:
     """The best metric of each setting with two metrics or more.
 
-    A setting is a study, scope, budget, normalisation and compensation.
+    A setting is a study, budget, normalisation, compensation and schedule (`STUDY` and `SETTING` of
+    `results.analysis.study`). Widths that are those of another metric are a control and no setting.
 
     A metric that was chosen for its accuracy looks better than it is on the networks that chose
     it, even on other images. So one seed is left out at a time: the best and the second metric
@@ -82,7 +85,7 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
         As `results.paired_difference`.
     """
     validated, tested = _means(frame, "validation"), _means(frame, "test")
-    varied = [*STUDY[1:], "compensation"]
+    varied = [*STUDY[1:], *SETTING]
     several = [name for name in varied if len(validated[name].drop_duplicates()) > 1]
     found = []
     for place, rows in validated.groupby(list(_PLACE), dropna=False):
@@ -98,7 +101,7 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
 
 def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     cells = figures(frame, "finetuned", split)
-    ranked = cells["scope"].isin(["local", "global"]) & ~cells["metric"].isin(CONTROLS)
+    ranked = (cells["scope"] != "widths_of") & ~cells["metric"].isin(CONTROLS)
     return ratio_means(cells[ranked], list(_PLACE))
 
 
@@ -152,9 +155,13 @@ def _words(named: pd.Series, several: Sequence[str]) -> str:
         words.append(str(named["normalisation"]))
     if "compensation" in several or named["compensation"] != NO_COMPENSATION:
         words.append(compensation_name(named["compensation"]))
+    if "schedule" in several or named["schedule"] != ONE_SHOT:
+        words.append(schedule_name(named["schedule"]))
+    if "ratio_of" in several or named["ratio_of"] != "parameters":
+        words.append(target_name(named["ratio_of"]))
     # An epoch usually has all training images, which need no naming again.
     whole = [name for name in _EPOCHS if named[name] == named["train_images"]]
     told = [name for name in several if name in STUDY and name not in whole]
     told = [name for name in told if not pd.isna(named[name])]
-    words += [NETWORK_WORDS.get(name, f"{name} {{}}".format)(named[name]) for name in told]
+    words += [_NAMES.get(name, f"{name} {{}}".format)(named[name]) for name in told]
     return f"{named['dataset']} ({', '.join(filter(None, words))})"

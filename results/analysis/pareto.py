@@ -12,7 +12,8 @@ from results.analysis.scratch import beside_scratch
 from results.analysis.study import (
     BASELINE,
     GROUPING,
-    POINT,
+    PROCEDURE,
+    SETTING,
     STUDY,
     TRAINED_STUDY,
     figures,
@@ -30,7 +31,7 @@ _FULL: dict[str, str] = {
 _MACHINE = ("device", "threads")
 _LEFT = ("parameter_ratio", "macs_ratio")
 
-FRONT = (*TRAINED_STUDY, *GROUPING, "compensation")
+FRONT = (*TRAINED_STUDY, *GROUPING, *PROCEDURE)
 """Columns in which all points of a front agree. Floors compete with one another, and budgets."""
 
 
@@ -49,18 +50,18 @@ def pareto(
 
     Returns
     -------
-    DataFrame, one row for each study, scope, budget, normalisation, compensation, metric and ratio,
-    and one for the `unpruned` baseline of each study and compensation that is run there (scope,
-    budget and normalisation missing, ratio 1); for latencies one for each device and number of
+    DataFrame, one row for each study, point of the grid and metric, and one for the `unpruned`
+    baseline of each study, compensation and schedule that is run there (scope, budget,
+    normalisation and ratio_of missing, ratio 1); for latencies one for each device and number of
     threads, with columns that name them. `accuracy` (mean over the seeds, a fraction) with the ends
     `low` and `high` of its 95 % t interval, the name of the cost (mean over the seeds),
     `parameter_ratio` and `macs_ratio` (what is left of the parameters and multiply-accumulates,
     fractions), `seeds`, `on_front`: no other point of the same data set, network, trainings,
-    channel groups and compensation (and device) costs no more and is at least as accurate, one of
-    the two strictly. Floors compete with one another. `note` marks points of fewer seeds than other
-    points have: they compete with none, since one lucky seed would win. Where `weights` is not
-    missing, all seeds start from the weights of one file: the interval then says how much
-    fine-tuning and seeded metrics vary, not how much networks vary.
+    channel groups, compensation and schedule (and device) costs no more and is at least as
+    accurate, one of the two strictly. Floors compete with one another. `note` marks points of fewer
+    seeds than other points have: they compete with none, since one lucky seed would win. Where
+    `weights` is not missing, all seeds start from the weights of one file: the interval then says
+    how much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def pareto(
         {"accuracy": "median", "cost": "mean"}
     )
     full = full.reset_index().assign(metric=UNPRUNED, ratio=1.0, **dict.fromkeys(_LEFT, 1.0))
-    point = [*POINT[:-1], "metric", "ratio"]
+    point = [*SETTING, "metric", "ratio"]
     table = pd.concat(
         [
             _points(beside_scratch(pruned), [*STUDY, *machine, *point]),

@@ -18,6 +18,7 @@ LATE = "named when results could already be seen"
 """Begins the note of a comparison that is not one made in advance."""
 
 _PAIR = ["metric", "reference"]
+_NAMED = ("compensation", "finetune", "schedule")
 _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 
 
@@ -58,12 +59,13 @@ def planned_differences(
         here = cells[_at(cells, one)].assign(number=number, reference=one.reference)
         metrics.append(here[here["metric"] == one.metric])
         references.append(here[here["metric"] == one.reference])
-        wanted.append(_rows(number, one, studies))
+        counted = here["ratio_of"].iloc[0] if len(here) else None
+        wanted.append(_rows(number, one, studies).assign(ratio_of=counted))
     if not wanted:
         return pd.DataFrame(columns=[*STUDY, *_WHAT, *SUMMARY])
     arms = pd.concat(metrics), pd.concat(references).drop(columns=["metric", "reference"])
     table = summarise(*arms, ["number", *STUDY], ["reference"], "the reference", split)
-    rows = pd.concat(wanted, ignore_index=True)
+    rows = pd.concat(wanted, ignore_index=True).astype({"ratio_of": cells["ratio_of"].dtype})
     # A comparison of every data set and one of a single data set may ask the same, as may one with
     # its two metrics exchanged. A test that counts twice would be corrected too much.
     asked = rows.assign(pair=["/".join(sorted(pair)) for pair in rows[_PAIR].to_numpy()])
@@ -88,21 +90,25 @@ def _at(cells: pd.DataFrame, one: Comparison) -> pd.Series[bool]:
     """The cells at the point of a comparison, of any metric."""
     at = (cells["scope"] == one.scope) & (cells["budget"] == one.rule)
     at &= (cells["normalisation"] == one.normalisation) & (cells["ratio"] == one.ratio)
-    at &= cells["compensation"] == one.compensation
+    for name in _NAMED:
+        at &= cells[name] == getattr(one, name)
     return at if one.dataset is None else at & (cells["dataset"] == one.dataset)
 
 
 def _rows(number: int, one: Comparison, studies: pd.DataFrame) -> pd.DataFrame:
     """The rows that a comparison must have: one for each study of its data sets."""
-    named = studies if one.dataset is None else studies[studies["dataset"] == one.dataset]
+    named = studies[studies["finetune"] == one.finetune]
+    if one.dataset is not None:
+        named = named[named["dataset"] == one.dataset]
     if named.empty:
-        named = studies.iloc[:0].reindex([0]).assign(dataset=one.dataset)
+        named = studies.iloc[:0].reindex([0]).assign(dataset=one.dataset, finetune=one.finetune)
     return named.assign(
         number=number,
         scope=one.scope,
         budget=one.rule,
         normalisation=one.normalisation,
         compensation=one.compensation,
+        schedule=one.schedule,
         ratio=one.ratio,
         metric=one.metric,
         reference=one.reference,

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from results.analysis import study
 from results.analysis.intervals import LEVEL
 from results.analysis.study import (
     BASELINE,
-    POINT,
     STUDY,
     UNPRUNED_STUDY,
     check_one_study,
@@ -25,16 +25,18 @@ from results.analysis.study import (
 )
 from results.storage.schema import SCRATCH
 
-SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *POINT[:-1])
+SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *study.SETTING)
 """Columns of a setting. Each setting has its own ranking, in which a baseline appears once."""
 
 _BASELINE = (*UNPRUNED_STUDY, *BASELINE)
 _BLOCKS = ("baseline", "dataset")
+_SIZES = ("parameter_ratio", "macs_ratio")
 _COLUMNS = (
     *SETTING,
     "metric",
     "mean_rank",
     "accuracy",
+    "parameter_ratio",
     "macs_ratio",
     "blocks",
     "dropped",
@@ -59,7 +61,7 @@ def rank_metrics(
 
     A block is one baseline: a data set, network and seed. The ratios of one baseline are not
     independent, so accuracies are averaged over them before they are ranked. Each scope, budget,
-    normalisation, compensation, length of fine-tuning, choice of channel groups and floor has its
+    normalisation, compensation, schedule, fine-tuning, choice of channel groups and floor has its
     own ranking.
     The result holds for the data sets and networks in the frame. With `blocks="dataset"` the seeds
     are averaged too, and the test asks about data sets in general, as in Demsar; this needs many
@@ -80,8 +82,9 @@ def rank_metrics(
     DataFrame, one row for each setting (the columns of `SETTING`) and metric, best first:
     `finetune_images` is missing where an epoch has all training images;
     `mean_rank` (1 is the highest accuracy; equal ones share the mean of their ranks), `accuracy`
-    (mean over the blocks, a fraction), `macs_ratio` (the fraction of the multiply-accumulates that
-    is left, mean over the same cells: metrics of equal parameters may differ in it), `blocks` (the
+    (mean over the blocks, a fraction), `parameter_ratio` and `macs_ratio` (the fractions of the
+    parameters and multiply-accumulates that are left, means over the same cells: metrics of equal
+    parameters may differ in the latter), `blocks` (the
     number of baselines, or data sets, that have every metric at every one of their ratios),
     `dropped` (the number of baselines that do not and are left out), `datasets` (the number of data
     sets among the blocks). The same in all rows of a setting: `friedman` (chi-square, corrected for
@@ -127,8 +130,9 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row for each setting, baseline and metric: `ratios`, the number of ratios at
-    which the baseline was pruned in this setting, `accuracy`, and `macs_ratio`, the fraction of
-    the multiply-accumulates that is left; both are NaN if the metric lacks a ratio.
+    which the baseline was pruned in this setting, `accuracy`, and `parameter_ratio` and
+    `macs_ratio`, the fractions of parameters and multiply-accumulates that are left; all three are
+    NaN if the metric lacks a ratio.
     """
     baseline = list(dict.fromkeys([*setting, *_BASELINE]))
     ratios = cells.groupby(baseline, dropna=False)["ratio"].nunique().rename("ratios")
@@ -137,12 +141,13 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
         .agg(
             accuracy=("accuracy", "mean"),
             known=("accuracy", "count"),
+            parameter_ratio=("parameter_ratio", "mean"),
             macs_ratio=("macs_ratio", "mean"),
         )
         .reset_index()
         .merge(ratios.reset_index(), on=baseline)
     )
-    averaged = ["accuracy", "macs_ratio"]
+    averaged = ["accuracy", *_SIZES]
     means[averaged] = means[averaged].where(means["known"] == means["ratios"])
     return means.drop(columns="known")
 
@@ -173,7 +178,10 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
     dropped = len(wide) - len(complete)
     datasets = rows.groupby(list(_BASELINE), dropna=False)["dataset"].first()
     datasets = datasets.reset_index(drop=True)[complete.index]
-    macs = by_block(rows, _BASELINE, "macs_ratio").loc[complete.index].mean()
+    sizes = {
+        name: by_block(rows, _BASELINE, name).loc[complete.index].mean().to_numpy()
+        for name in _SIZES
+    }
     if blocks == "dataset":
         complete = complete.groupby(datasets).mean()
     complete = complete.round(_DECIMALS)
@@ -183,7 +191,7 @@ def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
             "metric": complete.columns,
             "mean_rank": ranks.mean().to_numpy(),
             "accuracy": complete.mean().to_numpy(),
-            "macs_ratio": macs.to_numpy(),
+            **sizes,
         }
     )
     count, metrics = complete.shape

@@ -7,7 +7,7 @@ their `identity`, such as in a learning rate, are refused by `results.analysis.i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,7 +23,15 @@ from results.analysis.identities import (
     difference,
     identity_parts,
 )
-from results.storage.schema import NO_COMPENSATION, SCRATCH, SPLITS, STAGES, UNPRUNED
+from results.storage import schema
+from results.storage.schema import (
+    NO_COMPENSATION,
+    ONE_SHOT,
+    SCRATCH,
+    SPLITS,
+    STAGES,
+    UNPRUNED,
+)
 
 UNPRUNED_STUDY = (
     "dataset",
@@ -46,16 +54,26 @@ GROUPING = ("groups", "combine")
 SCORED_STUDY = (*UNPRUNED_STUDY, *GROUPING)
 """Columns that identify the channel groups whose scores can be compared."""
 
-TRAINED_STUDY = (*UNPRUNED_STUDY, "finetune_epochs", "finetune_images")
-"""The same, and the training after pruning."""
+FINETUNING = ("finetune", "finetune_epochs", "finetune_images")
+"""Columns of the training after pruning: the recipe's name, and its length."""
+
+TRAINED_STUDY = (*UNPRUNED_STUDY, *FINETUNING)
+"""The unpruned network, and the training after pruning."""
 
 STUDY = (*TRAINED_STUDY, *GROUPING, "min_channels", "min_channels_fraction", "round_to")
 """Columns that identify a study: images, network, length of training, channel groups, floor."""
 
-RULE = ("scope", "budget", "normalisation")
-"""Columns that say how scores and a ratio become widths."""
+RULE = ("scope", "budget", "ratio_of", "normalisation")
+"""Columns that say how scores and a ratio become widths, and what the ratio counts."""
 
-POINT = (*RULE, "compensation", "ratio")
+PROCEDURE = ("compensation", "schedule")
+"""Columns that say what else is done to a network: how weights make up for removed channels, and
+whether it is pruned at once or in steps."""
+
+SETTING = (*RULE, *PROCEDURE)
+"""Columns of a point of the grid without its ratio."""
+
+POINT = (*SETTING, "ratio")
 """Columns of a point of the grid, beside the metric and the seed."""
 
 BASELINE = ("seed", "baseline_key", "baseline_checksum")
@@ -64,7 +82,9 @@ BASELINE = ("seed", "baseline_key", "baseline_checksum")
 _CARRIED = ("collapsed", "parameter_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
-_SPOKEN = ("dataset", "metric", *RULE)
+_SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
+# What a row means that says nothing of a column, and what messages need not say.
+_USUAL = {"compensation": NO_COMPENSATION, "finetune": schema.FINETUNE, "schedule": ONE_SHOT}
 
 
 def figures(
@@ -98,7 +118,7 @@ def figures(
     kept = [*names, *_CARRIED, *extra, *_HIDDEN]
     need_columns(frame, [*kept, *_COUNTS, column])
     kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy"]))
-    cells = said_compensation(frame)
+    cells = completed(frame)
     cells = cells.assign(macs_ratio=macs_ratio(cells), accuracy=cells[column].astype(float))
     wanted = cells["metric"] != UNPRUNED
     if at == "compensated":
@@ -116,21 +136,29 @@ def figures(
 
 
 def macs_ratio(frame: pd.DataFrame) -> pd.Series[float]:
-    """Multiply-accumulates that are left, over those of the unpruned network; NaN if not known."""
+    """Multiply-accumulates that are left, over those of the unpruned network; NaN if not known.
+
+    It is computed from the counts, since SQL over files of several schema versions leaves the
+    column `mac_ratio` missing in rows of earlier ones.
+    """
     return frame["macs"].astype(float) / frame["macs_full"].astype(float)
 
 
-def said_compensation(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `none` where a row says nothing of its compensation.
+def completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with compensation, recipe, schedule and what the ratio counts in every row.
 
-    SQL over files of several schema versions leaves the column missing in rows of earlier ones.
+    SQL over files of several schema versions leaves these missing in rows of earlier ones, which
+    have no compensation, the only recipe of their spec, and a single step.
     """
-    return frame.assign(compensation=frame["compensation"].fillna(NO_COMPENSATION))
+    said = {name: frame[name].fillna(usual) for name, usual in _USUAL.items()}
+    # Rows that do not say what their ratio counts are older than all other rules for channels.
+    counted = frame["budget"].map({"uniform_channels": "channels"}).fillna("parameters")
+    return frame.assign(**said, ratio_of=frame["ratio_of"].fillna(counted))
 
 
 def any_compensation(frame: pd.DataFrame) -> bool:
     """Whether some row has a compensation."""
-    return bool((said_compensation(frame)["compensation"] != NO_COMPENSATION).any())
+    return bool((frame["compensation"].fillna(NO_COMPENSATION) != NO_COMPENSATION).any())
 
 
 def accuracy_column(at: str, split: str) -> str:
@@ -176,20 +204,21 @@ def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
             raise ValueError(f"there is no cell of metric {name!r}; there are {', '.join(present)}")
 
 
-def check_one_study(cells: pd.DataFrame, columns: Iterable[str]) -> None:
+def check_one_study(cells: pd.DataFrame, columns: Iterable[str], apart: Sequence[str] = ()) -> None:
     """Refuses several studies of one data set, for what averages over a data set.
 
     Parameters
     ----------
     cells : rows with these columns.
     columns : those of a study, such as `STUDY`.
+    apart : further columns by which the average is separate, such as `finetune`.
 
     Raises
     ------
     ValueError
         Naming the data set, the column and two of its values.
     """
-    for dataset, rows in cells.groupby("dataset"):
+    for (dataset, *_), rows in cells.groupby(["dataset", *apart]):
         for name in columns:
             values = rows[name].drop_duplicates()
             if len(values) > 1:
@@ -303,6 +332,6 @@ def _check_single(
 
 def _words(row: pd.Series[Any]) -> str:
     words = [str(row[name]) for name in _SPOKEN if name in row.index and not pd.isna(row[name])]
-    if row.get("compensation", NO_COMPENSATION) != NO_COMPENSATION:
-        words.append(str(row["compensation"]))
+    told = {name: row.get(name, usual) for name, usual in _USUAL.items()}
+    words += [str(value) for name, value in told.items() if value != _USUAL[name]]
     return ", ".join([*words, *([f"ratio {row['ratio']:g}"] if "ratio" in row.index else [])])

@@ -11,9 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.analysis.accuracy import accuracy_table
+from results.analysis.study import macs_ratio
 from results.analysis.sweep_tables import SweepTables
-from results.figures.macs import macs_words, titled
-from results.figures.panels import LETTER, PANEL, columns_of, comparable, grid, outer, panels
+from results.figures.macs import left_words, titled
+from results.figures.panels import (
+    LETTER,
+    PANEL,
+    Panel,
+    columns_of,
+    comparable,
+    grid,
+    outer,
+    panels,
+)
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, PAPER, Look, looks, said, styled
 
@@ -30,15 +40,17 @@ STAGE_WORDS = {
 
 @styled
 def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
-    """Mean top-1 accuracy of each metric over the achieved parameter ratio.
+    """Mean top-1 accuracy of each metric over the achieved ratio of what the budget counts.
 
-    A panel for each data set, budget, normalisation and compensation. The band is the 95 % t
+    A panel for each study and setting; the axis is the achieved ratio of multiply-accumulates where
+    the target ratio counts these, and else the achieved ratio of parameters. The band is the 95 % t
     interval of the mean over the seeds, from the smaller to the larger value where there are two
     seeds, and absent for one; what of it lies beyond the axes is cut off. The dashed line is the
     mean of the unpruned networks. A hollow point has a channel group at its floor in at least one
-    seed. Under the title is what the metrics leave of the multiply-accumulates at the smallest and
-    the largest ratio. If all seeds start from the weights of one file, the band says how much
-    fine-tuning and seeded metrics vary, not how much networks vary.
+    seed. Under the title is what the metrics leave of the multiply-accumulates, or of the
+    parameters where the ratio counts multiply-accumulates, at the smallest and the largest ratio.
+    If all seeds start from the weights of one file, the band says how much fine-tuning and seeded
+    metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -56,8 +68,9 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
         _panel(place, panel.of(points), panel.rows, metrics, split)
         ratios = panel.of(points)["ratio"]
         ends = list(dict.fromkeys([ratios.min(), ratios.max()]))
-        titled(place, panel.title, macs_words(panel.rows, ends), _WIDTH - 0.5)
-    outer(axes, "parameter ratio", f"{split} accuracy, %\n{STAGE_WORDS[at]}")
+        titled(place, panel.title, left_words(panel.rows, ends), _WIDTH - 0.5)
+    label_sizes(axes, found)
+    outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     curves_legend(figure, points, metrics)
     return figure
 
@@ -67,15 +80,22 @@ def accuracy_points(cells: pd.DataFrame, at: str, split: str) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row for each panel, metric and ratio: `x` is the mean achieved parameter
-    ratio, since a budget may miss its target; `low` and `high` bound the band, NaN without one.
+    DataFrame, one row for each panel, metric and ratio: `x` is the mean achieved ratio of
+    multiply-accumulates where the ratio counts these, and else of parameters, since a budget may
+    miss its target; `low` and `high` bound the band, NaN without one.
     """
     names = [*PANEL, "metric", "ratio"]
     table = accuracy_table(cells, at, split)
-    spread = cells.groupby(names, dropna=False).agg(
-        x=("parameter_ratio", "mean"),
-        least=(f"{at}_{split}_top1", "min"),
-        most=(f"{at}_{split}_top1", "max"),
+    by_macs = cells["ratio_of"] == "macs"
+    left = cells["parameter_ratio"].astype(float).mask(by_macs, macs_ratio(cells))
+    spread = (
+        cells.assign(left=left)
+        .groupby(names, dropna=False)
+        .agg(
+            x=("left", "mean"),
+            least=(f"{at}_{split}_top1", "min"),
+            most=(f"{at}_{split}_top1", "max"),
+        )
     )
     table = table.merge(spread.reset_index(), on=names, how="left")
     # A t interval of two values is thirteen times as wide as they lie apart.
@@ -85,6 +105,16 @@ def accuracy_points(cells: pd.DataFrame, at: str, split: str) -> pd.DataFrame:
         low=table["low"].where(~two, table["least"]),
         high=table["high"].where(~two, table["most"]),
     ).drop(columns=["least", "most"])
+
+
+def label_sizes(axes: list[Axes], found: list[Panel]) -> None:
+    """Labels the axes of sizes; each of them, if they are not all of one kind."""
+    words = ["MACs ratio" if panel.ratio_of == "macs" else "parameter ratio" for panel in found]
+    if len(set(words)) == 1:
+        outer(axes, words[0])
+        return
+    for place, label in zip(axes, words, strict=True):
+        place.set_xlabel(label)
 
 
 def _panel(
@@ -183,11 +213,12 @@ def _band_words(seeds: pd.Series) -> str:
 @report_figure(
     "accuracy",
     "Accuracy against size",
-    "Mean top-1 accuracy on the test images after fine-tuning, over the achieved parameter "
-    "ratio. Bands are 95 % t intervals of the mean over the seeds, or reach from one seed "
-    "to the other where there are two. Hollow points have a channel group at its floor in at "
-    "least one seed; the dashed line is the unpruned network. Networks of equal parameters may "
-    "leave unequal multiply-accumulates (MACs): under each title is their range over the metrics.",
+    "Mean top-1 accuracy on the test images after fine-tuning, over the achieved ratio of "
+    "parameters, or of multiply-accumulates (MACs) where the budget counts these. Bands are 95 % "
+    "t intervals of the mean over the seeds, or reach from one seed to the other where there are "
+    "two. Hollow points have a channel group at its floor in at least one seed; the dashed line "
+    "is the unpruned network. Networks of equal parameters may leave unequal MACs: under each "
+    "title is their range over the metrics.",
     position=10,
 )
 def _in_report(tables: SweepTables) -> Figure:

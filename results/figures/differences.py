@@ -14,13 +14,14 @@ from matplotlib.lines import Line2D
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below
-from results.figures.macs import macs_words, titled
+from results.figures.macs import left_words, titled
 from results.figures.panels import (
     columns_of,
     comparable,
     grid,
     outer,
     panels,
+    ratio_words,
     title_room,
 )
 from results.figures.registry import report_figure
@@ -43,12 +44,12 @@ def differences(
 ) -> Figure:
     """Accuracy of each metric minus that of a reference, with its interval, in points.
 
-    A panel for each data set, budget, normalisation and compensation, a row for each metric, the
-    best one on top. Differences are paired by the baseline; the bar is the 95 % t interval of the
-    mean over the seeds, and absent where there is none. An interval that ends in an arrow goes on
-    beyond the axis. Under the title is what the metrics leave of the multiply-accumulates. If all
-    seeds start from the weights of one file, the bar says how much fine-tuning and seeded metrics
-    vary, not how much networks vary.
+    A panel for each study and setting, a row for each metric, the best one on top. Differences are
+    paired by the baseline; the bar is the 95 % t interval of the mean over the seeds, and absent
+    where there is none. An interval that ends in an arrow goes on beyond the axis. Under the title
+    is what the metrics leave of the multiply-accumulates, or of the parameters where the ratio
+    counts multiply-accumulates. If all seeds start from the weights of one file, the bar says how
+    much fine-tuning and seeded metrics vary, not how much networks vary.
 
     Parameters
     ----------
@@ -77,12 +78,13 @@ def differences(
     colours = dict(zip(wanted, cycle(COLOURS), strict=False))
     for panel, place in zip(found, axes, strict=True):
         _panel(place, panel.of(table), order, colours)
-        titled(place, panel.title, macs_words(panel.rows, wanted), _WIDTH - 0.2)
+        titled(place, panel.title, left_words(panel.rows, wanted), _WIDTH - 0.2)
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
+    words = ratio_words(table)
     handles = [
-        Line2D([], [], color=colour, marker=_MARKERS[at % 3], label=f"ratio {ratio:g}")
+        Line2D([], [], color=colour, marker=_MARKERS[at % 3], label=f"{words} {ratio:g}")
         for at, (ratio, colour) in enumerate(colours.items())
     ]
     some = table["low_points"].notna().any()
@@ -142,7 +144,7 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     "differences",
     f"Differences to {REFERENCE}",
     f"Accuracy minus that of {REFERENCE} in percentage points, paired by the baseline that "
-    "both prune, at three of the ratios. Bars are 95 % t intervals of the mean difference, "
+    "both prune, at three of the target ratios. Bars are 95 % t intervals of the mean difference, "
     "not corrected for their number; one that ends in an arrow goes on beyond the axis. Under "
     "each title is the range of the multiply-accumulates (MACs) that the metrics leave.",
     position=20,

@@ -11,20 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.analysis.pareto import FRONT, Cost, pareto
+from results.analysis.study import PROCEDURE
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
 from results.figures.panels import (
     comparable,
-    compensation_words,
     even_columns,
     grid,
     outer,
+    procedure_order,
+    procedure_words,
     set_title,
     titled_study,
 )
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
-from results.storage.schema import NO_COMPENSATION, UNPRUNED
+from results.storage.schema import UNPRUNED
 
 # The cost, its unit, and how many of what is stored make one.
 _COSTS: dict[Cost, tuple[str, float]] = {
@@ -34,6 +36,7 @@ _COSTS: dict[Cost, tuple[str, float]] = {
     "latency_256_ms": ("latency at batch 256, ms per image", 1),
 }
 _FRONT = [*FRONT]
+_STUDY = [name for name in FRONT if name not in PROCEDURE]
 _LINE = 50
 _WIDTH = 4.1
 _MACHINE = ["device", "threads"]
@@ -43,8 +46,8 @@ _MACHINE = ["device", "threads"]
 def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
     """Accuracy against parameters, multiply-accumulates and measured latency.
 
-    A line of panels for each data set, network, training, choice of channel groups and
-    compensation, and for latencies a panel for each device. Networks on the Pareto front have the
+    A line of panels for each data set, network, training, choice of channel groups, compensation
+    and schedule, and for latencies a panel for each device. Networks on the Pareto front have the
     colour of their metric and a line through them; all others are grey. The diamond is the unpruned
     network.
 
@@ -67,7 +70,7 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     for (cost, rows), place in zip(drawn, axes, strict=True):
         _panel(place, rows, cost, metrics)
         first = rows.iloc[0]
-        words = [*titled_study(first, cells, FRONT[:-1]), *compensation_words(first, cells)]
+        words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
         set_title(place, ", ".join(words), _WIDTH - 0.5)
     outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     on_front = {name for _, rows in drawn for name in rows.loc[rows["on_front"], "metric"]}
@@ -95,8 +98,7 @@ def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _order(row: pd.Series) -> tuple[str, ...]:
-    *others, compensation = row[_FRONT].map(str)
-    return *others, str(compensation != NO_COMPENSATION), compensation
+    return *row[_STUDY].map(str), *procedure_order(row)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look]) -> None:

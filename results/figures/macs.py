@@ -1,4 +1,4 @@
-"""What figures say of the multiply-accumulates that are left."""
+"""What figures say of the multiply-accumulates, or parameters, that are left."""
 
 from __future__ import annotations
 
@@ -25,32 +25,42 @@ def titled(axes: Axes, title: str, words: str, width: float) -> None:
     note.set(fontsize=_SIZE, color=FAINT, verticalalignment="bottom", gid="macs")
 
 
-def macs_words(cells: pd.DataFrame, ratios: Sequence[float]) -> str:
-    """The fraction of the MACs that the metrics leave at some ratios, as a range over metrics.
+def left_words(cells: pd.DataFrame, ratios: Sequence[float]) -> str:
+    """What the metrics leave at some ratios of what these do not count, as a range over metrics.
 
     Parameters
     ----------
-    cells : rows of `cells` that are ok; means are over the seeds.
+    cells : rows of one panel; means are over the seeds.
 
     Returns
     -------
-    Text such as `MACs left: 0.02 to 0.94 at 0.3`; empty if no MACs are known.
+    Text such as `MACs left: 0.02 to 0.94 at 0.3`, or `parameters left: ...` where the ratios count
+    MACs; empty if nothing is known.
     """
-    left = macs_left(cells)
+    by_macs = (cells["ratio_of"] == "macs").all()
+    left = parameters_left(cells) if by_macs else macs_left(cells)
     parts = []
     for ratio in ratios:
-        means = left[left["ratio"] == ratio]["macs_left"]
+        means = left[left["ratio"] == ratio]["left"]
         if len(means):
             ends = list(dict.fromkeys(f"{value:.2f}" for value in (means.min(), means.max())))
             # No line breaks within a range.
             parts.append(
                 " to ".join(ends).replace(" ", NO_BREAK) + f"{NO_BREAK}at{NO_BREAK}{ratio:g}"
             )
-    return f"MACs left: {', '.join(parts)}" if parts else ""
+    return f"{'parameters' if by_macs else 'MACs'} left: {', '.join(parts)}" if parts else ""
 
 
 def macs_left(cells: pd.DataFrame) -> pd.DataFrame:
-    """`macs_left` of each metric and ratio, a fraction, mean over the rows that have it."""
-    known = cells.assign(macs_left=macs_ratio(cells))
-    known = known.dropna(subset="macs_left")
-    return known.groupby(["metric", "ratio"], as_index=False)["macs_left"].mean()
+    """`left` of each metric and ratio: a fraction of the MACs, mean over the rows that have it."""
+    return _means(cells.assign(left=macs_ratio(cells)))
+
+
+def parameters_left(cells: pd.DataFrame) -> pd.DataFrame:
+    """The same of the parameters."""
+    return _means(cells.assign(left=cells["parameter_ratio"].astype(float)))
+
+
+def _means(cells: pd.DataFrame) -> pd.DataFrame:
+    known = cells.dropna(subset="left")
+    return known.groupby(["metric", "ratio"], as_index=False)["left"].mean()

@@ -15,11 +15,18 @@ from matplotlib.figure import Figure
 
 from results.analysis.compensation import compensation_name
 from results.analysis.networks import NETWORK, NETWORK_WORDS, network_name, network_names
+from results.analysis.protocols import (
+    finetune_name,
+    schedule_name,
+    target_name,
+    target_names,
+)
 from results.analysis.scratch import beside_scratch
-from results.analysis.study import RULE, STUDY, check_alike, said_compensation, same
-from results.storage.schema import NO_COMPENSATION, UNPRUNED
+from results.analysis.study import SETTING, STUDY, check_alike, completed, same
+from results.storage.plan_file import DEFAULT_BUDGETS
+from results.storage.schema import NO_COMPENSATION, ONE_SHOT, UNPRUNED
 
-PANEL = [*STUDY, *RULE, "compensation"]
+PANEL = [*STUDY, *SETTING]
 """Columns in which all cells of a panel agree."""
 
 _SCOPES = ("local", "global", "widths_of")
@@ -30,12 +37,18 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "test_images": "{:,} test images".format,
     "epochs": "{:,} epochs".format,
     "baseline_images": "of {:,} images".format,
+    "finetune": finetune_name,
+    "schedule": schedule_name,
     "finetune_epochs": "{:,} epochs of fine-tuning".format,
     "finetune_images": "on {:,} images".format,
     "min_channels": "at least {} channels".format,
     "min_channels_fraction": "at least {:g} of the channels".format,
     "round_to": "multiples of {}".format,
 }
+_PROCEDURE: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("compensation", NO_COMPENSATION, compensation_name),
+    ("schedule", ONE_SHOT, schedule_name),
+)
 _OPTIONS = re.compile(r"(?<=\S)\(")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _COLUMNS = 3
@@ -50,10 +63,20 @@ TITLE_LINE = 0.17
 
 @dataclass(frozen=True)
 class Panel:
-    """The cells that are ok of one study, budget, normalisation and compensation, with a title."""
+    """The cells that are ok of one study and setting, with a title."""
 
     title: str
     rows: pd.DataFrame
+
+    @property
+    def ratio_of(self) -> str:
+        """What the target ratios count."""
+        return str(self.rows["ratio_of"].iloc[0])
+
+    @property
+    def target(self) -> str:
+        """The same in words: `ratio of parameters`, `ratio of MACs` or `ratio of channels`."""
+        return target_name(self.ratio_of)
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of another table that belong to this panel."""
@@ -69,13 +92,13 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
         If cells of one study differ in something that no column of a study shows.
     """
     cells = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
-    cells = said_compensation(cells)
+    cells = completed(cells)
     check_alike(cells)
     return beside_scratch(cells)
 
 
 def panels(cells: pd.DataFrame) -> list[Panel]:
-    """One panel for each study, scope, budget, normalisation and compensation, local first.
+    """One panel for each study and setting, local first.
 
     Parameters
     ----------
@@ -151,15 +174,16 @@ def title_lines(title: str, width: float) -> list[str]:
 
 
 def point_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
-    """The scope of a row; its budget, normalisation and compensation where these vary."""
-    return [*rule_words(row, everything), *compensation_words(row, everything)]
+    """The scope of a row; its budget, normalisation, compensation and schedule where these vary."""
+    return [*rule_words(row, everything), *procedure_words(row, everything)]
 
 
 def rule_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
-    """The scope of a row, its budget and normalisation where there are several of them."""
-    alike = everything[everything["scope"] == row["scope"]]
-    several = _vary(alike["budget"]) or row["scope"] == "widths_of"
-    words = [str(row["budget"] if several else row["scope"])]
+    """The scope of a row, or its budget if that is not the only and usual one; normalisation."""
+    scope, budget = row["scope"], row["budget"]
+    alike = everything[everything["scope"] == scope]
+    usual = pd.isna(budget) or DEFAULT_BUDGETS.get(scope) == budget
+    words = [str(scope if usual and not _vary(alike["budget"]) else budget)]
     normalisation = row["normalisation"]
     named = _vary(alike["normalisation"]) or normalisation != "none"
     if named and pd.notna(normalisation):
@@ -167,20 +191,40 @@ def rule_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
     return words
 
 
-def compensation_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
-    """The compensation of a row where it has one, or where others have another."""
-    compensation = row["compensation"]
-    named = _vary(everything["compensation"]) or compensation != NO_COMPENSATION
-    return [compensation_name(compensation)] if named and pd.notna(compensation) else []
+def procedure_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
+    """The compensation and schedule of a row, unless it and all others have the usual ones."""
+    return [
+        words(row[name])
+        for name, usual, words in _PROCEDURE
+        if pd.notna(row[name]) and (row[name] != usual or _vary(everything[name]))
+    ]
+
+
+def target_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
+    """What the ratio of a row counts, unless that of it and all others counts parameters."""
+    counted = row["ratio_of"]
+    named = _vary(everything["ratio_of"].dropna()) or counted != "parameters"
+    return [target_name(counted)] if named and pd.notna(counted) else []
+
+
+def ratio_words(cells: pd.DataFrame) -> str:
+    """What the target ratios of all rows count, such as `ratio of MACs`; `ratio` if they differ."""
+    return target_names(cells["ratio_of"].dropna().unique())
 
 
 def scope_order(row: pd.Series) -> tuple[str, ...]:
-    """What rows of one study are ordered by: local, then global, raw and uncompensated first."""
+    """What rows of one study are ordered by: local, then global, with the usual values first."""
     scope = row["scope"]
     at = _SCOPES.index(scope) if scope in _SCOPES else len(_SCOPES)
-    normalisation, compensation = str(row["normalisation"]), str(row["compensation"])
-    words = str(at), str(row["budget"]), str(normalisation != "none"), normalisation
-    return *words, str(compensation != NO_COMPENSATION), compensation
+    normalisation = str(row["normalisation"])
+    words = [str(at), str(row["budget"]), str(normalisation != "none"), normalisation]
+    return *words, *procedure_order(row)
+
+
+def procedure_order(row: pd.Series) -> tuple[str, ...]:
+    """What rows of one budget are ordered by: without compensation and in one shot first."""
+    told = [(str(row[name]), usual) for name, usual, _ in _PROCEDURE]
+    return tuple(word for value, usual in told for word in (str(value != usual), value))
 
 
 def grid(
@@ -246,10 +290,7 @@ def _vary(column: pd.Series) -> bool:
 
 def _title(row: pd.Series, everything: pd.DataFrame) -> str:
     words = [*titled_study(row, everything), *point_words(row, everything)]
-    # Ratios of channels stand beside ratios of parameters in one report.
-    if row.get("ratio_of") == "channels":
-        words.append("ratio of channels")
-    return ", ".join(words)
+    return ", ".join([*words, *target_words(row, everything)])
 
 
 def _order(row: pd.Series) -> tuple[str, ...]:

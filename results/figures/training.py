@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from results.analysis.study import RULE, STUDY, check_one_study
+from results.analysis.protocols import counted_name
+from results.analysis.study import FINETUNING, SETTING, STUDY, check_one_study, completed
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, metric_handles
 from results.figures.panels import (
@@ -21,11 +22,13 @@ from results.figures.panels import (
     point_words,
     scope_order,
     set_title,
+    varied_words,
 )
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
 
-_PANEL = ["dataset", *RULE, "compensation"]
+_PANEL = ["dataset", "finetune", *SETTING]
+_PLAIN = [name for name in STUDY if name not in FINETUNING]
 _WIDTH = 4.1
 
 
@@ -38,8 +41,9 @@ def training_curves(
 ) -> Figure:
     """Training loss by epoch: of each baseline, and of fine-tuning by metric.
 
-    A line of panels for each data set: its baselines, a curve for each, then for each budget,
-    normalisation and compensation the mean over the seeds of each metric.
+    A line of panels for each data set: its baselines, a curve for each, then for each setting and
+    recipe of fine-tuning the mean over the seeds of each metric. The epochs of an iterative
+    schedule are counted through its steps.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ def training_curves(
         If a metric has two cells for one seed and point: their mean would be of two studies.
     """
     baselines = history[history["stage"] == "baseline"].dropna(subset="loss")
-    cells = history[history["stage"] == "finetune"].dropna(subset="loss")
+    cells = _counted(completed(history[history["stage"] == "finetune"])).dropna(subset="loss")
     ratios = sorted(cells["ratio"].dropna().unique())
     if baselines.empty and not ratios:
         return said("No cell has told its losses, so there is no training to draw.")
@@ -95,6 +99,13 @@ def training_curves(
     return figure
 
 
+def _counted(cells: pd.DataFrame) -> pd.DataFrame:
+    """The epochs of fine-tuning, numbered through all steps of an iterative schedule."""
+    ordered = cells.sort_values(["key", "step", "epoch"])
+    through = ordered.groupby("key").cumcount() + 1
+    return ordered.assign(epoch=ordered["epoch"].where(ordered["step"].isna(), through))
+
+
 def _parts(
     dataset: str, baselines: pd.DataFrame, cells: pd.DataFrame
 ) -> list[tuple[str, pd.DataFrame]]:
@@ -103,9 +114,10 @@ def _parts(
     groups = [rows for _, rows in cells[cells["dataset"] == dataset].groupby(_PANEL, dropna=False)]
     groups.sort(key=lambda rows: scope_order(rows.iloc[0]))
     for rows in groups:
-        ratio = rows["ratio"].iloc[0]
-        words = ", ".join(point_words(rows.iloc[0], cells))
-        parts.append((f"{words}, fine-tuning at {ratio:g}", rows))
+        first, ratio = rows.iloc[0], rows["ratio"].iloc[0]
+        found = [*varied_words(first, cells, ["finetune"]), *point_words(first, cells)]
+        at = f"fine-tuning at {ratio:g} {counted_name(first['ratio_of'])}"
+        parts.append((", ".join([*found, at]), rows))
     return parts
 
 
@@ -136,12 +148,13 @@ def _curve(
 @report_figure(
     "training",
     "Training",
-    "Training loss of the baselines, a line a seed, and during fine-tuning at the smallest "
-    "ratio, mean over the seeds.",
+    "Training loss of the baselines, a line a seed, and during fine-tuning at the smallest ratio, "
+    "mean over the seeds. The epochs of an iterative schedule are counted through its steps.",
     position=60,
 )
 def _in_report(tables: SweepTables) -> Figure:
     history, good = tables.history, comparable(tables.frame)
-    check_one_study(good, STUDY)
+    check_one_study(good, _PLAIN)
+    check_one_study(good, FINETUNING, ["finetune"])
     told = history["stage"].eq("baseline") | history["key"].isin(good["key"])
     return training_curves(history[told], metrics=good["metric"], networks=networks_of(good))

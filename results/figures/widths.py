@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from results.analysis.study import BASELINE, RULE, STUDY
+from results.analysis.study import BASELINE, FINETUNING, RULE, STUDY
 from results.analysis.sweep_tables import SweepTables
 from results.figures.macs import macs_left
 from results.figures.panels import (
@@ -20,12 +20,13 @@ from results.figures.panels import (
     comparable,
     grid,
     panels,
+    ratio_words,
     set_title,
     title_room,
 )
 from results.figures.registry import report_figure
 from results.figures.style import INK, said, styled
-from results.storage.schema import NO_COMPENSATION
+from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 EVERY = "every metric"
 
@@ -44,11 +45,12 @@ _NAME_LETTER = 0.055
 def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     """The fraction of its channels that each channel group keeps, by metric, mean over the seeds.
 
-    A panel for each data set, budget and normalisation. Compensation changes no width, so of cells
-    that differ in it one counts. If in no panel the metric makes a difference, as with local
-    budgets, all metrics share one row. A metric without a cell in a
-    panel has a blank row. To the right of a row is the fraction of the multiply-accumulates that
-    is left.
+    A panel for each data set, budget, normalisation and schedule. Networks that are pruned at once
+    have the same widths whatever their compensation and fine-tuning, so of cells that differ in
+    these one counts; those that are pruned in steps have a panel for each. If in no panel the
+    metric makes a difference, as with local budgets, all metrics share one row. A metric without a
+    cell in a panel has a blank row. To the right of a row is the fraction of the
+    multiply-accumulates that is left.
 
     Groups have their names, shortened where these are long, or numbers from 1 in rows of versions
     that stored no names. Where there are too many groups, only every second or third is named.
@@ -58,8 +60,7 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     frame : what `results.load` returned; only cells that are ok count.
     ratio : target of the cells to show; the smallest one if not given.
     """
-    cells = comparable(frame).drop_duplicates([*STUDY, *RULE, "ratio", "metric", *BASELINE])
-    cells = cells.assign(compensation=NO_COMPENSATION)
+    cells = _of_equal_widths_one(comparable(frame))
     ratios = sorted(cells["ratio"].dropna().unique())
     if not ratios:
         return said("No cell is ok, so there are no widths to draw.")
@@ -86,9 +87,20 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
         set_title(place, panel.title, size[0])
         if at % columns:
             place.set_yticklabels([])
-    words = f"channels kept, %, by channel group, at parameter ratio {ratio:g}"
+    counted = ratio_words(pd.concat([panel.rows for panel, _ in drawn]))
+    words = f"channels kept, %, by channel group, at {counted} {ratio:g}"
     heat_bar(figure, axes, image, words)
     return figure
+
+
+def _of_equal_widths_one(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells; of those that are pruned at once and differ in what follows, the first."""
+    at_once = cells["schedule"] == ONE_SHOT
+    what_follows = dict.fromkeys(FINETUNING, pd.NA) | {"compensation": NO_COMPENSATION}
+    first = cells[at_once].assign(**what_follows)
+    first = first.drop_duplicates([*STUDY, *RULE, "ratio", "metric", *BASELINE])
+    kinds = cells.dtypes[list(what_follows)]
+    return pd.concat([first.astype(kinds), cells[~at_once]], ignore_index=True)
 
 
 def fractions(rows: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +163,7 @@ def _panel(axes: Axes, table: pd.DataFrame, labels: list[str], width: float) -> 
 
 def _macs(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     """Writes what each metric leaves of the multiply-accumulates to the right of its row."""
-    left = macs_left(rows).set_index("metric")["macs_left"]
+    left = macs_left(rows).set_index("metric")["left"]
     if names == [EVERY] and len(left):
         left = pd.Series({EVERY: left.iloc[0]})
     if left.empty:

@@ -8,11 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.study import RULE, STUDY, any_compensation, same
+from results.analysis.study import any_compensation, same
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import accuracy_points, curve, curves_legend, unpruned_line
+from results.figures.accuracy import (
+    accuracy_points,
+    curve,
+    curves_legend,
+    label_sizes,
+    unpruned_line,
+)
 from results.figures.macs import titled
-from results.figures.panels import NO_BREAK, Panel, columns_of, comparable, grid, outer, panels
+from results.figures.panels import (
+    NO_BREAK,
+    PANEL,
+    Panel,
+    columns_of,
+    comparable,
+    grid,
+    outer,
+    panels,
+)
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, Look, looks, said, styled
 from results.formatting import percent
@@ -26,9 +41,9 @@ _PALE, _SHADE = 0.45, 0.12
 
 @styled
 def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
-    """Mean top-1 accuracy before any training over the parameter ratio, by compensation.
+    """Mean top-1 accuracy before any training over the achieved ratio, by compensation.
 
-    A panel for each data set, budget, normalisation and compensation. The strong line of a metric
+    A panel for each study and setting with compensation. The strong line of a metric
     is its accuracy with the compensation, the pale line of the same colour that without one. On
     both sides batch normalisation is re-estimated, which needs no labels either, so that the
     distance of the two lines is what compensation adds. The metric with the highest mean over the
@@ -55,7 +70,8 @@ def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
     figure, axes = grid(len(found), _WIDTH, 4.2 if many else 3.4, columns_of(found))
     for panel, place in zip(found, axes, strict=True):
         _panel(place, panel, points, metrics, split)
-    outer(axes, "parameter ratio", f"{split} accuracy, %\nbefore any training")
+    label_sizes(axes, found)
+    outer(axes, y=f"{split} accuracy, %\nbefore any training")
     drawn = set(compensated["metric"])
     pale = Line2D([], [], color=FAINT, linewidth=1, label="pale: without compensation")
     shown = {name: look for name, look in metrics.items() if name in drawn}
@@ -75,7 +91,7 @@ def _panel(
     first = panel.rows.iloc[0].copy()
     own = panel.of(points)
     first["compensation"] = NO_COMPENSATION
-    plain = points[same(points, first, [*STUDY, *RULE, "compensation"])]
+    plain = points[same(points, first, PANEL)]
     leading = best(own)
     for at, (metric, look) in enumerate(metrics.items()):
         line, without = (rows[rows["metric"] == metric].sort_values("x") for rows in (own, plain))
@@ -105,13 +121,13 @@ def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:
 @report_figure(
     "without_training",
     "Accuracy against size without training",
-    "Mean top-1 accuracy on the test images before any training, over the achieved parameter "
-    "ratio. Strong lines are with compensation, pale lines of the same colour without; on both "
-    "sides batch normalisation is re-estimated on training images without labels, so the distance "
-    "of the two lines is what compensation adds. The thick line is the metric with the highest "
-    "mean over the ratios, which need not be better for certain. Bands, drawn for up to eight "
-    "metrics, are 95 % t intervals of the mean over the seeds, or reach from one seed to the other "
-    "where there are two.",
+    "Mean top-1 accuracy on the test images before any training, over the achieved ratio of "
+    "parameters, or of multiply-accumulates where the budget counts these. Strong lines are with "
+    "compensation, pale lines of the same colour without; on both sides batch normalisation is "
+    "re-estimated on training images without labels, so the distance of the two lines is what "
+    "compensation adds. The thick line is the metric with the highest mean over the ratios, which "
+    "need not be better for certain. Bands, drawn for up to eight metrics, are 95 % t intervals "
+    "of the mean over the seeds, or reach from one seed to the other where there are two.",
     position=15,
 )
 def _in_report(tables: SweepTables) -> Figure | None:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from results.analysis.networks import network_names
-from results.analysis.study import said_compensation
-from results.storage.schema import NO_COMPENSATION
+from results.analysis.study import completed, macs_ratio
+from results.storage.schema import FINETUNE, NO_COMPENSATION, ONE_SHOT
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,22 @@ _COLUMNS = (
     Column("budget", "budget"),
     Column("normalisation", "normalisation"),
     Column("compensation", "compensation", usual=NO_COMPENSATION),
-    Column("ratio", "ratio", 1, 3),
+    Column("finetune", "fine-tuning", usual=FINETUNE),
+    Column("schedule", "schedule", usual=ONE_SHOT),
+    Column("ratio", "target", 1, 3),
+    Column("ratio_of", "target is a ratio of"),
     Column("seed", "seed", 1, 0),
     Column("finetuned_test_top1", "fine-tuned, %", 100, 2),
     Column("recalibrated_test_top1", "recalibrated, %", 100, 2),
     Column("compensated_test_top1", "compensated, %", 100, 2),
     Column("pruned_test_top1", "pruned, %", 100, 2),
     Column("baseline_test_top1", "unpruned, %", 100, 2),
-    Column("parameter_ratio", "achieved ratio", 1, 4),
+    Column("parameter_ratio", "parameter ratio", 1, 4),
+    Column("macs_ratio", "MACs ratio", 1, 4),
     Column("parameters", "parameters", 1, 0),
     Column("macs", "MACs, millions", 1e-6, 2),
     Column("latency_1_ms", "latency at batch 1, ms", 1, 3),
+    Column("latency_ratio", "latency at batch 1 / unpruned", 1, 3),
     Column("latency_256_ms", "latency at batch 256, ms", 1, 4),
     Column("collapsed", "collapsed"),
     Column("seconds", "seconds", 1, 1),
@@ -61,10 +66,11 @@ _COLUMNS = (
     Column("weights", "initial weights", varied=True),
     Column("key", "key"),
 )
+_LATENCIES = ("latency_1_ms", "latency_full_1_ms")
 # A reader looks for these by choosing, not by typing.
 _CHOICES = (
     *("status", "dataset", "metric", "budget", "normalisation", "compensation"),
-    *("ratio", "seed"),
+    *("finetune", "schedule", "ratio", "ratio_of", "seed"),
 )
 
 
@@ -73,7 +79,9 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
 
     Columns in which no cell has a value, such as latencies that were not measured, are left out.
     """
-    frame = said_compensation(frame).assign(network=network_names(frame))
+    frame = completed(frame).assign(network=network_names(frame), macs_ratio=macs_ratio(frame))
+    if set(_LATENCIES) <= set(frame):
+        frame = frame.assign(latency_ratio=frame[_LATENCIES[0]] / frame[_LATENCIES[1]])
     columns = []
     for column in _COLUMNS:
         if column.name not in frame or frame[column.name].isna().all():

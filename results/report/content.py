@@ -121,7 +121,7 @@ def _summary(sweep: SweepTables) -> str:
         several(frame["dataset"].nunique(), "data set"),
         _networks(frame),
         several(pruned["metric"].nunique(), "metric"),
-        several(pruned["ratio"].nunique(), "parameter ratio"),
+        several(pruned["ratio"].nunique(), "target ratio"),
         several(frame["seed"].nunique(), "seed"),
     ]
     return " · ".join(filter(None, counts))

@@ -11,11 +11,11 @@ import pandas as pd
 
 from results.analysis.identities import BASELINE_PART, identity_parts
 from results.analysis.networks import NETWORK_WORDS, network_name
+from results.analysis.protocols import counted_name
 from results.analysis.study import (
     BASELINE,
     UNPRUNED_STUDY,
-    any_compensation,
-    said_compensation,
+    completed,
 )
 from results.formatting import (
     DASH,
@@ -29,7 +29,15 @@ from results.formatting import (
 )
 from results.report.tables import Entry, Table
 from results.storage.failure_logs import log_of, without_log
-from results.storage.schema import CONTROLS, NO_COMPENSATION, SCRATCH, STATUSES, UNPRUNED
+from results.storage.schema import (
+    CONTROLS,
+    FINETUNE,
+    NO_COMPENSATION,
+    ONE_SHOT,
+    SCRATCH,
+    STATUSES,
+    UNPRUNED,
+)
 
 _ERROR_HEAD, _ERROR_TAIL = 1_500, 2_500
 _EXAMPLES = 5
@@ -117,22 +125,26 @@ def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
     pruned = frame[~frame["metric"].isin(CONTROLS)]
     asked = frame[frame["metric"] != UNPRUNED]
     metrics = sorted(pruned["metric"].dropna().unique())
-    compensations = said_compensation(pruned)["compensation"]
+    told = completed(pruned)
     facts = [
         ("sweep", listed(frame["sweep"])),
         (f"metrics ({len(metrics)})", listed(metrics)),
-        ("parameter ratios", listed(asked["ratio"].astype(float))),
+        *_targets(completed(asked)),
         ("budgets", listed(asked["budget"].fillna(asked["scope"]))),
         ("normalisations", listed(frame["normalisation"])),
-        *([("compensations", listed(compensations))] if any_compensation(frame) else []),
+        *_varied(told, "compensations", "compensation", NO_COMPENSATION),
+        *_varied(told, "schedules", "schedule", ONE_SHOT),
         ("seeds", listed(int(seed) for seed in frame["seed"].dropna().unique())),
         ("channel groups that can be pruned", listed(pruned["groups"])),
         ("one score of several producers", listed(pruned["combine"])),
         ("fewest channels of a group", _floors(frame)),
         ("baselines", "; ".join(recipes(frame, "baseline", "recipe")) or _epochs(frame["epochs"])),
-        (
-            "fine-tuning",
-            "; ".join(recipes(pruned, "finetune")) or _epochs(pruned["finetune_epochs"]),
+        *(
+            (
+                "fine-tuning" if name == FINETUNE else f"fine-tuning {name}",
+                "; ".join(recipes(rows, "finetune")) or _epochs(rows["finetune_epochs"]),
+            )
+            for name, rows in _by_recipe(told)
         ),
     ]
     if (frame["metric"] == SCRATCH).any():
@@ -141,6 +153,27 @@ def grid(frame: pd.DataFrame) -> list[tuple[str, str]]:
             ("from scratch", "; ".join(recipes(scratch, "finetune")) or _epochs(scratch["epochs"]))
         )
     return facts
+
+
+def _targets(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """The target ratios, separately for what they count."""
+    found = frame.dropna(subset="ratio").groupby("ratio_of")["ratio"]
+    targets = [
+        (f"ratios {counted_name(str(counted))}", listed(ratios.astype(float)))
+        for counted, ratios in found
+    ]
+    return targets or [("ratios", DASH)]
+
+
+def _varied(frame: pd.DataFrame, term: str, column: str, usual: str) -> list[tuple[str, str]]:
+    """The values of a column, if one of them is not the usual one."""
+    return [(term, listed(frame[column]))] if (frame[column] != usual).any() else []
+
+
+def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each recipe of fine-tuning, with its name; without rows, the usual name."""
+    found = [(str(name), rows) for name, rows in frame.groupby("finetune", sort=False)]
+    return found or [(FINETUNE, frame)]
 
 
 def recipes(frame: pd.DataFrame, *path: str) -> list[str]:
@@ -239,7 +272,8 @@ def _shortened(error: str) -> str:
 def _cell_words(row: pd.Series) -> str:
     words = [row["dataset"], f"seed {row['seed']}", row["metric"], row["budget"]]
     words += [row["normalisation"]]
-    words += [row["compensation"]] if row["compensation"] != NO_COMPENSATION else []
+    usual = {"compensation": NO_COMPENSATION, "finetune": FINETUNE, "schedule": ONE_SHOT}
+    words += [row[name] for name, value in usual.items() if row[name] != value]
     words += ["" if pd.isna(row["ratio"]) else f"{row['ratio']:g}"]
     return " ".join(str(word) for word in words if not pd.isna(word) and word) + f" ({row['key']})"
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from results.analysis.compensation import mean_compensation_gain
 from results.analysis.study import any_compensation
-from results.figures.panels import comparable, panels
+from results.figures.panels import Panel, comparable, panels
 from results.formatting import DASH, between, several, signed, spoken
 from results.report.tables import Entry, Table
 
@@ -51,18 +51,19 @@ def compensation(cells: pd.DataFrame) -> Gains | None:
         return None
     known = comparable(cells)
     tables = [mean_compensation_gain(known, at, without) for at, without, _ in _STAGES]
-    found = [(panel.title, [panel.of(table) for table in tables]) for panel in panels(known)]
-    found = [(title, own) for title, own in found if len(own[0])]
+    found = [(panel, [panel.of(table) for table in tables]) for panel in panels(known)]
+    found = [(panel, own) for panel, own in found if len(own[0])]
     if not found:
         return None
-    heads = ("ratio", *(head for _, _, head in _STAGES), "metrics", "seeds")
     return Gains(
-        tuple(f"{title}: {_sentence(*own[:2])}" for title, own in found),
-        tuple(
-            Table(title, heads, tuple(_line(ratio, own) for ratio in own[0]["ratio"]))
-            for title, own in found
-        ),
+        tuple(f"{panel.title}: {_sentence(*own[:2])}" for panel, own in found),
+        tuple(_table(panel, own) for panel, own in found),
     )
+
+
+def _table(panel: Panel, tables: Sequence[pd.DataFrame]) -> Table:
+    heads = (panel.target, *(head for _, _, head in _STAGES), "metrics", "seeds")
+    return Table(panel.title, heads, tuple(_line(ratio, tables) for ratio in tables[0]["ratio"]))
 
 
 def _line(ratio: float, tables: Sequence[pd.DataFrame]) -> tuple[Entry, ...]:

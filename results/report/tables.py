@@ -13,15 +13,18 @@ from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.intervals import LEVEL
 from results.analysis.pareto import FRONT, pareto
+from results.analysis.protocols import counted_name
 from results.analysis.ranking import SETTING, rank_metrics
-from results.analysis.study import POINT
+from results.analysis.study import POINT, PROCEDURE
 from results.figures.panels import (
+    Panel,
     comparable,
-    compensation_words,
     panels,
     point_words,
+    procedure_words,
     rule_words,
     study_words,
+    target_words,
     varied_words,
 )
 from results.formatting import DASH, between, number, percent, probability, several, signed
@@ -48,6 +51,31 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     text_columns: int = 1
     note: str = ""
+
+
+def by_target(panel: Panel) -> str:
+    """The head of the first column, above metrics, where the others are target ratios."""
+    return f"metric, by {panel.target}"
+
+
+def size_entries(row: pd.Series) -> tuple[Entry, Entry]:
+    """The parameters and the MACs that are left, and those of what a network is compared with."""
+    return _left(row, "parameter_ratio"), _left(row, "macs_ratio")
+
+
+def ratio_entry(row: pd.Series) -> Entry:
+    """The target ratio of a row, with what it counts."""
+    counted = row["ratio_of"]
+    return Entry(f"{row['ratio']:g}", "" if pd.isna(counted) else counted_name(counted))
+
+
+SIZES = ("parameters left", "MACs left")
+"""The heads of the columns of `size_entries`."""
+
+
+def _left(row: pd.Series, name: str) -> Entry:
+    own, other = number(row[name]), number(row.get(f"{name}_reference", row[name]))
+    return Entry(own, "" if own == other else f"reference {other}")
 
 
 def accuracies(cells: pd.DataFrame) -> list[Table]:
@@ -113,42 +141,50 @@ def _by_panel(
             found = {}
             for _, row in own.iterrows():
                 shown = entry(row, best[row[by]])
-                if by == "ratio":
-                    shown = replace(shown, below=_macs(row, heads[row[by]]))
-                found[row[by]] = shown
+                below = _parameters(row) if by == "macs_ratio" else _sizes(row, heads[row[by]])
+                found[row[by]] = replace(shown, below=below)
             lines.append((Entry(str(metric)), *(found.get(place, Entry(DASH)) for place in places)))
         if lines:
-            titles = ("metric", *heads.values())
+            titles = (by_target(panel) if by == "ratio" else "metric", *heads.values())
             made.append(Table(panel.title, titles, tuple(lines), note=_shared_images(rows)))
     return made
 
 
 def _head(rows: pd.DataFrame, place: float, by: str) -> str:
-    """The value of a column, with the MACs that all its networks, or all references, leave."""
+    """The value of a column, with the size of all its networks, or of all references."""
     if by == "macs_ratio":
         return f"MACs {place:g}"
-    own = {number(value) for value in rows["macs_ratio"]}
-    other = {number(value) for value in rows.get("macs_ratio_reference", rows["macs_ratio"])}
+    own = {_size(row) for _, row in rows.iterrows()}
+    compared = _compared(rows.columns)
+    other = {_size(row, "_reference") for _, row in rows.iterrows()} if compared else own
     if len(own) == 1 and own == other:
-        return f"{place:g} (MACs {own.pop()})"
-    alike = len(other) == 1 and "macs_ratio_reference" in rows
-    return f"{place:g} (reference: MACs {other.pop()})" if alike else f"{place:g}"
+        return f"{place:g} ({own.pop()})"
+    alike = len(other) == 1 and compared
+    return f"{place:g} (reference: {other.pop()})" if alike else f"{place:g}"
 
 
-def _macs(row: pd.Series, head: str) -> str:
-    """The MACs that are left, as far as the head of the column does not say them."""
-    own = f"MACs {number(row['macs_ratio'])}"
-    if "(MACs" in head:
+def _sizes(row: pd.Series, head: str) -> str:
+    """The parameters and MACs that are left, as far as the head of the column does not say them."""
+    if "(parameters" in head:
         return ""
-    if "macs_ratio_reference" not in row.index or "(reference" in head:
-        return own
-    return f"{own}, reference {number(row['macs_ratio_reference'])}"
+    if not _compared(row.index) or "(reference" in head:
+        return _size(row)
+    return f"{_size(row)}; reference: {_size(row, '_reference')}"
 
 
-def macs_entry(row: pd.Series) -> Entry:
-    """The MACs that are left of a network and of the one that it is compared with."""
-    own, other = number(row["macs_ratio"]), number(row["macs_ratio_reference"])
-    return Entry(own, "" if own == other else f"reference {other}")
+def _parameters(row: pd.Series) -> str:
+    """The parameters that are left of two networks with equal MACs."""
+    own, other = (number(row[name]) for name in ("parameter_ratio", "parameter_ratio_reference"))
+    return f"parameters {own}, reference {other}"
+
+
+def _size(row: pd.Series, of: str = "") -> str:
+    parameters, macs = (number(row[f"{name}{of}"]) for name in ("parameter_ratio", "macs_ratio"))
+    return f"parameters {parameters}, MACs {macs}"
+
+
+def _compared(names: pd.Index) -> bool:
+    return "macs_ratio_reference" in names
 
 
 def _shared_images(rows: pd.DataFrame) -> str:
@@ -169,17 +205,17 @@ def ranks(cells: pd.DataFrame) -> list[Table]:
     for _, rows in table.groupby(list(SETTING), dropna=False, sort=False):
         first = rows.iloc[0]
         others = varied_words(first, table, [name for name in SETTING if name not in POINT])
-        title = ", ".join([*point_words(first, table), *others])
+        title = ", ".join([*point_words(first, table), *target_words(first, table), *others])
         lines = tuple(
             (
                 Entry(str(row["metric"])),
                 Entry(number(row["mean_rank"])),
                 Entry(percent(row["accuracy"])),
-                Entry(number(row["macs_ratio"])),
+                *size_entries(row),
             )
             for _, row in rows.iterrows()
         )
-        heads = ("metric", "mean rank", "accuracy, %", "MACs left")
+        heads = ("metric", "mean rank", "accuracy, %", *SIZES)
         made.append(Table(title, heads, lines, note=_rank_note(first)))
     return made
 
@@ -202,27 +238,30 @@ def allocations(cells: pd.DataFrame) -> Table | None:
         return None
     lines = tuple(
         (
-            Entry(", ".join([*study_words(row, table), *compensation_words(row, table)])),
+            Entry(", ".join([*study_words(row, table), *procedure_words(row, table)])),
             Entry(str(row["normalisation"])),
             Entry(str(row["widths_of"])),
             Entry(str(row["metric"])),
             Entry(str(row["effect"])),
-            Entry(f"{row['ratio']:g}"),
+            ratio_entry(row),
             Entry(signed(row["difference_points"]), between(row["low_points"], row["high_points"])),
-            macs_entry(row),
+            *size_entries(row),
             Entry(str(row["seeds"])),
             Entry(probability(row["p_holm"])),
         )
         for _, row in table.iterrows()
     )
     heads: tuple[str, ...] = ("data set", "normalisation", "widths of", "metric", "effect")
-    heads += ("ratio", "difference, points", "MACs left", "seeds", "p (Holm)")
+    heads += ("ratio", "difference, points", *SIZES, "seeds", "p (Holm)")
     return Table("", heads, lines, text_columns=5)
+
+
+_FRONT_STUDY = [name for name in FRONT if name not in PROCEDURE]
 
 
 def _front_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
     """The data set of a front, and what tells it from others of the set."""
-    return [*study_words(row, everything, FRONT[:-1]), *compensation_words(row, everything)]
+    return [*study_words(row, everything, _FRONT_STUDY), *procedure_words(row, everything)]
 
 
 def front(cells: pd.DataFrame) -> Table | None:
@@ -237,9 +276,9 @@ def front(cells: pd.DataFrame) -> Table | None:
             Entry(", ".join(_front_words(row, everything))),
             Entry(str(row["metric"])),
             Entry("" if row["metric"] == UNPRUNED else ", ".join(rule_words(row, everything))),
-            Entry(f"{row['ratio']:g}"),
+            ratio_entry(row),
             Entry(number(row["parameters"], 0)),
-            Entry(number(row["macs_ratio"])),
+            *size_entries(row),
             Entry(
                 percent(row["accuracy"]),
                 "" if pd.isna(row["low"]) else f"± {percent((row['high'] - row['low']) / 2)}",
@@ -248,6 +287,6 @@ def front(cells: pd.DataFrame) -> Table | None:
         )
         for _, row in table.iterrows()
     )
-    heads: tuple[str, ...] = ("data set", "metric", "budget", "ratio", "parameters", "MACs left")
+    heads: tuple[str, ...] = ("data set", "metric", "budget", "ratio", "parameters", *SIZES)
     heads += ("accuracy, %", "seeds")
     return Table("", heads, lines, text_columns=3)

@@ -14,9 +14,9 @@ from results.analysis.finetuning_control import finetuning_control, lowered
 from results.analysis.intervals import LEVEL
 from results.analysis.planned import LATE, planned_differences
 from results.analysis.study import POINT, STUDY, TRAINED_STUDY
-from results.figures.panels import comparable, point_words, study_words
+from results.figures.panels import comparable, point_words, study_words, target_words
 from results.formatting import between, number, percent, probability, several, signed
-from results.report.tables import Entry, Table, macs_entry
+from results.report.tables import SIZES, Entry, Table, ratio_entry, size_entries
 from results.storage.plan_file import Comparison
 
 _STAGES = {
@@ -38,25 +38,31 @@ def planned(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Table | N
         return None
     lines = tuple(
         (
-            Entry(f"{', '.join([*study_words(row, table), *point_words(row, table)])}, {ratio:g}"),
+            Entry(_place(row, table)),
             Entry(
                 str(row["metric"]),
                 f"minus {row['reference']}",
                 LATE if row["note"].startswith(LATE) else "",
             ),
+            ratio_entry(row),
             Entry(
                 *_found(row),
                 strong=bool(row["p_holm"] < 1 - LEVEL) and not row["note"].startswith(LATE),
             ),
-            macs_entry(row),
+            *size_entries(row),
             *_power(row),
             Entry(probability(row["p_holm"])),
         )
-        for ratio, (_, row) in zip(table["ratio"], table.iterrows(), strict=True)
+        for _, row in table.iterrows()
     )
-    heads: tuple[str, ...] = ("data set", "metric", "difference, points", "MACs left")
+    heads: tuple[str, ...] = ("data set", "metric", "ratio", "difference, points", *SIZES)
     heads += ("detectable", "seeds", "p (Holm)")
     return Table("", heads, lines, text_columns=2)
+
+
+def _place(row: pd.Series, table: pd.DataFrame) -> str:
+    """The study and the setting of a row, as far as they tell it from the others."""
+    return ", ".join([*study_words(row, table), *point_words(row, table)])
 
 
 def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
@@ -104,7 +110,7 @@ def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
     absent = [text for text in table["claim"].unique() if text not in set(run["claim"])]
     run = run.sort_values("family", ascending=False, kind="stable")
     heads: tuple[str, ...] = ("data set", "metric", "verdict", "claimed, points", "found, points")
-    heads += ("detectable", "seeds", "MACs left", "p (Holm)", "collapsed")
+    heads += ("detectable", "seeds", *SIZES, "p (Holm)", "collapsed")
     made = []
     for stage, title in _STAGES.items():
         rows = run[run["stage"] == stage]
@@ -115,7 +121,8 @@ def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
 
 
 def _claim(row: pd.Series, run: pd.DataFrame) -> tuple[Entry, ...]:
-    study, point = ", ".join(study_words(row, run)), ", ".join(point_words(row, run))
+    study = ", ".join(study_words(row, run))
+    point = ", ".join([*point_words(row, run), *target_words(row, run)])
     verdict = str(row["verdict"])
     said = "; ".join(filter(None, [row["family"], row["note"]]))
     return (
@@ -125,7 +132,7 @@ def _claim(row: pd.Series, run: pd.DataFrame) -> tuple[Entry, ...]:
         Entry(signed(row["claimed_points"]), "about" if row["about"] else ""),
         Entry(signed(row["difference_points"]), between(row["low_points"], row["high_points"])),
         *_power(row),
-        macs_entry(row),
+        *size_entries(row),
         Entry(probability(row["p_holm"]), f"size {probability(row['p_size_holm'])}"),
         Entry(str(row["collapsed"]), f"reference {row['collapsed_reference']}"),
     )
@@ -144,6 +151,10 @@ def _power(row: pd.Series) -> tuple[Entry, Entry]:
     return Entry(number(row["detectable_points"], 1), images), Entry(str(row["seeds"]))
 
 
+def _trained(row: pd.Series, table: pd.DataFrame) -> str:
+    return ", ".join(study_words(row, table, [*TRAINED_STUDY, "schedule"]))
+
+
 def control(cells: pd.DataFrame) -> Table | None:
     """What fine-tuning alone does to the unpruned networks."""
     table = finetuning_control(cells)
@@ -151,7 +162,7 @@ def control(cells: pd.DataFrame) -> Table | None:
         return None
     lines = tuple(
         (
-            Entry(", ".join(study_words(row, table, TRAINED_STUDY))),
+            Entry(_trained(row, table)),
             Entry(percent(row["accuracy_reference"])),
             Entry(percent(row["accuracy"])),
             Entry(*_found(row)),
@@ -163,7 +174,7 @@ def control(cells: pd.DataFrame) -> Table | None:
     heads: tuple[str, ...] = ("data set", "before, %", "after, %", "difference, points")
     heads += ("detectable", "seeds", "p (Holm)")
     said = [
-        f"On {', '.join(study_words(row, table, TRAINED_STUDY))}, fine-tuning alone lowers the "
+        f"On {_trained(row, table)}, fine-tuning alone lowers the "
         f"unpruned network by {number(-row['difference_points'], 1)} points: the recipe hides "
         "differences between metrics."
         for _, row in lowered(table).iterrows()

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from results.storage.schema import (
     CELLS,
+    FINETUNE,
     IMPORTANCES,
     NO_COMPENSATION,
+    ONE_SHOT,
     SCHEMA_VERSION,
     VERSION_KEY,
     SchemaError,
@@ -57,6 +59,16 @@ _SINCE = {
             "seconds_compensate",
         ]
     ),
+    7: frozenset(
+        [
+            "mac_ratio",
+            "finetune",
+            "finetune_recipe",
+            "schedule",
+            "schedule_options",
+            "steps",
+        ]
+    ),
 }
 
 
@@ -96,6 +108,11 @@ def _widths_of(budget: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.struct_field(found, "metric")
 
 
+def _ratio(part: pa.ChunkedArray, whole: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Integers above 2^53 lose digits as floats; of a ratio these do not matter.
+    return pc.divide(*(count.cast(pa.float64(), safe=False) for count in (part, whole)))
+
+
 def _same(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
@@ -108,26 +125,31 @@ def _always(value: str | int) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
 
 @dataclass(frozen=True)
 class Derived:
-    """How to fill a column that files of earlier versions lack, from another column `source`."""
+    """How to fill a column that files of earlier versions lack, from the columns `sources`."""
 
-    source: str
-    of: Callable[[pa.ChunkedArray], pa.ChunkedArray]
+    sources: tuple[str, ...]
+    of: Callable[..., pa.ChunkedArray]
 
 
 DERIVED = {
-    "ratio_of": Derived("budget", _ratio_of),
-    "widths_of": Derived("budget", _widths_of),
+    "ratio_of": Derived(("budget",), _ratio_of),
+    "widths_of": Derived(("budget",), _widths_of),
     # Before version 4 every epoch read the whole training part.
-    "baseline_images": Derived("train_images", _same),
-    "finetune_images": Derived("train_images", _same),
+    "baseline_images": Derived(("train_images",), _same),
+    "finetune_images": Derived(("train_images",), _same),
     # Before version 5 every network was a SimpleNet, a chain, for images of 32 x 32 pixels.
-    "network_options": Derived("variant", _always("{}")),
-    "groups": Derived("variant", _always("all")),
-    "combine": Derived("variant", _always("mean")),
-    "image_height": Derived("variant", _always(32)),
-    "image_width": Derived("variant", _always(32)),
+    "network_options": Derived(("variant",), _always("{}")),
+    "groups": Derived(("variant",), _always("all")),
+    "combine": Derived(("variant",), _always("mean")),
+    "image_height": Derived(("variant",), _always(32)),
+    "image_width": Derived(("variant",), _always(32)),
     # Before version 6 there was no compensation.
-    "compensation": Derived("variant", _always(NO_COMPENSATION)),
-    "compensation_options": Derived("variant", _always("{}")),
+    "compensation": Derived(("variant",), _always(NO_COMPENSATION)),
+    "compensation_options": Derived(("variant",), _always("{}")),
+    # Before version 7 a sweep had one recipe of fine-tuning, and every cell was pruned once.
+    "mac_ratio": Derived(("macs", "macs_full"), _ratio),
+    "finetune": Derived(("variant",), _always(FINETUNE)),
+    "schedule": Derived(("variant",), _always(ONE_SHOT)),
+    "schedule_options": Derived(("variant",), _always("{}")),
 }
 """Columns that files of earlier versions lack and that are derived when these are read."""

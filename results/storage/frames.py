@@ -14,7 +14,7 @@ from pyarrow import fs
 from results.storage.filters import Filters, filter_of
 from results.storage.parquet_files import MANY
 from results.storage.reading import Source, read_cells, read_importances, sources_of
-from results.storage.schema import CELLS, IMPORTANCES, NESTED
+from results.storage.schema import CELLS, IMPORTANCES, NESTED, STEP
 
 # pandas' default integers and booleans cannot be missing, but a failed cell has missing values.
 _NULLABLE: dict[pa.DataType, pd.api.extensions.ExtensionDtype] = {
@@ -23,14 +23,18 @@ _NULLABLE: dict[pa.DataType, pd.api.extensions.ExtensionDtype] = {
     pa.bool_(): pd.BooleanDtype(),
     pa.string(): pd.StringDtype(na_value=float("nan")),
 }
-_POINT = ["metric", "normalisation", "scope", "budget", "compensation", "ratio"]
+_TREATMENT = ["compensation", "finetune", "schedule"]
+_POINT = ["metric", "normalisation", "scope", "budget", *_TREATMENT, "ratio"]
 _ORDER = ["dataset", "variant", "seed", *_POINT]
-_CELL = ["key", "dataset", "seed", *_POINT]
+_CELL = ["key", "dataset", "seed", *_POINT, "ratio_of"]
 CHANNELS = [*_CELL, "layer", "group", "channel", "score", "kept"]
 _SHARED = ["baseline_key", "dataset", "seed"]
-_OWN = ["key", "metric", "scope", "budget", "normalisation", "compensation", "ratio"]
-HISTORY = ["key", "baseline_key", "dataset", "seed", *_OWN[1:]]
-HISTORY += ["stage", "epoch", "loss", "accuracy"]
+_OWN = ["metric", "scope", "budget", "normalisation", *_TREATMENT, "ratio", "ratio_of"]
+_TOLD = ["key", *_SHARED, *_OWN]
+HISTORY = [*_TOLD, "stage", "step", "epoch", "loss", "accuracy"]
+# The cell has a column `ratio` too: the target of its last step.
+_STEP_NAMES = {"ratio": "step_ratio"}
+STEPS = [*_TOLD, *(_STEP_NAMES.get(name, name) for name in STEP)]
 
 
 class ManyFilesWarning(UserWarning):
@@ -95,18 +99,18 @@ def load_history(
     Returns
     -------
     DataFrame with `key`, `baseline_key`, `dataset`, `seed`, `metric`, `scope`, `budget`,
-    `normalisation`, `compensation`, `ratio`, `stage` (baseline or finetune), `epoch` from 1, `loss`
-    in nats and `accuracy`, both on the training images. In the rows of a baseline, key, metric,
-    scope, budget, normalisation, compensation and ratio are missing. If a baseline was trained
-    more than once, its cells may hold different histories; the history of the cell that finished
-    last counts.
+    `normalisation`, `compensation`, `finetune`, `schedule`, `ratio`, `ratio_of`, `stage` (baseline
+    or finetune), `step` of an iterative schedule (missing for one_shot), `epoch` from 1, `loss` in
+    nats and `accuracy`, both on the training images. In the rows of a baseline, the key and the
+    columns of cells, from metric to ratio_of, are missing. If a baseline was trained more than
+    once, its cells may hold different histories; the history of the cell that finished last counts.
 
     Raises
     ------
     As `load`.
     """
     names = _known(columns, HISTORY, HISTORY)
-    needed = [*_SHARED, *_OWN, "history", "baseline_history", "finished_at"]
+    needed = [*_TOLD, "history", "baseline_history", "finished_at"]
     cells = _cells(source, needed, filters, filesystem)
     newest = pc.sort_indices(cells, [("finished_at", "descending")])
     told = cells.take(newest).filter(pc.is_valid(cells.column("baseline_history").take(newest)))
@@ -114,13 +118,46 @@ def load_history(
     baselines = told.filter(pa.array(~keys.duplicated(), pa.bool_()))
     epochs = pa.concat_tables(
         [
-            _epochs(baselines, "baseline_history", "baseline", _SHARED),
-            _epochs(cells, "history", "finetune", [*_SHARED, *_OWN]),
+            _of_stage(_unnested(baselines, "baseline_history", _SHARED), "baseline"),
+            _of_stage(_unnested(cells, "history", _TOLD), "finetune"),
         ],
         promote_options="default",
     )
     frame = epochs.to_pandas(types_mapper=_NULLABLE.get)
-    order = ["dataset", "seed", "baseline_key", "stage", *_OWN[1:], "key", "epoch"]
+    order = ["dataset", "seed", "baseline_key", "stage", *_OWN, "key", "step", "epoch"]
+    return frame.sort_values(order, ignore_index=True)[names]
+
+
+def load_steps(
+    source: Source,
+    columns: Sequence[str] | None = None,
+    filters: Filters | None = None,
+    filesystem: fs.FileSystem | None = None,
+) -> pd.DataFrame:
+    """Where each step of an iterative schedule ended, one row per step.
+
+    Parameters
+    ----------
+    source, filesystem : see `load`.
+    columns : of this table; all if not given.
+    filters : which cells to read, on the columns of `results.CELLS`; see `load`.
+
+    Returns
+    -------
+    DataFrame with `key`, `baseline_key`, `dataset`, `seed`, `metric`, `scope`, `budget`,
+    `normalisation`, `compensation`, `finetune`, `schedule`, `ratio` and `ratio_of` of the cell;
+    `step` from 1, its target `step_ratio`, `parameters` and `macs` of the network after it, the
+    accuracies `pruned_validation_top1`, `pruned_test_top1`, `finetuned_validation_top1` and
+    `finetuned_test_top1`, as fractions, and its `seconds`. Cells of one_shot have no rows.
+
+    Raises
+    ------
+    As `load`.
+    """
+    names = _known(columns, STEPS, STEPS)
+    steps = _unnested(_cells(source, [*_TOLD, "steps"], filters, filesystem), "steps", _TOLD)
+    frame = steps.to_pandas(types_mapper=_NULLABLE.get)
+    order = ["dataset", "seed", "baseline_key", *_OWN, "key", "step"]
     return frame.sort_values(order, ignore_index=True)[names]
 
 
@@ -171,10 +208,11 @@ def load_channels(
     Returns
     -------
     DataFrame, one row for each cell, layer and channel: `key`, `dataset`, `seed`, `metric`,
-    `normalisation`, `scope`, `budget`, `compensation`, `ratio`, `layer` (number of the channel
-    group, from 0), `group` (its name; missing in rows of versions that did not store it),
-    `channel`, `score`, `kept`. Cells that chose no channels, such as failed ones and networks
-    trained from scratch, have no rows. Cells whose scores are not in the sources have none either.
+    `normalisation`, `scope`, `budget`, `compensation`, `finetune`, `schedule`, `ratio`, `ratio_of`,
+    `layer` (number of the channel group, from 0), `group` (its name; missing in rows of versions
+    that did not store it), `channel`, `score`, `kept`. Cells that chose no channels, such as failed
+    ones and networks trained from scratch, have no rows. Cells whose scores are not in the sources
+    have none either.
 
     Raises
     ------
@@ -224,14 +262,19 @@ def _cells(
     return read_cells(lambda: sources_of(source, filesystem).cells, names, chosen)
 
 
-def _epochs(cells: pa.Table, column: str, stage: str, kept: list[str]) -> pa.Table:
-    """One row per epoch of a nested column, with the columns `kept` of its cell."""
+def _unnested(cells: pa.Table, column: str, kept: list[str]) -> pa.Table:
+    """One row per entry of a nested column, with the columns `kept` of its cell."""
     nested = cells.column(column).combine_chunks()
     told = cells.select(kept).take(pc.list_parent_indices(nested))
-    epochs = pc.list_flatten(nested)
-    for name in ("epoch", "loss", "accuracy"):
-        told = told.append_column(name, pc.struct_field(epochs, name))
-    return told.append_column("stage", pa.array([stage] * len(told), pa.string()))
+    entries = pc.list_flatten(nested)
+    for field in entries.type:
+        name = _STEP_NAMES.get(field.name, field.name)
+        told = told.append_column(name, pc.struct_field(entries, field.name))
+    return told
+
+
+def _of_stage(epochs: pa.Table, stage: str) -> pa.Table:
+    return epochs.append_column("stage", pa.array([stage] * len(epochs), pa.string()))
 
 
 def _known(wanted: Sequence[str] | None, default: list[str], allowed: list[str]) -> list[str]:

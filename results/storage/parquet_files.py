@@ -239,7 +239,7 @@ def _needed(schema: pa.Schema, there: set[str]) -> list[str]:
     """The columns of `there` to read for a schema, with those from which others are derived."""
     present = [name for name in schema.names if name in there]
     absent = [name for name in schema.names if name not in there and name in DERIVED]
-    sources = [DERIVED[name].source for name in absent if DERIVED[name].source in there]
+    sources = [source for name in absent for source in DERIVED[name].sources if source in there]
     return list(dict.fromkeys([*present, *sources]))
 
 
@@ -252,8 +252,8 @@ def _shaped(found: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name in present:
             column = found.column(field.name)
-        elif (derived := DERIVED.get(field.name)) is not None and derived.source in present:
-            column = derived.of(found.column(derived.source))
+        elif (derived := DERIVED.get(field.name)) and present.issuperset(derived.sources):
+            column = derived.of(*(found.column(source) for source in derived.sources))
         else:
             column = pa.nulls(len(found), field.type)
         columns.append(column if column.type == field.type else column.cast(field.type))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from results.storage.folder import Folder, StoreError
-from results.storage.schema import NO_COMPENSATION
+from results.storage.schema import FINETUNE, NO_COMPENSATION, ONE_SHOT
 
 PLAN = "plan.json"
 DEFAULT_BUDGETS = {"local": "uniform_parameters", "global": "global"}
@@ -27,7 +27,7 @@ class Comparison:
     metric, reference : as in the column `metric`.
     budget : the rule; None for the default rule of the scope.
     dataset : as in the column `dataset`; None for every data set.
-    compensation : of both metrics, as in the column `compensation`.
+    compensation, finetune, schedule : of both metrics, as in the columns of these names.
     in_advance : whether it was named before any cell of its sweep had a row in the folder.
     """
 
@@ -39,6 +39,8 @@ class Comparison:
     normalisation: str = "none"
     dataset: str | None = None
     compensation: str = NO_COMPENSATION
+    finetune: str = FINETUNE
+    schedule: str = ONE_SHOT
     in_advance: bool = True
 
     @property

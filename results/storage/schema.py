@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 VERSION_KEY = b"prune_sweep.schema"
 
 STAGES = ("baseline", "pruned", "compensated", "recalibrated", "finetuned")
@@ -29,6 +29,10 @@ CONTROLS = (SCRATCH, UNPRUNED)
 """Values of `metric` that are not metrics: in these cells nothing ranked the channels."""
 NO_COMPENSATION = "none"
 """The `compensation` of cells whose weights pruning does not change, controls among them."""
+FINETUNE = "finetune"
+"""The `finetune` of cells whose spec names no recipe of fine-tuning."""
+ONE_SHOT = "one_shot"
+"""The `schedule` of cells that are pruned once, controls among them."""
 
 _IDENTITY = [
     ("key", pa.string(), "hash of everything that changes the cell's numbers"),
@@ -79,8 +83,22 @@ _IDENTITY = [
         "defaults; or none",
     ),
     ("compensation_options", pa.string(), "all options of the compensation, JSON"),
+    ("finetune", pa.string(), "name of the fine-tuning recipe in the spec"),
+    (
+        "finetune_recipe",
+        pa.string(),
+        "the whole fine-tuning recipe, JSON; null in rows of earlier versions, whose identity has "
+        "it",
+    ),
+    (
+        "schedule",
+        pa.string(),
+        "one_shot: prune once to the ratio; or iterative with its options: score, prune and "
+        "fine-tune in steps",
+    ),
+    ("schedule_options", pa.string(), "all options of the schedule, JSON"),
     ("ratio", pa.float64(), "target: fraction to keep of what ratio_of names"),
-    ("ratio_of", pa.string(), "what the ratio counts: parameters or channels"),
+    ("ratio_of", pa.string(), "what the ratio counts: parameters, macs or channels"),
     ("epochs", pa.int32(), "epochs of the baseline"),
     ("baseline_images", pa.int32(), "training images in an epoch of the baseline"),
     ("finetune_epochs", pa.int32(), "epochs after pruning"),
@@ -90,6 +108,7 @@ _IDENTITY = [
 ]
 _OUTCOME = [
     ("parameter_ratio", pa.float64(), "achieved: parameters over parameters_full"),
+    ("mac_ratio", pa.float64(), "achieved: macs over macs_full"),
     ("parameters", pa.int64(), "trainable parameters of the pruned network, recounted"),
     ("parameters_full", pa.int64(), "trainable parameters of the baseline"),
     ("macs", pa.int64(), "multiply-accumulates per image of the pruned network"),
@@ -167,14 +186,40 @@ _PROVENANCE = [
     ("version_ray", pa.string(), "version of Ray"),
     ("version_numpy", pa.string(), "version of NumPy"),
 ]
-_EPOCHS = pa.list_(
-    pa.struct([("epoch", pa.int32()), ("loss", pa.float64()), ("accuracy", pa.float64())])
-)
-_NESTED = [
-    ("history", _EPOCHS, "fine-tuning, one row per epoch: training loss in nats and accuracy"),
-    ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each group"),
-    ("baseline_history", _EPOCHS, "training of the baseline, one row per epoch, as in history"),
+_EPOCH = [("epoch", pa.int32()), ("loss", pa.float64()), ("accuracy", pa.float64())]
+_STEP = [
+    ("step", pa.int32()),
+    ("ratio", pa.float64()),
+    ("parameters", pa.int64()),
+    ("macs", pa.int64()),
+    ("pruned_validation_top1", pa.float64()),
+    ("pruned_test_top1", pa.float64()),
+    ("finetuned_validation_top1", pa.float64()),
+    ("finetuned_test_top1", pa.float64()),
+    ("seconds", pa.float64()),
 ]
+_NESTED = [
+    (
+        "history",
+        pa.list_(pa.struct([*_EPOCH, ("step", pa.int32())])),
+        "fine-tuning, one row per epoch: training loss in nats and accuracy; step of the schedule, "
+        "null for one_shot",
+    ),
+    ("kept", pa.list_(pa.list_(pa.int32())), "indices of the kept channels of each group"),
+    (
+        "baseline_history",
+        pa.list_(pa.struct(_EPOCH)),
+        "training of the baseline, one row per epoch: training loss in nats and accuracy",
+    ),
+    (
+        "steps",
+        pa.list_(pa.struct(_STEP)),
+        "where each step of a schedule ended: its target ratio, size, accuracies before and after "
+        "fine-tuning, and seconds; null for one_shot",
+    ),
+]
+STEP = tuple(name for name, _ in _STEP)
+"""What `steps` says of each step of a schedule."""
 NESTED = tuple(name for name, _, _ in _NESTED)
 
 CELLS = pa.schema(

@@ -150,7 +150,7 @@ def test_a_panel_of_channel_ratios_says_so(frame):
     channels = channels[channels["scope"] == "local"]
     titles = [title(place) for place in figures.accuracy(channels).axes]
     assert titles
-    assert all(found.endswith("local, ratio of channels") for found in titles)
+    assert all(found.endswith("uniform_channels, ratio of channels") for found in titles)
 
 
 def test_differences_are_those_of_the_table(frame):
@@ -182,9 +182,11 @@ def test_an_interval_beyond_the_axis_ends_in_an_arrow(frame):
 
 
 def test_three_ratios_are_compared_unless_told(frame):
-    assert "ratio 0.2\nratio 0.4\nratio 0.6" in words(figures.differences(frame))
+    assert "\n".join(f"ratio of parameters {at}" for at in (0.2, 0.4, 0.6)) in words(
+        figures.differences(frame)
+    )
     assert figures.differences(frame, ratios=[0.4]).legends[0].get_texts()[0].get_text() == (
-        "ratio 0.4"
+        "ratio of parameters 0.4"
     )
     assert spread([0.1 * n for n in range(9, 0, -1)]) == pytest.approx([0.1, 0.5, 0.9])
     # Nothing was removed at a ratio of 1.
@@ -382,7 +384,8 @@ def history() -> pd.DataFrame:
         baseline = {"dataset": "svhn", "seed": seed, "baseline_key": f"b{seed}"}
         cell = {"metric": "taylor", "scope": "local", "budget": "uniform_parameters"}
         cell |= {"key": f"k{seed}", "normalisation": "none", "compensation": "none"}
-        cell |= {"ratio": 0.3}
+        cell |= {"finetune": "finetune", "schedule": "one_shot", "step": None}
+        cell |= {"ratio": 0.3, "ratio_of": "parameters"}
         for epoch in (1, 2):
             loss = 2.0 / epoch + seed
             rows.append(baseline | {"stage": "baseline", "epoch": epoch, "loss": loss})
@@ -394,14 +397,14 @@ def test_training_has_a_curve_for_each_baseline_and_metric():
     figure = figures.training_curves(history())
     baselines = panel(figure, "svhn, baselines")
     assert [line.get_ydata().tolist() for line in baselines.lines] == [[2, 1], [3, 2]]
-    cells = panel(figure, "svhn, local, fine-tuning at 0.3")
+    cells = panel(figure, "svhn, local, fine-tuning at 0.3 of parameters")
     assert [line.get_ydata().tolist() for line in cells.lines] == [[0.625, 0.375]]
     assert "taylor" in words(figure)
     assert "random" not in words(figure)
     named = figures.training_curves(history(), networks={"svhn": "resnet56 (shortcut B)"})
     assert {title(place) for place in named.axes} == {
         "svhn, resnet56 (shortcut B), baselines",
-        "svhn, resnet56 (shortcut B), local, fine-tuning at 0.3",
+        "svhn, resnet56 (shortcut B), local, fine-tuning at 0.3 of parameters",
     }
     (line,) = panel(
         figures.training_curves(history(), metrics=["apoz", "taylor"]), title(cells)
@@ -604,7 +607,7 @@ def test_training_has_panels_for_each_compensation():
     told = pd.concat([history(), other[other["stage"] == "finetune"]])
     figure = figures.training_curves(told)
     start = "svhn, local"
-    end = "fine-tuning at 0.3"
+    end = "fine-tuning at 0.3 of parameters"
     shown = {
         name: panel(figure, f"svhn, local, {name}, {end}").lines[0].get_ydata().tolist()
         for name in ("no compensation", "least_squares")

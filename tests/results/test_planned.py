@@ -110,14 +110,16 @@ def test_a_scope_without_a_default_budget_needs_one():
 
 def test_a_plan_keeps_its_comparisons(tmp_path):
     folder = folder_of(tmp_path)
-    full = Comparison("a(b=1)", 0.4, "c", "global", "x", "y", "z", "least_squares", False)
-    assert (full.dataset, full.compensation, full.in_advance) == ("z", "least_squares", False)
+    first = ("a(b=1)", 0.4, "c", "global", "x", "y", "z")
+    full = Comparison(*first, "least_squares", "low_rate", "iterative(steps=3)", False)
+    assert (full.dataset, full.compensation, full.finetune) == ("z", "least_squares", "low_rate")
+    assert (full.schedule, full.in_advance) == ("iterative(steps=3)", False)
     planned = (Comparison("taylor", 0.3), full)
     write_plan(folder, PlannedCells("mine", {"k": "label"}, planned))
     assert read_plan(folder) == PlannedCells("mine", {"k": "label"}, planned)
 
 
-def test_comparisons_of_an_older_plan_are_without_compensation(tmp_path):
+def test_comparisons_of_an_older_plan_have_the_usual_compensation_recipe_and_schedule(tmp_path):
     old = {"metric": "taylor", "ratio": 0.3, "scope": "local", "in_advance": True}
     content = {"name": "mine", "cells": {}, "comparisons": [old]}
     (tmp_path / "plan.json").write_text(json.dumps(content))

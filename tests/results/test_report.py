@@ -461,9 +461,9 @@ def test_a_recipe_that_lowers_the_unpruned_network_is_named(tested, tested_page)
 
 def test_controls_are_neither_metrics_nor_ratios_nor_budgets(tested, tested_page):
     made = content(read_tables([str(tested)]))
-    assert "4 metrics · 3 parameter ratios" in made.summary
+    assert "4 metrics · 3 target ratios" in made.summary
     facts = dict(made.grid)
-    assert facts["parameter ratios"] == "0.3, 0.45, 0.6"
+    assert facts["ratios of parameters"] == "0.3, 0.45, 0.6"
     assert sorted(facts["budgets"].split(", ")) == ["global", "uniform_parameters"]
     assert "unpruned" not in facts["metrics (4)"]
 
@@ -486,18 +486,22 @@ def test_macs_are_shown_beside_parameters(tested, tested_page):
     )
     means = results.accuracy_table(frame)
     shared = means[(means["scope"] == "local") & (means["ratio"] == 0.3)]["macs_ratio"].iloc[0]
-    assert local.columns[1] == f"0.3 (MACs {shared:.2f})"
+    assert local.columns[:2] == (
+        "metric, by ratio of parameters",
+        f"0.3 (parameters 0.30, MACs {shared:.2f})",
+    )
     assert local.rows[0][1].below == ""
     assert other.columns[1] == "0.3"
     (own,) = means.query("scope == 'global' and ratio == 0.3 and metric == 'wmi_snr'")["macs_ratio"]
+    own = f"parameters 0.30, MACs {own:.2f}"
     (entry,) = (row[1] for row in other.rows if row[0].text == "wmi_snr")
-    assert entry.below == f"MACs {own:.2f}"
+    assert entry.below == own
     differences = tables.differences(frame)[1]
     (entry,) = (row[1] for row in differences.rows if row[0].text == "wmi_snr")
-    assert entry.below == f"MACs {own:.2f}"
+    assert entry.below == own
     same = "scope == 'global' and ratio == 0.3 and metric == 'output_l1'"
     reference = means.query(same)["macs_ratio"].item()
-    assert differences.columns[1] == f"0.3 (reference: MACs {reference:.2f})"
+    assert differences.columns[1] == f"0.3 (reference: parameters 0.30, MACs {reference:.2f})"
     for head in ("MACs left", "At equal multiply-accumulates", "which is in no interval"):
         assert head in tested_page.text
 

@@ -42,6 +42,7 @@ OTHER = {
     "test_images": 90,
     "epochs": 40,
     "baseline_images": 90,
+    "finetune": "low_rate",
     "finetune_epochs": 20,
     "finetune_images": 90,
     "min_channels": 4,
