@@ -12,6 +12,7 @@ import typer
 from made_up_sweep import Grid
 
 from cluster.cli import app
+from prune_core.budgets import BudgetChoice, rules_of
 from prune_core.cost import parameters
 from prune_core.network_files import save
 from prune_core.networks import Architecture, architecture_of
@@ -68,8 +69,17 @@ def test_the_readme_shows_the_packaged_spec() -> None:
 
 
 def test_the_specs_of_the_spec_document_are_valid() -> None:
-    first, networks, _ = snippets((ROOT / "docs/spec.md").read_text(), "yaml")
+    document = (ROOT / "docs/spec.md").read_text()
+    first, networks, recipes, _ = snippets(document, "yaml")
     spec = parse(first, "docs/spec.md")
+    several = parse(
+        re.sub(r"^finetune: .*\n", lambda _: recipes, first, flags=re.M), "docs/spec.md"
+    )
+    assert [one.rewind for one in several.finetune] == [None] * 3 + ["learning_rate", "weights"]
+    (table,) = re.findall(r"\| rule \| keeps.*?\n\n", document, flags=re.S)
+    named = re.findall(r"^\| (`.*?) \|", table, flags=re.M)
+    rules = [BudgetChoice.parse(rule) for cell in named for rule in re.findall("`(.*?)`", cell)]
+    assert {rule.name for rule in rules} == set(rules_of("local"))
     assert spec.network.variant == "resnet56"
     for line in networks.splitlines():
         changed = re.sub(r"^network: .*", lambda _, line=line: line, first, flags=re.MULTILINE)

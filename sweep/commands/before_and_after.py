@@ -126,7 +126,7 @@ def content(
         "training": "none; pruned in one shot",
         "metric": metric,
         "budget": f"{how.budget}, normalisation {how.normalisation}, at least {floor}, "
-        f"ratio {how.ratio:g} of the {how.rule.ratio_of} requested, {achieved:.4f} of the "
+        f"ratio {how.ratio:g} of the {how.budget.ratio_of} requested, {achieved:.4f} of the "
         "parameters achieved",
         "compensation": compensation,
         "seed": f"{how.seed}",

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prune_core.budgets import BUDGETS
 from prune_core.compensation import NO_COMPENSATION
 from prune_core.cost import multiply_accumulates, parameters
+from prune_core.schedule import ALL_AT_ONCE
 from results import Store
 from results.formatting import rough_duration, several
+from results.storage.schema import FINETUNE
 from sweep.execution.estimate import Estimate
 from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
 from sweep.execution.tasks import Task, missing_tasks
 from sweep.plan.grid import Plan
 from sweep.spec.fields import Spec
 from sweep.stages.workspace import Workspace
+
+COUNTED = {"parameters": "parameters", "macs": "multiply-accumulates", "channels": "channels"}
+"""What the ratio of a budget counts, in words."""
 
 
 def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
@@ -36,7 +38,8 @@ def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
         ("metrics", ", ".join(choice.label for choice in spec.metrics)),
         ("ratios", _ratios(spec)),
         ("budgets", ", ".join(_budgets(spec))),
-        *_compensations(spec),
+        *_losses(planned),
+        *_protocols(spec),
         ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
         ("to run", str(len(missing))),
     ):
@@ -70,33 +73,53 @@ def _time(spec: Spec, tasks: list[Task]) -> str:
     )
 
 
-def _compensations(spec: Spec) -> list[tuple[str, str]]:
-    """How layers make up for removed channels, where a spec asks for it."""
-    if spec.compensations == [NO_COMPENSATION]:
-        return []
-    return [("compensations", ", ".join(each.label for each in spec.compensations))]
+def _losses(planned: Plan) -> list[tuple[str, str]]:
+    """What budgets cost that compute a loss, for the cell that computes it most often."""
+    most: dict[str, tuple[int, int]] = {}
+    for cell in planned.cells:
+        choice, full = cell.budget.choice, cell.baseline.architecture
+        if choice.reads_loss:
+            times = choice.evaluations(full, cell.ratio, cell.budget.floor) * cell.schedule.steps
+            images = min(choice.loss_images, cell.baseline.dataset.train_images)
+            most[choice.label] = max(most.get(choice.label, (0, 0)), (times, images))
+    return [
+        ("losses", f"{label}: up to about {times:,} of {images:,} images in a cell")
+        for label, (times, images) in most.items()
+    ]
+
+
+def _protocols(spec: Spec) -> list[tuple[str, str]]:
+    """What is done beside removing channels, where a spec asks for more than the usual."""
+    axes = {
+        "compensations": [each.label for each in spec.compensations],
+        "schedules": [each.label for each in spec.schedules],
+        "fine-tuning": [each.name for each in spec.finetune],
+    }
+    usual = ([NO_COMPENSATION.label], [ALL_AT_ONCE.label], [FINETUNE])
+    return [(name, ", ".join(labels)) for name, labels in axes.items() if labels not in usual]
 
 
 def _ratios(spec: Spec) -> str:
     """The ratios, and what they count: parameters, or channels for some rules."""
     ratios = ", ".join(f"{ratio:g}" for ratio in spec.ratios)
     rules = spec.local_budgets * ("local" in spec.scopes)
-    counted = [rule for rule in rules if BUDGETS[rule].ratio_of == "channels"]
-    if not counted:
-        return f"{ratios} of the parameters"
-    if len(counted) == len(rules) and "global" not in spec.scopes:
-        return f"{ratios} of the channels"
-    return f"{ratios} of the parameters, but of the channels for {', '.join(counted)}"
+    rules = rules + spec.global_budgets * ("global" in spec.scopes)
+    counted: dict[str, list[str]] = {}
+    for rule in rules:
+        counted.setdefault(rule.ratio_of, []).append(rule.label)
+    first, *others = (of for of in COUNTED if of in counted)
+    words = [f"of the {COUNTED[of]} for {', '.join(counted[of])}" for of in others]
+    return f"{ratios} of the {COUNTED[first]}{', but ' * bool(words)}{' and '.join(words)}"
 
 
 def _budgets(spec: Spec) -> list[str]:
     names = []
     for scope in spec.scopes:
         if scope == "local":
-            names += [f"local {rule}" for rule in spec.local_budgets]
+            names += [f"local {rule.label}" for rule in spec.local_budgets]
         else:
             names += [
-                f"{rule} {normalisation}"
+                f"{rule.label} {normalisation}"
                 for rule in spec.global_budgets
                 for normalisation in spec.normalisations
             ]
@@ -104,19 +127,30 @@ def _budgets(spec: Spec) -> list[str]:
 
 
 def _grid(spec: Spec, planned: Plan) -> str:
-    locally = len(spec.local_budgets) if "local" in spec.scopes else 0
-    rankings = len(spec.global_budgets) * len(spec.normalisations)
-    globally = rankings if "global" in spec.scopes else 0
     axes = [
         (len(spec.datasets), "dataset"),
         (len(spec.seeds), "seed"),
         (len(spec.metrics), "metric"),
-        (locally + globally, "budget"),
+        (len(_budgets(spec)), "budget"),
         (len(spec.ratios), "ratio"),
-        *([(len(spec.compensations), "compensation")] if len(spec.compensations) > 1 else []),
+        *(
+            (count, name)
+            for count, name in (
+                (len(spec.compensations), "compensation"),
+                (len(spec.schedules), "schedule"),
+                (len(spec.finetune), "recipe"),
+            )
+            if count > 1
+        ),
     ]
-    grid = " x ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in axes)
-    controls = len(planned.cells) - math.prod(count for count, _ in axes)
+    grid = " x ".join(several(count, name) for count, name in axes)
+    rewound = sum(one.rewind == "weights" for one in spec.finetune)
+    compensated = len(spec.compensations) - (NO_COMPENSATION in spec.compensations)
+    if rewound and compensated:
+        grid += " (no compensation where weights are rewound)"
+    controls = sum(
+        cell.importance is None or cell.budget.reference is not None for cell in planned.cells
+    )
     return f"{grid} + {several(controls, 'control')}" if controls else grid
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from prune_core.budgets import BudgetError, Floor, rules_of
+from prune_core.budgets import BudgetChoice, BudgetError, Floor, rules_of
 from prune_core.budgets.registry import Scope
 from prune_core.classifier import Classifier
 from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationError
@@ -73,10 +73,10 @@ class Wishes:
         MetricError, CompensationError, BudgetError, OneShotError
             Naming the option, its value and what is allowed.
         """
-        budget = self.budget or DEFAULT_RULES[self.scope or "global"]
-        if self.budget and self.scope and self.budget not in rules_of(self.scope):
+        budget = BudgetChoice.parse(self.budget or DEFAULT_RULES[self.scope or "global"]).resolved()
+        if self.scope and budget.scope != self.scope:
             raise BudgetError(
-                f"budget '{self.budget}' is no rule of the scope '{self.scope}'; allowed: "
+                f"budget '{budget.label}' is no rule of the scope '{self.scope}'; allowed: "
                 f"{', '.join(rules_of(self.scope))}"
             )
         return OneShot(

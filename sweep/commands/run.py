@@ -121,7 +121,7 @@ def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]
     with suppress(PlanError):
         before = read_plan(store.folder).comparisons
     known = {replace(one, in_advance=True): one for one in before}
-    named = (one.comparison() for one in spec.comparisons)
+    named = spec.planned_comparisons
     return tuple(known.get(one, replace(one, in_advance=not seen)) for one in named)
 
 

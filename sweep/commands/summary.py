@@ -14,8 +14,8 @@ from rich.text import Text
 import results
 from results import Store
 from results.formatting import number, several
+from results.storage.schema import FINETUNE, ONE_SHOT, SCRATCH, UNPRUNED
 from results.storage.schema import NO_COMPENSATION as NONE
-from results.storage.schema import UNPRUNED
 from sweep.execution.messages import say
 from sweep.plan.grid import Plan
 
@@ -52,6 +52,8 @@ def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
     frame["metric"] = [cells[key].metric for key in frame["key"]]
     frame["budget"] = [cells[key].budget.label for key in frame["key"]]
     frame["compensation"] = [cells[key].compensation.label for key in frame["key"]]
+    frame["schedule"] = [cells[key].schedule.label for key in frame["key"]]
+    frame["finetune"] = [cells[key].finetune_name for key in frame["key"]]
     return frame
 
 
@@ -94,11 +96,12 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
         f"{control}; * a layer is at its floor{left}{short}",
     )
     ratios = sorted(rows["ratio"].unique())
-    with_compensation = rows["compensation"].ne(NONE).any()
-    names = ["budget", "normalisation", "metric", *(["compensation"] if with_compensation else [])]
+    pruned = rows[rows["metric"] != SCRATCH]
+    protocol = [name for name, usual in _USUAL.items() if pruned[name].ne(usual).any()]
+    names = ["budget", "normalisation", "metric", *protocol]
     table = Table(*names, box=None, pad_edge=False)
     for ratio in ratios:
-        table.add_column(f"{ratio:g}", justify="right")
+        table.add_column(f"{ratio:.4g}", justify="right")
         if with_macs:
             table.add_column("MACs", justify="right")
     channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
@@ -112,7 +115,8 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
             line[mean["ratio"]].append(number(mean["macs_ratio"]))
     # Of equal names the line without compensation comes first.
     for (budget, *others), line in sorted(
-        lines.items(), key=lambda one: (*one[0][:3], one[0][3:] != (NONE,), one[0])
+        lines.items(),
+        key=lambda line: (*line[0][:3], [word not in _USUAL.values() for word in line[0]], line[0]),
     ):
         absent = ["-"] * (1 + with_macs)
         found = [text for ratio in ratios for text in line.get(ratio, absent)]
@@ -138,13 +142,17 @@ def _added(rows: pd.DataFrame) -> Iterator[str]:
 
 def _ratio_words(rows: pd.DataFrame) -> str:
     """What the columns of the table are."""
-    match sorted(rows["ratio_of"].unique()):
-        case ["channels"]:
-            return "by channel ratio"
-        case ["channels", "parameters"]:
-            return "by parameter ratio, or channel ratio where the budget says so"
-        case _:
-            return "by parameter ratio"
+    counted = [name for of, name in _COUNTED.items() if of in set(rows["ratio_of"])]
+    first, *others = counted
+    if not others:
+        return f"by {first} ratio"
+    return f"by {first} ratio, or {' or '.join(others)} ratio where the budget says so"
+
+
+_COUNTED = {"parameters": "parameter", "macs": "MAC", "channels": "channel"}
+"""What a ratio counts, in words."""
+_USUAL = {"compensation": NONE, "schedule": ONE_SHOT, "finetune": FINETUNE}
+"""The protocol of a spec that asks for no other; the columns of these names."""
 
 
 def _print_whole(console: Console, table: Table) -> None:

@@ -9,7 +9,6 @@ from functools import cache
 
 import torch
 
-from prune_core.budgets import BUDGETS
 from prune_core.images import LabelledImages
 from prune_core.latency import seconds_to_measure
 from prune_core.memory import keep_freed_memory
@@ -104,7 +103,7 @@ class Estimate:
             architecture, recipe = work.architecture, work.recipe
         else:
             full, budget, recipe = work.baseline.architecture, work.budget, work.finetune
-            widths = BUDGETS[budget.rule].likely_widths(full, work.ratio, budget.floor)
+            widths = budget.choice.likely_widths(full, work.ratio, budget.floor)
             architecture = full.with_widths(widths)
         image = self._inference(architecture)
         trained, inferred = images_seen(work)

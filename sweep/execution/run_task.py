@@ -17,6 +17,7 @@ from sweep.stages.cell import cell
 from sweep.stages.observer import SILENT, Observer
 from sweep.stages.rows import Row, evaluation_columns, identity_row, provenance
 from sweep.stages.statistics import statistics
+from sweep.stages.steps import forget
 from sweep.stages.workspace import Workspace
 
 Inspect = Callable[[Exception], None]
@@ -64,6 +65,8 @@ def run_task(
     observer.figures(row)
     if isinstance(task.work, Cell):
         write_row(workspace, task.work, ran | row | {"traceback": own_frames}, status, error)
+        if status == "ok":
+            forget(workspace, task.work)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     seconds = (datetime.now(UTC) - began).total_seconds()

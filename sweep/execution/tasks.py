@@ -78,12 +78,12 @@ def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
     for cell in cells:
         needs = set()
         baseline = cell.baseline
-        name = f"baseline-{baseline.key}"
-        if name not in baselines and not artifacts.has_baseline(baseline.key):
-            label = f"{baseline.dataset.name} seed {baseline.seed} baseline"
-            baselines[name] = Task(name, label, baseline)
-        if name in baselines:
-            needs.add(name)
+        for one in cell.baselines:
+            name = f"baseline-{one.key}"
+            if name not in baselines and not artifacts.has_baseline(one.key):
+                baselines[name] = Task(name, one.label, one)
+            if name in baselines:
+                needs.add(name)
         for statistics in cell.statistics:
             if not all(artifacts.has_statistic(statistics.key(r)) for r in statistics.requests):
                 requests.setdefault((baseline.key, statistics.images), set()).add(statistics)
@@ -100,7 +100,8 @@ def _statistics_tasks(
         baseline = next(iter(wanted)).baseline
         union = frozenset().union(*(statistics.requests for statistics in wanted))
         needs = frozenset({f"baseline-{key}"} & baselines.keys())
-        label = f"{baseline.dataset.name} seed {baseline.seed} statistics of {images:,} images"
+        of = f"{images:,} images" if images else "the network"
+        label = f"{baseline.dataset.name} seed {baseline.seed} statistics of {of}"
         work = Statistics(baseline, images, union)
         tasks.append(Task(f"statistics-{key}-{images}", label, work, needs))
     return tasks

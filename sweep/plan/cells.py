@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from prune_core.budgets import BUDGET_VERSION, BUDGETS, Floor
+from prune_core.budgets import BUDGET_VERSION, BudgetChoice, Floor
 from prune_core.compensation import NO_COMPENSATION, Compensation
 from prune_core.evaluation import EVALUATION_VERSION
 from prune_core.images import SPLIT_VERSION
@@ -20,10 +20,11 @@ from prune_core.metrics import Choice
 from prune_core.networks import Architecture, Size
 from prune_core.normalisation import NORMALISATION_VERSION
 from prune_core.preprocessing import PREPROCESSING_VERSION, Preprocessing
+from prune_core.schedule import ALL_AT_ONCE, Schedule
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
-from results.storage.schema import SCRATCH, UNPRUNED
+from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
 from sweep.plan.keys import canonical, key_of
 
 
@@ -119,6 +120,12 @@ class Baseline:
         """See `sweep.plan.keys`."""
         return key_of(self.identity)
 
+    @property
+    def label(self) -> str:
+        """A readable name of the baseline."""
+        early = f" after {self.recipe.epochs} epochs" if self.recipe.epochs_after else ""
+        return f"{self.dataset.name} seed {self.seed} baseline{early}"
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -185,14 +192,14 @@ class Budget:
 
     Attributes
     ----------
-    rule : a name in `prune_core.budgets.BUDGETS`.
+    choice : the rule with its options.
     normalisation : makes the scores of different layers comparable. For widths_of it is applied
         to the scores of `reference`.
     floor : lower limits of the widths.
     reference : for widths_of, the metric whose global ranking sets the widths.
     """
 
-    rule: str
+    choice: BudgetChoice
     normalisation: str
     floor: Floor
     reference: Importance | None = None
@@ -200,25 +207,24 @@ class Budget:
     @property
     def scope(self) -> str:
         """`local`, `global`, `widths_of` or, for the control without pruning, `unpruned`."""
-        return BUDGETS[self.rule].scope
+        return self.choice.scope
 
     @property
     def ratio_of(self) -> str:
-        """The quantity that the ratio refers to: `parameters` or `channels`."""
-        return BUDGETS[self.rule].ratio_of
+        """The quantity that the ratio refers to: `parameters`, `macs` or `channels`."""
+        return self.choice.ratio_of
 
     @property
     def label(self) -> str:
-        """The rule, with the name of the reference metric if there is one."""
-        return f"{self.rule}({self.reference.choice.label})" if self.reference else self.rule
+        """The rule, with the name of the reference metric if there is one, and its options."""
+        words = [self.reference.choice.label] if self.reference else []
+        return self.choice.label_with(*words)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that changes the widths."""
-        version = BUDGETS[self.rule].version
         return {
-            # Version 1 of a rule is left out, so that the keys of existing cells do not change.
-            "rule": self.rule if version == 1 else [self.rule, version],
+            "rule": self.choice.identity(),
             "normalisation": [self.normalisation, NORMALISATION_VERSION],
             "floor": asdict(self.floor),
             "reference": self.reference.identity if self.reference else None,
@@ -230,6 +236,13 @@ class Cell:
     """One point of the grid, or a control, in which no metric ranks the channels.
 
     The controls are networks trained from scratch, and the unpruned network, fine-tuned.
+
+    Attributes
+    ----------
+    finetune : the recipe of each step of the schedule.
+    finetune_name : what the spec calls the recipe.
+    rewound : the baseline at an earlier epoch, whose weights the kept channels start fine-tuning
+        from; None for their own.
     """
 
     baseline: Baseline
@@ -238,6 +251,9 @@ class Cell:
     ratio: float
     finetune: Recipe
     compensation: Compensation = NO_COMPENSATION
+    schedule: Schedule = ALL_AT_ONCE
+    finetune_name: str = FINETUNE
+    rewound: Baseline | None = None
 
     @property
     def metric(self) -> str:
@@ -254,12 +270,17 @@ class Cell:
     @property
     def unpruned(self) -> bool:
         """Whether it fine-tunes the unpruned network."""
-        return self.budget.rule == UNPRUNED
+        return self.budget.scope == UNPRUNED
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
         """The scores that the cell reads: its own metric's and the budget reference's."""
         return tuple(found for found in (self.importance, self.budget.reference) if found)
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """The trained networks that the cell reads."""
+        return (self.baseline, self.rewound) if self.rewound else (self.baseline,)
 
     @property
     def moments(self) -> Statistics | None:
@@ -297,6 +318,19 @@ class Cell:
         return {"compensation": {**found, "statistics": STATISTICS_VERSION}}
 
     @property
+    def schedule_identity(self) -> dict[str, Any]:
+        """Everything that changes the schedule, and where fine-tuning starts from.
+
+        Empty for a single step from the cell's own weights, as in earlier keys.
+        """
+        found: dict[str, Any] = {}
+        if schedule := self.schedule.identity():
+            found["schedule"] = schedule
+        if self.rewound:
+            found["rewound"] = self.rewound.identity
+        return found
+
+    @property
     def family(self) -> Hashable:
         """Everything that changes the cell's numbers except the seed: equal for all seeds."""
         baseline, budget, own = self.baseline, self.budget, self.importance
@@ -306,9 +340,10 @@ class Cell:
             (baseline.architecture, baseline.recipe),
             (baseline.options, baseline.weights and canonical(baseline.weights.identity())),
             own and (own.choice, own.images, own.combine),
-            (budget.rule, budget.normalisation, budget.floor),
+            (budget.choice, budget.normalisation, budget.floor),
             reference and (reference.choice, reference.images),
             (self.ratio, self.finetune, canonical(self.compensation_identity)),
+            (canonical(self.schedule.identity()), self.rewound and self.rewound.recipe),
         )
 
     @cached_property
@@ -330,6 +365,7 @@ class Cell:
                 "finetune": _recipe_identity(self.finetune, self.baseline.dataset),
                 **groups_identity(self.baseline.architecture, self.combine),
                 **self.compensation_identity,
+                **self.schedule_identity,
             }
         )
 
@@ -342,13 +378,15 @@ class Cell:
     def label(self) -> str:
         """A readable name of the cell."""
         words = [self.baseline.dataset.name, "seed", str(self.baseline.seed), self.metric]
+        recipe = self.finetune_name if self.finetune_name not in (FINETUNE, SCRATCH) else ""
         if self.unpruned:
-            return " ".join([*words, "network, fine-tuned"])
-        words.append(self.budget.scope if self.budget.rule == "uniform_parameters" else "")
-        words.append(self.budget.label if self.budget.rule != "uniform_parameters" else "")
+            return " ".join([*words, "network, fine-tuned", recipe]).strip()
+        usual = self.budget.choice == BudgetChoice("uniform_parameters")
+        words.append(self.budget.scope if usual else self.budget.label)
         words.append(self.budget.normalisation if self.budget.normalisation != "none" else "")
         words.append(self.compensation.label if self.compensation != NO_COMPENSATION else "")
-        return " ".join(word for word in [*words, f"{self.ratio:g}"] if word)
+        words.append(self.schedule.label if self.schedule != ALL_AT_ONCE else "")
+        return " ".join(word for word in [*words, recipe, f"{self.ratio:g}"] if word)
 
 
 def groups_identity(architecture: Architecture, combine: Combine | None = None) -> dict[str, Any]:
@@ -368,4 +406,6 @@ def _recipe_identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     # images than there are; the key depends on that.
     some = None if recipe.images_of(dataset.train_images) == dataset.train_images else recipe.images
     flip = recipe.flip and dataset.flip_keeps_label
-    return asdict(replace(recipe, flip=flip, images=some))
+    found = asdict(replace(recipe, flip=flip, images=some))
+    # A recipe that is a part of no longer one is as in earlier keys.
+    return {k: v for k, v in found.items() if v or k not in ("epochs_before", "epochs_after")}

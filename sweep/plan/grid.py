@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from prune_core.budgets import BUDGETS, BudgetError, Floor, rules_of
+from prune_core.budgets import BudgetChoice, BudgetError, Floor, rules_of
+from prune_core.compensation import NO_COMPENSATION
 from prune_core.images import ImagesError, load
 from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
 from prune_core.networks import ArchitectureError
-from results.storage.schema import UNPRUNED
+from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
 from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
 from sweep.plan.network import Network, network_of
@@ -133,10 +134,10 @@ def _effective_cut(wanted: int | None, images: Sized) -> int | None:
 
 def _check_reachable(dataset: Dataset, network: Network, cells: list[Cell]) -> None:
     """Refuses ratios that the floor does not allow; a rule may count channels and allow them."""
-    asked = {(cell.budget.rule, cell.ratio, cell.budget.floor): cell for cell in cells}
+    asked = {(cell.budget.choice, cell.ratio, cell.budget.floor): cell for cell in cells}
     try:
-        for (rule, ratio, floor), cell in asked.items():
-            BUDGETS[rule].check(cell.baseline.architecture, ratio, floor)
+        for (choice, ratio, floor), cell in asked.items():
+            choice.check(cell.baseline.architecture, ratio, floor)
     except BudgetError as error:
         words = "; ".join([str(error), *network.fixed])
         raise SpecError(f"dataset {dataset.name}: {words}") from error
@@ -168,46 +169,107 @@ def _cells(spec: Spec, dataset: Dataset, network: Network) -> Iterator[Cell]:
             weights=network.weights,
         )
         metrics = [_importance(spec, network, baseline, choice) for choice in spec.metrics]
-        finetune, budgets = spec.finetune.recipe(), list(_budgets(spec))
-        for metric in metrics:
-            for budget in budgets:
-                for ratio, compensation in product(spec.ratios, spec.compensations):
-                    yield Cell(baseline, metric, budget, ratio, finetune, compensation)
-        yield from _controls(spec, network, baseline, metrics)
-        if spec.controls.unpruned and finetune.epochs:
-            yield Cell(baseline, None, Budget(UNPRUNED, "none", Floor()), 1.0, finetune)
+        targets = list(_targets(spec, dataset, network, spec.ratios))
+        protocols = list(_protocols(spec, baseline))
+        for metric, (budget, ratio) in product(metrics, targets):
+            for protocol in protocols:
+                yield replace(protocol, importance=metric, budget=budget, ratio=ratio)
+        yield from _controls(spec, dataset, network, baseline, metrics)
+
+
+def _protocols(spec: Spec, baseline: Baseline) -> Iterator[Cell]:
+    """What is done beside removing channels: the cells of the unpruned network with it.
+
+    Weights that are rewound replace those that a compensation solved for, so these cells have none.
+    """
+    for compensation, schedule in product(spec.compensations, spec.schedules):
+        for control in _unpruned(spec, baseline):
+            if not (control.rewound and compensation != NO_COMPENSATION):
+                yield replace(control, compensation=compensation, schedule=schedule)
+
+
+def _unpruned(spec: Spec, baseline: Baseline) -> Iterator[Cell]:
+    """The unpruned network, fine-tuned by each recipe."""
+    for finetune in spec.finetune:
+        rewound = None
+        if finetune.rewind == "weights":
+            earlier = baseline.recipe.all_but(finetune.epochs)
+            rewound = replace(baseline, recipe=earlier)
+        yield Cell(
+            baseline,
+            importance=None,
+            budget=Budget(BudgetChoice(UNPRUNED), "none", Floor()),
+            ratio=1.0,
+            finetune=finetune.of(baseline.recipe),
+            finetune_name=finetune.name,
+            rewound=rewound,
+        )
 
 
 def _controls(
-    spec: Spec, network: Network, baseline: Baseline, metrics: list[Importance]
+    spec: Spec,
+    dataset: Dataset,
+    network: Network,
+    baseline: Baseline,
+    metrics: list[Importance],
 ) -> Iterator[Cell]:
-    controls, finetune = spec.controls, spec.finetune.recipe()
+    controls, protocols = spec.controls, list(_protocols(spec, baseline))
     references = [_importance(spec, network, baseline, choice) for choice in controls.widths_of]
     borrowed = [
-        Budget(rule, normalisation, spec.floor(), reference)
+        Budget(BudgetChoice(rule, options), normalisation, spec.floor(), reference)
         for rule in rules_of("widths_of")
+        for options in _costs(spec)
         for reference in references
         for normalisation in spec.normalisations
     ]
-    for ratio in controls.ratios or spec.ratios:
+    ratios = controls.ratios or spec.ratios
+    for ratio in ratios:
         for budget in borrowed:
             for metric in metrics:
                 # With its own widths, the reference metric would repeat its global cell.
                 if budget.reference is None or metric.key != budget.reference.key:
-                    for compensation in spec.compensations:
-                        yield Cell(baseline, metric, budget, ratio, finetune, compensation)
-        if controls.scratch:
-            local = [budget for budget in _budgets(spec) if budget.scope == "local"]
-            for budget in [*local, *borrowed]:
-                yield Cell(baseline, None, budget, ratio, baseline.recipe)
+                    for protocol in protocols:
+                        yield replace(protocol, importance=metric, budget=budget, ratio=ratio)
+    if controls.scratch:
+        targets = _targets(spec, dataset, network, ratios)
+        # The loss of an untrained network says nothing of its layers.
+        local = [one for one in targets if one[0].scope == "local" and not one[0].choice.reads_loss]
+        for budget, ratio in [*local, *product(borrowed, ratios)]:
+            yield Cell(baseline, None, budget, ratio, baseline.recipe, finetune_name=SCRATCH)
+    if controls.unpruned:
+        yield from (cell for cell in _unpruned(spec, baseline) if cell.finetune.epochs)
 
 
 def _importance(spec: Spec, network: Network, baseline: Baseline, choice: Choice) -> Importance:
     available = baseline.dataset.train_images
     wanted = choice.images or spec.statistics_images or available
     # The scores of a metric that reads no images do not depend on their number.
-    images = min(wanted, available) if choice.needs() else 0
+    images = min(wanted, available) if choice.metric.reads_images else 0
     return Importance(baseline, choice, images, network.combine)
+
+
+def _targets(
+    spec: Spec, dataset: Dataset, network: Network, ratios: Sequence[float]
+) -> Iterator[tuple[Budget, float]]:
+    """Every budget with the ratios that it can have."""
+    for budget in _budgets(spec):
+        try:
+            choice = budget.choice.resolved()
+            fixed = choice.fixed_ratio(network.architecture)
+        except BudgetError as error:
+            raise SpecError(f"dataset {dataset.name}: {error}") from error
+        for ratio in ratios if fixed is None else [fixed]:
+            yield replace(budget, choice=choice), ratio
+
+
+def _costs(spec: Spec) -> Iterator[tuple[tuple[str, str], ...]]:
+    """The options of `widths_of`: the costs that the spec's own budgets count."""
+    scope = "global" if "global" in spec.scopes else "local"
+    counted = {budget.ratio_of for budget in _budgets(spec) if budget.scope == scope}
+    if counted - {"macs"}:
+        yield ()
+    if "macs" in counted:
+        yield (("of", "macs"),)
 
 
 def _budgets(spec: Spec) -> Iterator[Budget]:

@@ -20,11 +20,16 @@ def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     if work.importance is None:
         # Controls are evaluated once: nothing was pruned.
         return _of(work.baseline.dataset, work.finetune, 1, 0)
-    compensates = work.compensation != NO_COMPENSATION
+    compensates, steps = work.compensation != NO_COMPENSATION, work.schedule.steps
     trained, inferred = _of(work.baseline.dataset, work.finetune, EVALUATIONS + compensates, 1)
     if work.compensation.sequential:
         inferred += work.compensation_images * work.layers_solved
-    return trained, inferred
+    # The first step reads the statistics of the baseline, which cells share.
+    anew = sum(found.images for found in work.statistics)
+    budget, full = work.budget, work.baseline.architecture
+    evaluations = budget.choice.evaluations(full, work.ratio, budget.floor)
+    inferred += evaluations * budget.choice.loss_images
+    return trained * steps, inferred * steps + anew * (steps - 1)
 
 
 def _of(dataset: Dataset, recipe: Recipe, evaluations: int, recalibrations: int) -> tuple[int, int]:

@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from prune_core.budgets import Floor, rules_of
+from prune_core.budgets import BudgetChoice, BudgetError, Floor, rules_of
 from prune_core.budgets.registry import Scope
 from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationError
 from prune_core.metrics import Choice, MetricError
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
+from prune_core.schedule import ALL_AT_ONCE, Schedule, ScheduleError
 from prune_core.training import Recipe
 from results.storage.plan_file import Comparison
+from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
 from sweep.spec.base import Name, Number, Strict, distinct
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.networks import NetworkSpec
@@ -37,6 +39,53 @@ class RecipeSpec(Strict):
     def recipe(self) -> Recipe:
         """The recipe as a value of prune_core."""
         return Recipe(**self.model_dump())
+
+
+Rewind = Literal["learning_rate", "weights"]
+
+
+class FinetuneSpec(RecipeSpec):
+    """How pruned networks are trained; `name` tells several such recipes apart.
+
+    With `rewind`, pruned networks are trained by the last `epochs` of the baseline's own recipe
+    (Renda et al. 2020, arXiv:2003.02389). `learning_rate` starts from the weights that pruning
+    leaves, `weights` from those that the baseline had that many epochs before its end.
+    """
+
+    name: Name = FINETUNE
+    rewind: Rewind | None = None
+
+    @model_validator(mode="after")
+    def _rewound_alone(self) -> FinetuneSpec:
+        if self.rewind is None:
+            return self
+        if self.epochs == 0:
+            raise ValueError("rewind needs at least 1 epoch")
+        if extra := sorted(self.model_fields_set - {"name", "rewind", "epochs"}):
+            raise ValueError(
+                f"{extra[0]} cannot be given with rewind, which trains by the baseline's recipe"
+            )
+        return self
+
+    def of(self, baseline: Recipe) -> Recipe:
+        """The recipe, for networks that were pruned from a baseline of another recipe."""
+        if self.rewind is not None:
+            return baseline.last(self.epochs)
+        return Recipe(**self.model_dump(exclude={"name", "rewind"}))
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _named_apart(recipes: list[FinetuneSpec]) -> list[FinetuneSpec]:
+    names = [recipe.name for recipe in recipes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"has {names.count(name)} recipes named {name}; name each differently")
+        if name in (SCRATCH, UNPRUNED):
+            raise ValueError(f"has a recipe named {name}, which names a control; name it otherwise")
+    return recipes
 
 
 class MinChannelsSpec(Strict):
@@ -108,19 +157,46 @@ def _compensation(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _rule_of(scope: Scope) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in (known := rules_of(scope)):
-            allowed = ", ".join(map(repr, known))
-            raise ValueError(f"not a budget rule of the {scope} scope; allowed: {allowed}")
-        return name
-
-    return AfterValidator(check)
+def _schedule(value: Any) -> Any:
+    try:
+        return Schedule.parse(value)
+    except ScheduleError as error:
+        raise ValueError(str(error)) from error
 
 
-LocalRule = Annotated[str, _rule_of("local")]
-GlobalRule = Annotated[str, _rule_of("global")]
+def _rule_of(scope: Scope) -> BeforeValidator:
+    def read(value: Any) -> BudgetChoice:
+        allowed = f"allowed: {', '.join(map(repr, rules_of(scope)))}"
+        try:
+            choice = BudgetChoice.parse(value)
+        except BudgetError as error:
+            known = "is unknown" not in str(error)
+            raise ValueError(str(error) if known else f"not a budget rule; {allowed}") from error
+        if choice.scope != scope:
+            raise ValueError(f"not a budget rule of the {scope} scope; {allowed}")
+        return choice
+
+    return BeforeValidator(read)
+
+
+def _budget(value: Any) -> Any:
+    try:
+        return None if value is None else BudgetChoice.parse(value)
+    except BudgetError as error:
+        raise ValueError(str(error)) from error
+
+
+BudgetSpec = Annotated[BudgetChoice, BeforeValidator(_budget)]
+LocalRule = Annotated[BudgetChoice, _rule_of("local")]
+GlobalRule = Annotated[BudgetChoice, _rule_of("global")]
 CompensationSpec = Annotated[Compensation, BeforeValidator(_compensation)]
+FinetuneSpecs = Annotated[
+    list[FinetuneSpec],
+    BeforeValidator(_several),
+    Field(min_length=1),
+    AfterValidator(_named_apart),
+]
+ScheduleSpec = Annotated[Schedule, BeforeValidator(_schedule)]
 MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -149,31 +225,36 @@ class ComparisonSpec(Strict):
     """One of the few comparisons that a study is made for, named before the run.
 
     The report tests these together, corrected for their number, and calls all others exploratory.
-    `budget: null` means the default rule of the scope, `dataset: null` every data set.
+    `budget: null` means the default rule of the scope, `dataset: null` every data set, `finetune:
+    null` the first recipe.
     """
 
     metric: MetricSpec
     ratio: Ratio
     reference: MetricSpec = Choice("output_l1")
     scope: Literal["local", "global"] = "local"
-    budget: str | None = None
+    budget: BudgetSpec | None = None
     normalisation: str = "none"
     dataset: str | None = None
     compensation: CompensationSpec = NO_COMPENSATION
+    schedule: ScheduleSpec = ALL_AT_ONCE
+    finetune: Name | None = None
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def comparison(self) -> Comparison:
+    def comparison(self, first_recipe: str) -> Comparison:
         """The comparison as the results name it."""
         return Comparison(
             self.metric.label,
             self.ratio,
             self.reference.label,
             self.scope,
-            self.budget,
+            self.budget.label if self.budget else None,
             self.normalisation,
             self.dataset,
             self.compensation.label,
+            self.finetune or first_recipe,
+            self.schedule.label,
         )
 
 
@@ -187,22 +268,25 @@ class Spec(Strict):
     network: NetworkSpec = NetworkSpec()
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)] = [0]
     recipe: RecipeSpec
-    finetune: RecipeSpec
+    finetune: FinetuneSpecs
     metrics: Annotated[list[MetricSpec], Field(min_length=1), AfterValidator(distinct)]
     ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
     scopes: Annotated[
         list[Literal["local", "global"]], Field(min_length=1), AfterValidator(distinct)
     ] = ["local", "global"]
     local_budgets: Annotated[list[LocalRule], Field(min_length=1), AfterValidator(distinct)] = [
-        "uniform_parameters"
+        BudgetChoice("uniform_parameters")
     ]
     global_budgets: Annotated[list[GlobalRule], Field(min_length=1), AfterValidator(distinct)] = [
-        "global"
+        BudgetChoice("global")
     ]
     normalisations: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] = ["none"]
     compensations: Annotated[
         list[CompensationSpec], Field(min_length=1), AfterValidator(distinct)
     ] = [NO_COMPENSATION]
+    schedules: Annotated[list[ScheduleSpec], Field(min_length=1), AfterValidator(distinct)] = [
+        ALL_AT_ONCE
+    ]
     min_channels: MinChannelsSpec = MinChannelsSpec()
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     controls: ControlsSpec = ControlsSpec()
@@ -245,6 +329,28 @@ class Spec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _rewound_was_trained(self) -> Spec:
+        for index, one in enumerate(self.finetune):
+            if one.rewind is None:
+                continue
+            if self.network.weights is not None:
+                raise ValueError(
+                    f"finetune[{index}].rewind goes back in the training of the baseline, but this "
+                    "baseline starts from the weights of a file"
+                )
+            if one.rewind == "weights" and NO_COMPENSATION not in self.compensations:
+                raise ValueError(
+                    f"finetune[{index}].rewind replaces the weights that a compensation solves "
+                    "for; add none to compensations"
+                )
+            if one.epochs > self.recipe.epochs:
+                raise ValueError(
+                    f"finetune[{index}] rewinds {one.epochs} epochs, but `recipe` has "
+                    f"{self.recipe.epochs}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _comparable(self) -> Spec:
         ranked = [*self.controls.widths_of, *(self.metrics if "global" in self.scopes else [])]
         for normalisation in self.normalisations:
@@ -255,10 +361,17 @@ class Spec(Strict):
                 check_normalisation(normalisation, choice)
         return self
 
+    @property
+    def planned_comparisons(self) -> list[Comparison]:
+        """The comparisons as the results name them."""
+        return [one.comparison(self.finetune[0].name) for one in self.comparisons]
+
     @model_validator(mode="after")
     def _comparisons_are_run(self) -> Spec:
         """Refuses a planned comparison whose cells are not in the grid."""
-        for index, one in enumerate(self.comparisons):
+        for index, (one, named) in enumerate(
+            zip(self.comparisons, self.planned_comparisons, strict=True)
+        ):
             rules = self.local_budgets if one.scope == "local" else self.global_budgets
             normalisations = ["none"] if one.scope == "local" else self.normalisations
             asked: list[tuple[str, Any, list[Any]]] = [
@@ -266,13 +379,15 @@ class Spec(Strict):
                 ("reference", one.reference.label, [choice.label for choice in self.metrics]),
                 ("scope", one.scope, list(self.scopes)),
                 ("ratio", one.ratio, list(self.ratios)),
-                ("budget", one.comparison().rule, list(rules)),
+                ("budget", named.rule, [rule.label for rule in rules]),
                 ("normalisation", one.normalisation, normalisations),
                 (
                     "compensation",
                     one.compensation.label,
                     [each.label for each in self.compensations],
                 ),
+                ("schedule", one.schedule.label, [each.label for each in self.schedules]),
+                ("finetune", named.finetune, [each.name for each in self.finetune]),
                 ("dataset", one.dataset, [None, *(dataset.name for dataset in self.datasets)]),
             ]
             for field, value, known in asked:

@@ -14,6 +14,7 @@ from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import (
     ComparisonSpec,
     ControlsSpec,
+    FinetuneSpec,
     MinChannelsSpec,
     RecipeSpec,
     ResourcesSpec,
@@ -91,6 +92,8 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
     for problem in error.errors():
         # For a union, pydantic also lists the member, which is not a field of the spec.
         steps = [step for step in problem["loc"] if _is_field(step)]
+        if steps[:1] == ["finetune"] and not isinstance(content.get("finetune"), list):
+            del steps[1:2]  # a single recipe needs no list
         field = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -117,7 +120,7 @@ def _fields_at(path: list[int | str]) -> list[str]:
         "datasets": DatasetSpec,
         "network": NetworkSpec,
         "recipe": RecipeSpec,
-        "finetune": RecipeSpec,
+        "finetune": FinetuneSpec,
         "min_channels": MinChannelsSpec,
         "controls": ControlsSpec,
         "comparisons": ComparisonSpec,

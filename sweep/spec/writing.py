@@ -7,10 +7,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from prune_core.budgets import BudgetChoice
 from prune_core.compensation import Compensation
 from prune_core.metrics import Choice
 from prune_core.metrics.registry import IMAGES
-from sweep.spec.fields import Spec
+from prune_core.schedule import Schedule
+from sweep.spec.fields import FinetuneSpec, Spec
 from sweep.spec.parsing import EXPONENTS
 
 
@@ -34,6 +36,13 @@ def _plain(value: Any) -> Any:
         return {value.name: options} if options else value.name
     if isinstance(value, Compensation):
         return {value.name: value.options} if value.options else value.name
+    if isinstance(value, BudgetChoice):
+        return {value.name: dict(value.options)} if value.options else value.name
+    if isinstance(value, Schedule):
+        return {value.label.partition("(")[0]: value.options} if value.options else value.label
+    if isinstance(value, FinetuneSpec) and value.rewind is not None:
+        # The other fields are those of the baseline's recipe.
+        return {"name": value.name, "rewind": value.rewind, "epochs": value.epochs}
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, list | tuple):

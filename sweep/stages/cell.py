@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from prune_core.budgets import BUDGETS, Floor, Importances, collapsed
+from prune_core.budgets import BudgetChoice, Importances, collapsed, held_out_loss, top
 from prune_core.compensation import NO_COMPENSATION, compensated
+from prune_core.cost import cost, count_multiply_accumulates, count_parameters
+from prune_core.evaluation import Evaluation
+from prune_core.images import Split
 from prune_core.networks import Architecture, architecture_of
+from prune_core.networks.groups import Cost
 from prune_core.precision import best_device
+from prune_core.schedule import floor_of
 from prune_core.seeds import derive
 from prune_core.statistics import InputMoments, moments_of
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
 from results.storage.schema import SCRATCH
 from sweep.plan.cells import Cell, Importance
+from sweep.stages import steps
 from sweep.stages.artifacts import TrainedBaseline
 from sweep.stages.baseline import baseline, evaluated, new_network
 from sweep.stages.costs import latencies, size
 from sweep.stages.data import class_names_of, split_of
-from sweep.stages.importance import ChannelImportance, importance, store_importance
+from sweep.stages.importance import (
+    ChannelImportance,
+    importance,
+    importance_anew,
+    store_importance,
+)
 from sweep.stages.kept_networks import KeptNetworks
 from sweep.stages.observer import SILENT, Observer
 from sweep.stages.rows import Row, evaluation_columns
@@ -33,11 +45,13 @@ from sweep.stages.workspace import Workspace
 
 
 def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILENT) -> None:
-    """Scores, prunes, compensates, recalibrates and fine-tunes.
+    """Scores, prunes, compensates, recalibrates and fine-tunes, once or in several steps.
 
     Each figure is added to `row` as soon as it is known, so a cell that fails keeps its earlier
     figures. Controls have no figures of the stages between `baseline` and `finetuned`: one is
-    trained from new weights, the other is the unpruned network, fine-tuned.
+    trained from new weights, the other is the unpruned network, fine-tuned. With several steps,
+    the figures of a stage are those of the last step, and a cell that was interrupted goes on
+    after the last step that ended.
 
     Raises
     ------
@@ -49,69 +63,248 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
     row["baseline_checksum"] = trained.weights_checksum
     row["seconds_baseline"] = trained.seconds
     row["baseline_history"] = [vars(epoch) for epoch in trained.history]
-    found = {needed: importance(workspace, needed, trained) for needed in wanted.importances}
-    rule = BUDGETS[wanted.budget.rule]
-    split, preprocessing = split_of(wanted.baseline.dataset), trained.preprocessing
-    flip = wanted.baseline.dataset.flip_keeps_label
-    seed, clock, started = wanted.baseline.seed, Clock(row), time.perf_counter()
-
-    def evaluate(stage: str) -> None:
-        with clock("evaluate"):
-            row.update(evaluation_columns(stage, *evaluated(net, split, preprocessing)))
-
+    run = _Run(workspace, wanted, trained, row, observer)
     if wanted.metric == SCRATCH:
-        widths = rule.widths(*_demand(wanted, found))
-        architecture = wanted.baseline.architecture.with_widths(widths)
-        net = new_network(architecture, derive(seed, "scratch"))
-        row |= _costs(wanted, net)
+        net = run.scratch()
+    elif wanted.importance is None:
+        net = run.unpruned()
     else:
-        with clock("prune"):
-            kept = rule.kept(*_demand(wanted, found))
-            net = prune(trained.net.to(best_device()), kept)
-        row |= _costs(wanted, net)
-    if wanted.importance is not None:
-        row |= {"kept": [channels.tolist() for channels in kept]}
-        row |= found[wanted.importance].costs
-        store_importance(workspace, found[wanted.importance])
-        found.clear()  # the statistics of wide layers take much memory
-        evaluate("pruned")
-        if wanted.compensation != NO_COMPENSATION:
-            moments, costs = moments_for(workspace, wanted, trained)
-            row |= costs
-            with clock("compensate"):
-                how, images = wanted.compensation, split.train
-                net = compensated(trained.net, kept, how, images, preprocessing, moments)
-            evaluate("compensated")
-        with clock("recalibrate"):
-            # The weights were trained on images that were shifted as the baseline's recipe says.
-            recipe, drawn = wanted.baseline.recipe, derive(seed, "recalibrated")
-            recalibrate(net, split.train, preprocessing, recipe, drawn, flip)
-        evaluate("recalibrated")
-    with clock("finetune"):
-        recipe = wanted.finetune
-        heard = partial(observer.epoch, "finetune")
-        order = derive(seed, "finetune")
-        history = train(net, split.train, preprocessing, recipe, order, flip, heard)
-    row["history"] = [vars(epoch) for epoch in history]
-    evaluate("finetuned")
-    row["seconds"] = time.perf_counter() - started
+        net = run.pruned()
     if workspace.keeps_networks:
         names = class_names_of(wanted.baseline.dataset)
-        KeptNetworks(workspace.folder).put(wanted.key, net, preprocessing, names, row)
+        KeptNetworks(workspace.folder).put(wanted.key, net, trained.preprocessing, names, row)
 
 
-def _demand(
-    wanted: Cell, found: Mapping[Importance, ChannelImportance]
-) -> tuple[Architecture, float, Floor, Importances]:
-    """The arguments of a budget rule, with the channel importance that it reads."""
-    budget, chooser = wanted.budget, wanted.importance
-    scores = found[chooser].scores if chooser else None
-    setter = budget.reference or chooser
-    comparable = None
-    if setter and BUDGETS[budget.rule].ranks:
-        comparable = found[setter].comparable(budget.normalisation)
-    importances = Importances(scores, comparable)
-    return wanted.baseline.architecture, wanted.ratio, budget.floor, importances
+Found = Mapping[Importance, ChannelImportance]
+
+
+@dataclass
+class _Run:
+    """One run of a cell.
+
+    Attributes
+    ----------
+    started : when the clock of the column `seconds` began, on that of `time.perf_counter`.
+    """
+
+    workspace: Workspace
+    wanted: Cell
+    trained: TrainedBaseline
+    row: Row
+    observer: Observer
+    started: float = field(default_factory=time.perf_counter)
+
+    @cached_property
+    def split(self) -> Split:
+        """The images."""
+        return split_of(self.wanted.baseline.dataset)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Of the stages' seconds."""
+        return Clock(self.row)
+
+    @property
+    def full(self) -> Architecture:
+        """The architecture of the unpruned network."""
+        return self.wanted.baseline.architecture
+
+    @property
+    def rule(self) -> BudgetChoice:
+        """The budget's rule with its options."""
+        return self.wanted.budget.choice
+
+    @property
+    def flip(self) -> bool:
+        """Whether mirrored images keep their label."""
+        return self.wanted.baseline.dataset.flip_keeps_label
+
+    def scratch(self) -> nn.Module:
+        """Trains a network of the cell's widths from new weights."""
+        found = self._importances()
+        comparable = self._comparable(found)
+        widths = self.rule.widths(
+            self.full, self.wanted.ratio, self.wanted.budget.floor, Importances(None, comparable)
+        )
+        seed = derive(self.wanted.baseline.seed, "scratch")
+        net = new_network(self.full.with_widths(widths), seed)
+        self._sized(net)
+        self._finetune(net, 1)
+        self.row["seconds"] = time.perf_counter() - self.started
+        return net
+
+    def unpruned(self) -> nn.Module:
+        """Fine-tunes the unpruned network."""
+        everything = [torch.arange(width) for width in self.full.widths]
+        with self.clock("prune"):
+            net = prune(self.trained.net.to(best_device()), everything)
+        self._sized(net)
+        net = self._rewound(net, everything)
+        self._finetune(net, 1)
+        self.row["seconds"] = time.perf_counter() - self.started
+        return net
+
+    def pruned(self) -> nn.Module:
+        """Prunes the baseline in the steps of the schedule."""
+        wanted, row, schedule = self.wanted, self.row, self.wanted.schedule
+        net = self.trained.net.to(best_device())
+        kept = [torch.arange(width) for width in self.full.widths]
+        last = steps.stored(self.workspace, wanted, row["baseline_checksum"])
+        if last is not None:
+            net, kept = last.net, last.kept
+            row |= last.row
+        done, spent = (last.number, row["seconds"]) if last else (0, 0.0)
+        for number in range(done + 1, schedule.steps + 1):
+            net, kept = self._step(number, net, kept)
+            row["seconds"] = spent + time.perf_counter() - self.started
+            if number < schedule.steps:
+                ended = steps.Step(number, net, kept, row)
+                net = steps.store(self.workspace, wanted, ended, self.trained.preprocessing).net
+        return net
+
+    def _step(
+        self, number: int, net: nn.Module, kept: Sequence[Tensor]
+    ) -> tuple[nn.Module, list[Tensor]]:
+        """One step; the network and the baseline's channels that are left."""
+        wanted, row, images = self.wanted, self.row, self.split.train
+        scaling, schedule = self.trained.preprocessing, self.wanted.schedule
+        began = time.perf_counter()
+        found = self._importances() if number == 1 else self._importances_of(net, number)
+        target = schedule.ratios(wanted.ratio)[number - 1]
+        with self.clock("prune"):
+            chosen = self._chosen(number, target, net, found)
+            smaller = prune(net, chosen)
+        kept = [before[channels] for before, channels in zip(kept, chosen, strict=True)]
+        row["kept"] = [channels.tolist() for channels in kept]
+        if number == schedule.steps:
+            self._sized(smaller)
+        assert wanted.importance is not None
+        for column, spent in found[wanted.importance].costs.items():
+            row[column] = spent if number == 1 or column not in row else row[column] + spent
+        if number == 1:
+            store_importance(self.workspace, found[wanted.importance])
+        del found  # the statistics of wide layers take much memory
+        pruned = self._evaluate("pruned", smaller)
+        if wanted.compensation != NO_COMPENSATION:
+            moments = self._moments() if number == 1 else None
+            with self.clock("compensate"):
+                smaller = compensated(net, chosen, wanted.compensation, images, scaling, moments)
+            self._evaluate("compensated", smaller)
+        with self.clock("recalibrate"):
+            # The weights were trained on images that were shifted as the baseline's recipe says.
+            drawn = self._seed("recalibrated", number)
+            recalibrate(smaller, images, scaling, wanted.baseline.recipe, drawn, self.flip)
+        self._evaluate("recalibrated", smaller)
+        smaller = self._rewound(smaller, kept)
+        finetuned = self._finetune(smaller, number)
+        if schedule.steps > 1:
+            row.setdefault("steps", []).append(
+                {
+                    "step": number,
+                    "ratio": target,
+                    "parameters": count_parameters(smaller),
+                    "macs": count_multiply_accumulates(smaller, self.full.image_size),
+                    **_accuracies("pruned", pruned),
+                    **_accuracies("finetuned", finetuned),
+                    "seconds": time.perf_counter() - began,
+                }
+            )
+        return smaller, kept
+
+    def _seed(self, purpose: str, step: int) -> int:
+        """A seed for a step; the first step has that of a cell with one."""
+        later = [step] if step > 1 else []
+        return derive(self.wanted.baseline.seed, purpose, *later)
+
+    def _importances(self) -> Found:
+        """The scores of the baseline's channels; the clock starts anew, since cells share them."""
+        found = {
+            needed: importance(self.workspace, needed, self.trained)
+            for needed in self.wanted.importances
+        }
+        self.started = time.perf_counter()
+        return found
+
+    def _importances_of(self, net: nn.Module, step: int) -> Found:
+        """The scores of a pruned network's channels."""
+        images, scaling = self.split.train, self.trained.preprocessing
+        drawn = self._seed("metric", step)
+        return {
+            needed: importance_anew(needed, net, images, scaling, drawn)
+            for needed in self.wanted.importances
+        }
+
+    def _comparable(self, found: Found) -> list[Tensor] | None:
+        """The scores that set widths, comparable between layers; None if the rule reads none."""
+        setter = self.wanted.budget.reference or self.wanted.importance
+        if setter is None or not self.rule.ranks:
+            return None
+        return found[setter].comparable(self.wanted.budget.normalisation)
+
+    def _chosen(self, step: int, target: float, net: nn.Module, found: Found) -> list[Tensor]:
+        """The network's channels that stay in a step.
+
+        Parameters
+        ----------
+        target : the ratio after the step, relative to the unpruned network.
+        """
+        wanted, floor, full = self.wanted, self.wanted.budget.floor, self.full
+        assert wanted.importance is not None
+        scores = found[wanted.importance].scores
+        loss = None
+        if self.rule.reads_loss:
+            images = self.split.train.first(self.rule.loss_images)
+            loss = held_out_loss(net, images, self.trained.preprocessing)
+        importances = Importances(scores, self._comparable(found), loss)
+        if not self.rule.ranks and not self.rule.reads_loss:
+            # These widths do not depend on scores: the last step has those of a single one.
+            last = self.rule.widths(full, wanted.ratio, floor, importances)
+            return top(scores, wanted.schedule.widths(full.widths, last)[step - 1])
+        now = full.with_widths(architecture_of(net).widths)
+        left = target
+        if step > 1:
+            of: Cost = "macs" if self.rule.ratio_of == "macs" else "parameters"
+            left = min(1.0, target * cost(full, of) / cost(now, of))
+        return self.rule.kept(now, left, floor_of(floor, full.widths), importances)
+
+    def _moments(self) -> dict[str, InputMoments] | None:
+        """The second moments of the baseline that the compensation reads."""
+        moments, costs = moments_for(self.workspace, self.wanted, self.trained)
+        self.row |= costs
+        return moments
+
+    def _rewound(self, net: nn.Module, kept: Sequence[Tensor]) -> nn.Module:
+        """The network that is fine-tuned: with its own weights, or with earlier ones."""
+        if self.wanted.rewound is None:
+            return net
+        earlier = baseline(self.workspace, self.wanted.rewound, self.observer)
+        return prune(earlier.net.to(best_device()), kept)
+
+    def _finetune(self, net: nn.Module, step: int) -> tuple[Evaluation, Evaluation]:
+        recipe, heard = self.wanted.finetune, partial(self.observer.epoch, "finetune")
+        order, scaling = self._seed("finetune", step), self.trained.preprocessing
+        with self.clock("finetune"):
+            history = train(net, self.split.train, scaling, recipe, order, self.flip, heard)
+        of_step = {"step": step} if self.wanted.schedule.steps > 1 else {}
+        epochs = [{**vars(epoch), **of_step} for epoch in history]
+        self.row["history"] = [*self.row.get("history", []), *epochs]
+        return self._evaluate("finetuned", net)
+
+    def _evaluate(self, stage: str, net: nn.Module) -> tuple[Evaluation, Evaluation]:
+        with self.clock("evaluate"):
+            found = evaluated(net, self.split, self.trained.preprocessing)
+        self.row |= evaluation_columns(stage, *found)
+        return found
+
+    def _sized(self, net: nn.Module) -> None:
+        """Adds the columns of size and latency."""
+        at_floor = collapsed(self.full, architecture_of(net).widths, self.wanted.budget.floor)
+        self.row |= size(self.full, net) | latencies(self.full, net) | {"collapsed": at_floor}
+
+
+def _accuracies(stage: str, found: tuple[Evaluation, Evaluation]) -> Row:
+    validation, test = found
+    return {f"{stage}_validation_top1": validation.top1, f"{stage}_test_top1": test.top1}
 
 
 def moments_for(
@@ -123,12 +316,6 @@ def moments_for(
         return None, {}
     found = statistics(workspace, wanted.moments, trained)
     return moments_of(found.layers, request), {"seconds_moments": found.seconds}
-
-
-def _costs(wanted: Cell, net: nn.Module) -> Row:
-    full = wanted.baseline.architecture
-    at_floor = collapsed(full, architecture_of(net).widths, wanted.budget.floor)
-    return size(full, net) | latencies(full, net) | {"collapsed": at_floor}
 
 
 class Clock:

@@ -29,12 +29,14 @@ each cell on the latency of a batch of 256 images.
 def size(full: Architecture, net: nn.Module) -> Row:
     """The columns of the pruned network's size and of the unpruned network's size."""
     count = count_parameters(net)
+    macs, macs_full = count_multiply_accumulates(net, full.image_size), multiply_accumulates(full)
     return {
         "parameters": count,
         "parameters_full": parameters(full),
         "parameter_ratio": count / parameters(full),
-        "macs": count_multiply_accumulates(net, full.image_size),
-        "macs_full": multiply_accumulates(full),
+        "macs": macs,
+        "macs_full": macs_full,
+        "mac_ratio": macs / macs_full,
         "widths": list(architecture_of(net).widths),
         "widths_full": list(full.widths),
         "group_names": list(full.groups.names),

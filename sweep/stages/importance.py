@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from prune_core.images import LabelledImages
 from prune_core.layer import LayerView, combined, views
 from prune_core.normalisation import normalise
+from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
-from prune_core.statistics import Answer
+from prune_core.statistics import Answer, collect
 from sweep.plan.cells import Importance
 from sweep.stages.artifacts import CollectedStatistic, TrainedBaseline
 from sweep.stages.rows import Row
@@ -71,6 +73,29 @@ def importance(
             answers[0]["seconds"] = torch.tensor(seconds, dtype=torch.float64)
             stored = CollectedStatistic(answers, "", found.seconds, found.shared)
             workspace.artifacts.put_statistic(wanted.key, trained.checksum, stored)
+    return ChannelImportance(wanted, layers, scores, costs)
+
+
+def importance_anew(
+    wanted: Importance, net: nn.Module, images: LabelledImages, scaling: Preprocessing, seed: int
+) -> ChannelImportance:
+    """Scores the channels of a network that is no baseline, and stores nothing.
+
+    Parameters
+    ----------
+    net : a pruned network of the baseline that `wanted` names.
+    images : the training images; the statistics are those of the first `wanted.images`.
+    seed : for metrics that draw random numbers.
+    """
+    requests = wanted.choice.needs()
+    began, costs, answers = time.perf_counter(), {}, None
+    if requests:
+        answers = collect(net, images.first(wanted.images), scaling, sorted(requests, key=repr))
+        costs = {"seconds_statistics": time.perf_counter() - began}
+        began = time.perf_counter()
+    layers = views(net, answers, seed)
+    scores = wanted.choice(layers)
+    costs["seconds_scoring"] = time.perf_counter() - began
     return ChannelImportance(wanted, layers, scores, costs)
 
 

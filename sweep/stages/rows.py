@@ -6,6 +6,7 @@ import json
 import platform
 import socket
 import subprocess
+from dataclasses import asdict
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -62,6 +63,10 @@ def identity_row(cell: Cell, sweep: str) -> Row:
         "ratio_of": budget.ratio_of,
         "epochs": baseline.recipe.epochs,
         "baseline_images": baseline.recipe.images_of(dataset.train_images),
+        "finetune": cell.finetune_name,
+        "finetune_recipe": json.dumps(asdict(cell.finetune), sort_keys=True),
+        "schedule": cell.schedule.label,
+        "schedule_options": json.dumps(cell.schedule.options, sort_keys=True),
         "finetune_epochs": cell.finetune.epochs,
         "finetune_images": cell.finetune.images_of(dataset.train_images),
         "scores_key": cell.importance.key if cell.importance else None,

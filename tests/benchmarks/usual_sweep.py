@@ -97,7 +97,7 @@ def trial(config: dict[str, Any], cells: Sequence[Cell], workers: int) -> None:
     requests = importance.choice.needs()
     layers = views(net, collect(net, used, preprocessing, requests) if requests else None)
     scores = importance.choice(layers)
-    budget = global_ if cell.budget.rule == "global" else local
+    budget = global_ if cell.budget.scope == "global" else local
     net = prune(net, budget(scores, baseline.architecture, cell.ratio, cell.budget.floor))
     accuracy(net)
     recalibrate(net, split.train, preprocessing, baseline.recipe, derive(seed, "cell"), flip)

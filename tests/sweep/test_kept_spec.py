@@ -33,7 +33,7 @@ def test_a_resolved_spec_names_every_field_and_option(spec):
     assert parse(text, "resolved") == made
     content = yaml.safe_load(text)
     assert set(content) == set(type(made).model_fields)
-    assert content["finetune"]["images"] == 200
+    assert content["finetune"][0]["images"] == 200
     assert content["metrics"][-1]["mutual_information"]["bins"] == 7
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from prune_core.budgets import Floor
+from prune_core.budgets import BudgetChoice, Floor
 from prune_core.compensation import Compensation
 from prune_core.metrics import Choice
 from prune_core.networks import Architecture
+from prune_core.schedule import Schedule
 from prune_core.training import Recipe
 from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
 from sweep.plan.keys import canonical, key_of
@@ -46,6 +47,9 @@ PARTS: dict[str, Any] = {
     "reference": None,
     "ratio": 0.5,
     "compensation": "none",
+    "schedule": "one_shot",
+    "finetune_name": "finetune",
+    "rewound": None,
 }
 
 
@@ -63,9 +67,21 @@ def cell(**changes: Any) -> Cell:
     metric, reference = part["metric"], part["reference"]
     score = Importance(baseline, Choice.parse(metric), part["images"]) if metric else None
     widths_of = Importance(baseline, Choice.parse(reference), 0) if reference else None
-    budget = Budget(part["rule"], part["normalisation"], part["floor"], widths_of)
-    how = Compensation.parse(part["compensation"])
-    return Cell(baseline, score, budget, part["ratio"], part["finetune"], how)
+    rule = BudgetChoice.parse(part["rule"])
+    budget = Budget(rule, part["normalisation"], part["floor"], widths_of)
+    how, schedule = Compensation.parse(part["compensation"]), Schedule.parse(part["schedule"])
+    rewound = part["rewound"] and replace(baseline, recipe=baseline.recipe.all_but(part["rewound"]))
+    return Cell(
+        baseline,
+        score,
+        budget,
+        part["ratio"],
+        part["finetune"],
+        how,
+        schedule,
+        part["finetune_name"],
+        rewound,
+    )
 
 
 def other(value: Any) -> Any:
@@ -124,6 +140,13 @@ def test_every_field_counts_or_is_known_not_to(part, field):
         ({"images": 1_000}, False),
         ({"compensation": "least_squares"}, False),
         ({"compensation": {"none": {}}}, True),
+        ({"rule": "global(of=macs)"}, False),
+        ({"rule": "global(of=parameters)"}, True),
+        ({"schedule": "iterative(steps=2)"}, False),
+        ({"schedule": "iterative(steps=1)"}, True),
+        ({"finetune_name": "short"}, True),
+        ({"rewound": 1}, False),
+        ({"rewound": 12}, False),
         ({"variant": "another name of it"}, True),
         ({"width": 1.0}, True),
     ],

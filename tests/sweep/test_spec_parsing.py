@@ -17,7 +17,7 @@ from sweep.spec.parsing import parse, read
 NAN, INFINITY = math.nan, math.inf
 
 BAD_VALUES = [
-    ("metrics", ["output_l2"], ["metrics[0]", "'output_l2'", "output_l1", "random"]),
+    ("metrics", ["output_l7"], ["metrics[0]", "'output_l7'", "output_l1", "random"]),
     ("metrics", ["output_l1(bins=3)"], ["metrics[0]", "output_l1", "bins", "none"]),
     ("metrics", ["entropy_histogram(bins=many)"], ["metrics[0]", "bins", "'many'", "int"]),
     ("metrics", ["entropy_histogram(bins=1)"], ["metrics[0]", "bins", "2"]),
@@ -102,7 +102,7 @@ BAD_VALUES = [
     ("normalisations", ["z_score"], ["z_score", "allowed", "none", "layer_mean"]),
     ("normalisations", [], ["normalisations", "at least 1"]),
     ("normalisations", ["none", "none"], ["normalisations", "none", "twice"]),
-    ("controls.widths_of", ["output_l2"], ["controls.widths_of[0]", "'output_l2'", "random"]),
+    ("controls.widths_of", ["output_l7"], ["controls.widths_of[0]", "'output_l7'", "random"]),
     ("controls.ratios", [2], ["controls.ratios[0]", "is 2", "less than or equal to 1"]),
     ("controls.scratch", "yes", ["controls.scratch", "'yes'", "boolean"]),
     ("controls.scratchy", True, ["controls.scratchy", "not a field", "widths_of, scratch, ratios"]),
@@ -179,7 +179,7 @@ def test_text_that_is_no_spec_is_told(text, words):
 @pytest.mark.parametrize("text", ["5e-4", "5E-4", "0.5e-3", "+5.e-4", ".5e-3", "0.0005"])
 def test_numbers_with_exponents_are_numbers(text, content):
     spec = parse(yaml.safe_dump(content()).replace("0.05", text), "mine.yaml")
-    assert spec.finetune.learning_rate == 0.0005
+    assert spec.finetune[0].learning_rate == 0.0005
 
 
 def test_an_absent_file_is_told_with_the_packaged_ones(tmp_path):
