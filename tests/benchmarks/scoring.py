@@ -22,9 +22,20 @@ from prune_core.networks.simplenet import VARIANTS
 from prune_core.precision import full_precision
 from prune_core.statistics import collect
 
-COSTLY = ("taylor", "hrank")
-# HRank reads 500 images for any size of data set; here it reads about a tenth of that.
-HRANK_IMAGES = 64
+# Metrics that need a backward pass, decompositions, or second moments of what layers read.
+COSTLY = (
+    "taylor",
+    "taylor_signed",
+    "taylor_weight",
+    "hessian_diag",
+    "hrank",
+    "nuclear",
+    "chip",
+    "feature_map_entropy",
+    "correlation",
+    "consumer_information",
+    "surgeon",
+)
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,16 @@ def groups(images: int) -> list[Group]:
     """The metrics that a sweep computes together, and each expensive metric alone."""
     choices = {name: Choice.of(name) for name in METRICS}
     cheap = tuple(choice for name, choice in choices.items() if name not in COSTLY)
-    weights = tuple(choice for choice in cheap if not choice.needs())
+    weights = tuple(choice for choice in cheap if not choice.metric.reads_images)
     pixel = (Choice.of("mutual_information", {"estimator": "pixel"}),)
     return [
-        Group(f"all {len(cheap)} but {' and '.join(COSTLY)}", cheap, images),
+        Group(f"the {len(cheap)} that are not listed below", cheap, images),
         Group(f"of these the {len(weights)} that read weights alone", weights, images),
         Group("mutual_information(estimator=pixel)", pixel, images),
-        Group("taylor", (choices["taylor"],), images),
-        Group("hrank", (choices["hrank"],), min(images, HRANK_IMAGES)),
+        *(
+            Group(name, (choices[name],), min(images, choices[name].images or images))
+            for name in COSTLY
+        ),
     ]
 
 
@@ -92,7 +105,9 @@ def scoring_rows(
         rows.append(
             [
                 group.name,
-                f"{group.images:,}" if any(choice.needs() for choice in group.choices) else "none",
+                f"{group.images:,}"
+                if any(choice.metric.reads_images for choice in group.choices)
+                else "none",
                 score.seconds.text(3),
                 plain.seconds.text(3),
                 speed_ratio(plain, score).text(2),
