@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from prune_core.cost import multiply_accumulates
 from sweep.plan.cells import Baseline, Cell, Statistics
@@ -74,18 +75,20 @@ def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
     baselines: dict[str, Task] = {}
     requests: dict[tuple[str, int], set[Statistics]] = {}
     tasks: list[Task] = []
-    artifacts = workspace.artifacts
+    # Thousands of cells share them, and each look into an object store takes tens of milliseconds.
+    has_baseline = cache(workspace.artifacts.has_baseline)
+    has_statistic = cache(workspace.artifacts.has_statistic)
     for cell in cells:
         needs = set()
         baseline = cell.baseline
         for one in cell.baselines:
             name = f"baseline-{one.key}"
-            if name not in baselines and not artifacts.has_baseline(one.key):
+            if name not in baselines and not has_baseline(one.key):
                 baselines[name] = Task(name, one.label, one)
             if name in baselines:
                 needs.add(name)
         for statistics in cell.statistics:
-            if not all(artifacts.has_statistic(statistics.key(r)) for r in statistics.requests):
+            if not all(has_statistic(statistics.key(r)) for r in statistics.requests):
                 requests.setdefault((baseline.key, statistics.images), set()).add(statistics)
                 needs.add(f"statistics-{baseline.key}-{statistics.images}")
         tasks.append(Task(f"cell-{cell.key}", cell.label, cell, frozenset(needs)))

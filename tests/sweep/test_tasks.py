@@ -12,6 +12,7 @@ from sweep.execution.queue import TaskQueue
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import Task, missing_tasks
 from sweep.plan.grid import plan
+from sweep.stages.artifacts import Artifacts
 from sweep.stages.baseline import baseline
 from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
@@ -41,6 +42,29 @@ def test_baselines_and_statistics_are_asked_for_once(spec, workspace):
         if task.kind == "cell":
             wanted = {"baseline", "statistics"} if task.work.importance.statistics else {"baseline"}
             assert {need.partition("-")[0] for need in task.needs} == wanted
+
+
+def test_the_store_is_asked_once_for_each_artifact(spec, workspace, monkeypatch):
+    cells = plan(spec({"seeds": [0, 1], "ratios": [0.3, 0.4, 0.5, 0.6]})).cells
+    asked = []
+    for name in ("has_baseline", "has_statistic"):
+        real = getattr(Artifacts, name)
+
+        def counted(self, key, real=real):
+            asked.append(key)
+            return real(self, key)
+
+        monkeypatch.setattr(Artifacts, name, counted)
+    missing_tasks(workspace, cells)
+    assert len(asked) == len(set(asked)) > 2
+
+
+def test_a_rewound_baseline_is_trained_once_and_first(spec, workspace):
+    changes = {"recipe.epochs": 3, "finetune": {"epochs": 1, "rewind": "weights"}}
+    tasks = missing_tasks(workspace, plan(spec(changes)).cells)
+    whole, early = (task for task in tasks if task.kind == "baseline")
+    assert early.label == "digits seed 0 baseline after 2 epochs"
+    assert all({whole.name, early.name} <= task.needs for task in tasks if task.kind == "cell")
 
 
 def test_statistics_of_all_metrics_are_one_task(spec, workspace):
