@@ -229,11 +229,14 @@ def _made(row: Row) -> dict[str, str]:
         f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
         "network": f"{row['variant']}, width {row['width']:g}, options "
         f"{row['network_options'] or '{}'}, channel groups {row['groups'] or 'all'}",
-        "training": f"{row['epochs']} epochs, then {row['finetune_epochs']} after pruning, seed "
-        f"{row['seed']}, {row['precision']}",
+        "training": f"{row['epochs']} epochs, then {row['finetune_epochs']} after pruning by "
+        f"recipe {row['finetune']}, schedule {row['schedule']}, seed {row['seed']}, "
+        f"{row['precision']}",
         "metric": f"{row['metric']}, options {row['metric_options']}",
-        "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio {row['ratio']:g} "
-        f"requested, {row['parameter_ratio']:.4f} achieved",
+        "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio "
+        f"{row['ratio']:.4g} of the {row['ratio_of']} requested; "
+        f"{row['parameter_ratio']:.4f} of the parameters and {row['mac_ratio']:.4f} of the macs "
+        "achieved",
         "compensation": f"{row['compensation']}, options {row['compensation_options'] or '{}'}",
         "cell": f"{row['key']} of sweep {row['sweep']}, baseline {row['baseline_key']}",
         "finished": f"{row['finished_at']:%Y-%m-%d %H:%M} UTC",

@@ -104,7 +104,8 @@ def test_the_card_says_what_the_row_says(exported, kept_sweep):
         ]
     for fact in (row["key"], row["baseline_key"], row["dataset_fingerprint"], row["device"]):
         assert fact in text
-    assert f"ratio 0.5 requested, {row['parameter_ratio']:.4f} achieved" in text
+    achieved = f"{row['parameter_ratio']:.4f} of the parameters and {row['mac_ratio']:.4f} of the"
+    assert f"ratio 0.5 of the parameters requested; {achieved} macs achieved" in text
     assert f"Widths: {', '.join(map(str, row['widths']))}." in text
     assert f"{100 * row['finetuned_test_top5']:.2f} %" in text
 
