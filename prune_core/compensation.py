@@ -27,6 +27,7 @@ from prune_core.networks.module import evaluating, reading, reading_layer
 from prune_core.options import checked_options, named_options, option_defaults
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
+from prune_core.spelling import allowed
 from prune_core.statistics import InputMoments, Patches, SecondMoments, collect, moments_of
 from prune_core.statistics.inputs import covariance
 from prune_core.surgery import prune
@@ -82,7 +83,7 @@ class Compensation:
             return NO_COMPENSATION
         if name not in COMPENSATIONS:
             raise CompensationError(
-                f"compensation '{name}' is unknown; allowed: {', '.join(COMPENSATIONS)}"
+                f"compensation '{name}' is unknown; {allowed(name, COMPENSATIONS)}"
             )
         where = f"compensation '{name}'"
         options: dict[str, Any] = checked_options(cls, given, where, CompensationError)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prune_core.layer import Combine, LayerView, combined
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
+from prune_core.spelling import allowed
 
 NORMALISATION_VERSION = 1
 
@@ -132,9 +133,7 @@ def check_normalisation(name: str, choice: Choice) -> None:
         Naming both, and what is allowed.
     """
     if name not in NORMALISATIONS:
-        raise MetricError(
-            f"normalisation '{name}' is unknown; allowed: {', '.join(NORMALISATIONS)}"
-        )
+        raise MetricError(f"normalisation '{name}' is unknown; {allowed(name, NORMALISATIONS)}")
     if not NORMALISATIONS[name].fits(choice.metric):
         fitting = [each for each, kind in NORMALISATIONS.items() if kind.fits(choice.metric)]
         metrics = [each for each, kind in METRICS.items() if NORMALISATIONS[name].fits(kind)]

@@ -10,6 +10,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prune_core.spelling import allowed
+
 Option = int | float | str | bool
 
 _KINDS = (int, float, str, bool, type(None))
@@ -140,8 +142,7 @@ def checked_options(
     known = options_of(function, where, raises)
     for name in given:
         if name not in known:
-            allowed = ", ".join(known) or "none"
-            raise raises(f"{where} has no option '{name}'; allowed: {allowed}")
+            raise raises(f"{where} has no option '{name}'; {allowed(name, known)}")
     filled = {**option_defaults(function), **given}
     for name in known:
         if name not in filled:
@@ -167,7 +168,7 @@ def checked(
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
         if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise raises(f"{where}; allowed: {', '.join(str(choice) for choice in choices)}")
+            raise raises(f"{where}; {allowed(str(value), map(str, choices))}")
         return value
     if isinstance(value, float) and not math.isfinite(value):
         raise raises(f"{where}; it must be a finite number")

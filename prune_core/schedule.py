@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from prune_core.budgets import Floor
 from prune_core.options import checked_options, named_options
+from prune_core.spelling import allowed
 
 Spacing = Literal["geometric", "linear"]
 ONE_SHOT, ITERATIVE = "one_shot", "iterative"
@@ -49,8 +50,7 @@ class Schedule:
         """
         name, given = named_options(value, "a schedule", "iterative(steps=3)", ScheduleError)
         if name not in SCHEDULES:
-            allowed = ", ".join(SCHEDULES)
-            raise ScheduleError(f"schedule '{name}' is unknown; allowed: {allowed}")
+            raise ScheduleError(f"schedule '{name}' is unknown; {allowed(name, SCHEDULES)}")
         where = f"schedule '{name}'"
         options: dict[str, Any] = checked_options(SCHEDULES[name], given, where, ScheduleError)
         made = SCHEDULES[name](**options)

@@ -20,6 +20,7 @@ from prune_core.budgets.registry import (
 )
 from prune_core.networks import Architecture
 from prune_core.options import Option, named_options, option_defaults
+from prune_core.spelling import allowed
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BudgetChoice:
 
     def __post_init__(self) -> None:
         if self.name not in BUDGETS:
-            raise BudgetError(f"budget '{self.name}' is unknown; allowed: {', '.join(BUDGETS)}")
+            raise BudgetError(f"budget '{self.name}' is unknown; {allowed(self.name, BUDGETS)}")
         read = {k: v for k, v in self.options if isinstance(v, FixedWidths)}
         given = {k: str(v) if isinstance(v, FixedWidths) else v for k, v in self.options}
         filled, defaults = self.rule.filled(given), option_defaults(self.rule.function)

@@ -12,6 +12,7 @@ from prune_core.budgets.floor import BudgetError, Floor
 from prune_core.budgets.registry import BudgetRule, Importances, Widths, register
 from prune_core.cost import parameters
 from prune_core.networks import Architecture
+from prune_core.spelling import allowed
 
 TOLERANCE = 0.005
 """How far a ratio that is asked for may be from that of the widths: it is written with few digits.
@@ -88,9 +89,7 @@ class FixedWidths:
             )
         for name in named:
             if name not in names:
-                raise BudgetError(
-                    f"{self.file}: group '{name}' is unknown; allowed: {', '.join(names)}"
-                )
+                raise BudgetError(f"{self.file}: group '{name}' is unknown; {allowed(name, names)}")
         found = []
         for at, (name, most, least) in enumerate(zip(names, full, floor.of(full), strict=True)):
             given = named.get(name, most) if named else self.entries[at]

@@ -19,18 +19,47 @@ _HASHED_BYTES = 1 << 26  # at a time
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What a source holds: images uint8 [N, 3, H, W] in RGB, labels int64 [N] in 0..K-1."""
+    """What a source holds: images uint8 [N, 3, H, W] in RGB, labels int64 [N] in 0..K-1.
+
+    Attributes
+    ----------
+    train_images, train_labels
+        The training images and, behind them, the source's own validation images.
+    validation
+        How many of `train_images`, the last ones, are validation images.
+    skipped
+        How many images could not be read and were left out.
+    """
 
     train_images: Pixels
     train_labels: Labels
     test_images: Pixels
     test_labels: Labels
     notes: tuple[str, ...] = ()
+    validation: int = 0
+    skipped: int = 0
 
     @property
     def classes(self) -> int:
         """The number of classes K."""
         return int(self.train_labels.max()) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What decoding gives beside the pixels.
+
+    Attributes
+    ----------
+    notes
+        What was done to the images.
+    kept_train, kept_test
+        bool [N], false for images that could not be read and are left out.
+    """
+
+    notes: tuple[str, ...]
+    kept_train: NDArray[np.bool_]
+    kept_test: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +73,32 @@ class Undecoded:
     decode
         Called once, with an array for the training images and one for the test images, both uint8
         [N, 3, H, W] on disk. Writes the images, in RGB and of the size of these arrays, and returns
-        the notes.
+        the notes; or a `Decoded`, if some images are to be left out.
+    validation
+        As in `Arrays`.
     """
 
     train_labels: Labels
     test_labels: Labels
-    decode: Callable[[Pixels, Pixels], tuple[str, ...]]
+    decode: Callable[[Pixels, Pixels], tuple[str, ...] | Decoded]
+    validation: int = 0
 
 
 def fingerprint(arrays: Arrays) -> str:
     """Returns 16 hex digits of the sha256 of the shapes, types and bytes of the four arrays.
 
-    Arrays on disk are read in parts.
+    It also depends on the number of validation and of skipped images, if there are any. Arrays on
+    disk are read in parts.
     """
     digest = hashlib.sha256()
     for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
         digest.update(f"{array.dtype.str} {array.shape};".encode())
         for part in _parts(array):
             digest.update(np.ascontiguousarray(part).data)
+    # Only if there are any, so that the fingerprints of other data sets do not change.
+    for name, count in (("validation", arrays.validation), ("skipped", arrays.skipped)):
+        if count:
+            digest.update(f"{name} {count};".encode())
     return digest.hexdigest()[:16]
 
 
@@ -123,6 +160,11 @@ def check_labels(where: str, train: Labels, test: Labels) -> None:
             f"{where}: the test images have labels {listed(strangers.tolist())}, which no training "
             f"image has; allowed are 0 to {present[-1]}"
         )
+
+
+def several(count: int, name: str) -> str:
+    """Returns "1 image", "2,000 images"."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def listed(values: Sequence[object], limit: int = 10) -> str:

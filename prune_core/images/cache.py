@@ -20,14 +20,16 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_core.images.arrays import Arrays, Undecoded, fingerprint
+from prune_core.images.arrays import Arrays, Decoded, Undecoded, fingerprint
 from prune_core.images.decode import DECODE_VERSION
+from prune_core.images.duplicates import duplicate_notes
 from prune_core.images.errors import ImagesError
 from prune_core.images.shared_cache import SharedCache
 from prune_core.images.size import DEFAULT_SIZE, Size
@@ -38,6 +40,7 @@ CACHE_VARIABLE = "PRUNE_SWEEP_CACHE"
 _IMAGES = ("train_images", "test_images")
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _META = "meta.json"
+_PART = 512  # images that are copied at a time
 _FILES = (*(f"{name}.npy" for name in _ARRAYS), _META)
 
 
@@ -151,6 +154,7 @@ def _fill(
             arrays = read()
             if isinstance(arrays, Undecoded):
                 arrays = _decoded(entry, staging, arrays, image_size)
+            arrays = replace(arrays, notes=arrays.notes + _duplicates(arrays))
             found = arrays, fingerprint(arrays)
             with _named_errors(entry):
                 _write(staging, *found)
@@ -169,11 +173,47 @@ def _decoded(entry: Path, staging: Path, undecoded: Undecoded, image_size: Size)
             _new_file(staging / f"{name}.npy", (count, 3, *image_size))
             for name, count in zip(_IMAGES, counts, strict=True)
         )
-    notes = undecoded.decode(train, test)
+    decoded = undecoded.decode(train, test)
+    train_labels, test_labels = undecoded.train_labels, undecoded.test_labels
+    validation, skipped = undecoded.validation, 0
+    if isinstance(decoded, Decoded):
+        kept = decoded.kept_train, decoded.kept_test
+        skipped = sum(int((~one).sum()) for one in kept)
+        with _named_errors(entry):
+            train, test = (
+                _without(staging / f"{name}.npy", images, one)
+                for name, images, one in zip(_IMAGES, (train, test), kept, strict=True)
+            )
+        validation = int(kept[0][len(train_labels) - validation :].sum())
+        train_labels, test_labels = train_labels[kept[0]], test_labels[kept[1]]
     with _named_errors(entry):
         train.flush()
         test.flush()
-    return Arrays(train, undecoded.train_labels, test, undecoded.test_labels, notes)
+    notes = decoded.notes if isinstance(decoded, Decoded) else decoded
+    return Arrays(train, train_labels, test, test_labels, notes, validation, skipped)
+
+
+def _without(file: Path, images: np.memmap, kept: NDArray[np.bool_]) -> np.memmap:
+    """The images that are kept, in a new file that replaces the old one."""
+    if kept.all():
+        return images
+    positions = np.flatnonzero(kept)
+    new = file.with_name(f"{file.name}.new")
+    left = _new_file(new, (len(positions), *images.shape[1:]))
+    for start in range(0, len(positions), _PART):
+        left[start : start + _PART] = images[positions[start : start + _PART]]
+    new.replace(file)
+    return left
+
+
+def _duplicates(arrays: Arrays) -> tuple[str, ...]:
+    return duplicate_notes(
+        arrays.train_images,
+        arrays.train_labels,
+        arrays.test_images,
+        arrays.test_labels,
+        arrays.validation,
+    )
 
 
 def _new_file(file: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -228,7 +268,8 @@ def _open(entry: Path) -> tuple[Arrays, str]:
     meta = json.loads((entry / _META).read_text(encoding="utf-8"))
     loaded = [mapped(entry / f"{name}.npy") for name in _ARRAYS]
     notes = tuple(str(note) for note in meta["notes"])
-    arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes)
+    counts = int(meta["validation"]), int(meta["skipped"])
+    arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes, *counts)
     digest = fingerprint(arrays)
     if digest != meta["fingerprint"]:
         raise ValueError(f"its fingerprint is {digest}, not {meta['fingerprint']}")
@@ -246,6 +287,8 @@ def _write(staging: Path, arrays: Arrays, digest: str) -> None:
         "classes": arrays.classes,
         "fingerprint": digest,
         "notes": arrays.notes,
+        "validation": arrays.validation,
+        "skipped": arrays.skipped,
         "decode_version": DECODE_VERSION,
     }
     with (staging / _META).open("w", encoding="utf-8") as text:

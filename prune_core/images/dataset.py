@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prune_core.images.arrays import listed
+from prune_core.images.arrays import listed, several
 from prune_core.images.errors import ImagesError
 from prune_core.images.order import held_out, shuffled
 from prune_core.images.size import Size
@@ -26,6 +26,8 @@ SPLIT_VERSION = 1
 RESIDENT_BYTES = 1 << 30
 
 _PART = 512  # images that are copied at a time
+
+_FAR = 0.25  # relative difference between the share asked for and held out that a person is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,13 +149,20 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training images without the held-out part, the held-out part, and the test images."""
+    """Training images without the held-out part, the held-out part, and the test images.
+
+    Attributes
+    ----------
+    notes
+        What one should hear of the held-out part.
+    """
 
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
     classes: int
     flip_keeps_label: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> Size:
@@ -180,6 +189,8 @@ class Images:
         keeps it: it identifies the whole data set.
     notes
         What was done to the images that one should hear of once.
+    validation_images, validation_labels
+        The source's own held-out part, not among the training images; None if it has none.
     """
 
     name: str
@@ -192,6 +203,8 @@ class Images:
     flip_keeps_label: bool
     fingerprint: str
     notes: tuple[str, ...] = ()
+    validation_images: Tensor | None = field(default=None, repr=False)
+    validation_labels: Tensor | None = field(default=None, repr=False)
 
     @property
     def image_size(self) -> Size:
@@ -200,6 +213,8 @@ class Images:
 
     def cut(self, train: int | None = None, test: int | None = None) -> "Images":
         """Returns the same with the first so many training and test images only; None for all.
+
+        A source's own validation images all stay.
 
         Raises
         ------
@@ -237,7 +252,8 @@ class Images:
     def split(self, holdout: float) -> Split:
         """Holds out a share of the training images, the same whenever and wherever it is called.
 
-        The share is taken of each class: of n >= 2 images `holdout` x n, rounded, at least one and
+        A source's own validation images are the held-out part, where it has them; `holdout` is then
+        not used. Otherwise the share is taken of each class: of n >= 2 images `holdout` x n, rounded, at least one and
         at most n - 1. What is left is put into one fixed random order, so that its first images
         are a fair sample even where a file is sorted by class. No generator is used, and no seed
         of a run changes it. No image is copied.
@@ -252,6 +268,14 @@ class Images:
         ImagesError
             Another `holdout`, or no class has two images.
         """
+        if self.validation_images is not None and self.validation_labels is not None:
+            order = torch.from_numpy(shuffled(len(self.train_labels)))
+            return self._parts(
+                LabelledImages(self.train_images, self.train_labels[order], order),
+                LabelledImages(self.validation_images, self.validation_labels),
+                f"its own {len(self.validation_labels):,} validation images are the held-out part; "
+                "`holdout` is not used",
+            )
         if not 0 < holdout < 1:
             raise ImagesError(f"holdout is {holdout}; it must be above 0 and below 1, such as 0.1")
         chosen = torch.from_numpy(held_out(self.train_labels.numpy(), holdout))
@@ -262,12 +286,29 @@ class Images:
         held = torch.nonzero(chosen).flatten()
         left = torch.nonzero(~chosen).flatten()
         left = left[torch.from_numpy(shuffled(len(left)))]
+        share = len(held) / len(self.train_labels)
+        notes = []
+        if abs(share - holdout) > max(_FAR * holdout, 1 / len(self.train_labels)):
+            _, counts = np.unique(self.train_labels.numpy(), return_counts=True)
+            notes.append(
+                f"{100 * share:.3g} % of the training images are held out, not the "
+                f"{100 * holdout:.3g} % of `holdout`: a class gives a whole number of images, at "
+                f"least 1, and the smallest class has {several(int(counts.min()), 'image')}"
+            )
+        return self._parts(
+            LabelledImages(self.train_images, self.train_labels[left], left),
+            LabelledImages(self.train_images, self.train_labels[held], held),
+            *notes,
+        )
+
+    def _parts(self, train: LabelledImages, validation: LabelledImages, *notes: str) -> Split:
         return Split(
-            train=LabelledImages(self.train_images, self.train_labels[left], left),
-            validation=LabelledImages(self.train_images, self.train_labels[held], held),
+            train=train,
+            validation=validation,
             test=LabelledImages(self.test_images, self.test_labels),
             classes=self.classes,
             flip_keeps_label=self.flip_keeps_label,
+            notes=notes,
         )
 
 

@@ -11,6 +11,7 @@ from prune_core.images.arrays import Arrays, Labels, Pixels, Undecoded, check_im
 from prune_core.images.cache import cache_folder, cached, entry_folder, shared_cache
 from prune_core.images.dataset import Images
 from prune_core.images.errors import ImagesError
+from prune_core.images.options import split_options
 from prune_core.images.size import Size, check_size
 from prune_core.images.sources import ClassNames, Location, Source, parse_source
 
@@ -31,7 +32,8 @@ def load(
     ----------
     source
         One of `SOURCES`: "svhn", "cifar10", "cifar100", "digits", "parquet:FOLDER",
-        "folder:PATH", or one that was registered with `image_source`.
+        "folder:PATH", or one that was registered with `image_source`. Options may follow, such as
+        "folder:photos?on_error=skip"; see `prune_core.images.options`.
     image_size
         Height and width in pixels, 8 to 1,024 each; None for the source's own size, which is 32 x
         32 unless the source says otherwise. Images of another size are resized bilinearly, with
@@ -72,17 +74,21 @@ def load(
     except OSError as error:
         raise ImagesError(f"{source}: {error}; the file must exist and be readable") from error
     check_images(source, arrays, size)
+    images, labels = _tensor(arrays.train_images), _tensor(arrays.train_labels)
+    held = len(images) - arrays.validation
     return Images(
         name=origin.name,
         source=source,
-        train_images=_tensor(arrays.train_images),
-        train_labels=_tensor(arrays.train_labels),
+        train_images=images[:held],
+        train_labels=labels[:held],
         test_images=_tensor(arrays.test_images),
         test_labels=_tensor(arrays.test_labels),
         classes=arrays.classes,
         flip_keeps_label=kind.flip_keeps_label,
         fingerprint=digest,
         notes=arrays.notes,
+        validation_images=images[held:] if arrays.validation else None,
+        validation_labels=labels[held:] if arrays.validation else None,
     )
 
 
@@ -91,7 +97,7 @@ def class_names(source: str, data: Path | None = None) -> ClassNames:
     """The names of a source's classes in the order of their labels; None where none are known.
 
     Folders of images have the names of their class folders, Parquet files those that their label
-    column declares, CIFAR those of its own files if they are there; digits are their numbers.
+    column declares or holds, CIFAR those of its own files if they are there; digits are their numbers.
 
     Parameters
     ----------
@@ -110,7 +116,8 @@ def _located(
 ) -> tuple[Source, Location]:
     kind, folder = parse_source(source)
     size = kind.image_size if image_size is None else check_size(image_size)
-    return kind, Location(source, folder, data, cache_folder(cache) / "downloads", size)
+    downloads, options = cache_folder(cache) / "downloads", split_options(source)[1]
+    return kind, Location(source, folder, data, downloads, size, options)
 
 
 def _tensor(array: Pixels | Labels) -> Tensor:

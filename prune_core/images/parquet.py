@@ -1,97 +1,142 @@
 """Images in Parquet files, in the layout of the Hugging Face hub."""
 
-import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prune_core.images.arrays import Labels, Undecoded, listed
+from prune_core.images.arrays import Undecoded, listed
 from prune_core.images.cache import file_states
 from prune_core.images.decode import Encoded, EncodedPart, decode_parts
 from prune_core.images.errors import ImagesError
-from prune_core.images.sources import ClassNames, Location, Origin, image_source
+from prune_core.images.labels import (
+    LabelColumn,
+    MappedLabels,
+    declared_names,
+    label_column,
+    mapped_labels,
+)
+from prune_core.images.options import NAMES, Options
+from prune_core.images.order import held_out
+from prune_core.images.sources import Location, Origin, image_source
+from prune_core.images.splits import (
+    SPLITS,
+    TEST_SHARE,
+    missing_classes,
+    split_of_file,
+    split_of_folder,
+    undivided_note,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "fine_label")
+IMAGE_COLUMNS = ("image", "img", "images")
+LABEL_COLUMNS = ("label", "fine_label", "labels", "target", "class", "coarse_label")
+"""Columns that are taken without an option, the first that is there."""
 
 _BATCH = 512  # rows whose encoded bytes are held at once
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
+Files = tuple[Path, ...]
+
 
 @dataclass(frozen=True)
 class ParquetFolder:
-    """The Parquet files of a folder, in reading order."""
+    """The Parquet files of a folder, in reading order.
+
+    Without test files, a share of each class of the training files becomes the test set.
+    """
 
     folder: Path
-    train: tuple[Path, ...]
-    test: tuple[Path, ...]
-    notes: tuple[str, ...]
+    train: Files
+    validation: Files
+    test: Files
+    notes: tuple[str, ...] = ()
+    options: Options = field(default=Options())
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> Files:
         """All files, in reading order."""
-        return self.train + self.test
+        return self.train + self.validation + self.test
 
 
 @image_source(
     "parquet:FOLDER",
-    "your own train*.parquet and test*.parquet, with columns image and label",
+    "your own train*.parquet, val*.parquet and test*.parquet, with columns image and label",
     "the layout of image data sets on the Hugging Face hub",
     flip_keeps_label=True,
+    options=NAMES,
 )
 def parquet_folder(location: Location) -> Origin:
-    """The images of a folder of Parquet files; a label column may declare class names."""
+    """The images of a folder of Parquet files; a label column may declare or hold class names."""
     path = location.path()
-    found = find_parquet(path)
+    found = find_parquet(path, location.options)
+    parts = [found.train, found.validation, found.test]
     return Origin(
         path.name or str(path),
-        ["parquet", str(path), file_states(path, found.files)],
+        [
+            "parquet",
+            str(path),
+            [file_states(path, files) for files in parts],
+            location.options.given,
+        ],
         partial(read_parquet, found),
-        lambda: _declared_names(found.train[0]),
+        lambda: read_labels(found).class_names,
     )
 
 
-def find_parquet(folder: Path) -> ParquetFolder:
-    """Finds train*.parquet and test*.parquet in the folder, else in its data/.
+def find_parquet(folder: Path, options: Options = Options()) -> ParquetFolder:
+    """Finds the training, validation and test files in the folder, else in its data/.
 
-    Without test*.parquet, valid*.parquet (so also validation*) is the test set. Shards are read in
-    the order of their names.
+    These are train*.parquet, val*.parquet and test*.parquet, or all files of folders of these
+    names, in upper or lower case. Options name others. Without test files, validation files are the
+    test set. If no name says what a file is for, all are training files. Shards are read in the
+    order of their names.
 
     Raises
     ------
     ImagesError
-        No files for training or test, or a numbered shard is missing.
+        No files for training, or a numbered shard is missing.
     """
+    given = {split: _given(folder, split, getattr(options, split)) for split in SPLITS}
     for place in (folder, folder / "data"):
-        train = _matching(place, "train")
-        if not train:
-            continue
-        test = _matching(place, "test")
-        notes: tuple[str, ...] = ()
-        if not test and (test := _matching(place, "valid")):
-            notes = ("no test*.parquet: the validation files are the test set",)
-        if not test:
-            raise ImagesError(
-                f"{place} has no test*.parquet, validation*.parquet or valid*.parquet; it holds "
-                f"{_contents(place)}"
+        found = {split: given[split] or _matching(place, split) for split in SPLITS}
+        notes: list[str] = []
+        if not any(found.values()) and (files := _parquet_in(place)):
+            found["train"] = files
+            notes.append(
+                f"no file is called train, validation or test: all images are in "
+                f"{listed([file.name for file in files])}"
             )
-        _check_shards(train)
-        _check_shards(test)
-        return ParquetFolder(folder, train, test, notes)
+        if not found["train"]:
+            continue
+        if not found["test"] and not given["validation"] and found["validation"]:
+            found["test"], found["validation"] = found["validation"], ()
+            notes.append("no test*.parquet: the validation files are the test set")
+        for files in found.values():
+            _check_shards(files)
+        if unused := sorted(
+            {file.name for file in _parquet_in(place)}.difference(
+                file.name for files in found.values() for file in files
+            )
+        ):
+            notes.append(f"Parquet files that are not read: {listed(unused)}")
+        return ParquetFolder(folder, **found, notes=tuple(notes), options=options)
     hint = ""
-    if elsewhere := sorted({file.parent.name for file in folder.glob("*/train*.parquet")}):
+    deeper = [*folder.glob("*/train*.parquet"), *folder.glob("*/train*/*.parquet")]
+    if elsewhere := sorted({file.relative_to(folder).parts[0] for file in deeper}):
         hint = f"; there is one in its folder {listed(elsewhere)}, so name that folder instead"
     raise ImagesError(
-        f"{folder} has no train*.parquet, nor has its data/; it holds {_contents(folder)}{hint}"
+        f"{folder} has no train*.parquet, nor has its data/; it holds {_contents(folder)}{hint}. "
+        "The option `train` names a file"
     )
 
 
@@ -101,30 +146,135 @@ def read_parquet(found: ParquetFolder) -> Undecoded:
     Raises
     ------
     ImagesError
-        A damaged file, a column that is absent or of the wrong type, a null label, or labels that
-        are not 0..K-1; and later, when the images are decoded, one that is null or no image. Names
-        file and row.
+        A damaged file, a column that is absent or of the wrong type, or a label that cannot be
+        read; and later, when the images are decoded, those that are null or no image. Names file
+        and row.
     """
-    train, test = (
-        EncodedPart(np.concatenate([_labels(file) for file in files]), _batches(files))
-        for files in (found.train, found.test)
+    image_notes = _check_image_columns(found)
+    labels = read_labels(found)
+    train, validation = labels.parts["train"], labels.parts["validation"]
+    batches: Iterable[list[Encoded]] = _batches(found.train, found.options)
+    notes = [*found.notes, *image_notes, *labels.notes]
+    if found.test:
+        test = EncodedPart(labels.parts["test"], _batches(found.test, found.options))
+    else:
+        chosen = held_out(train, TEST_SHARE)
+        notes.append(undivided_note(train, chosen))
+        test = EncodedPart(train[chosen], _selected(_batches(found.train, found.options), chosen))
+        train, batches = train[~chosen], _selected(batches, ~chosen)
+    names = labels.class_names
+    for part, found_labels in (("validation", validation), ("test", test.labels)):
+        notes += missing_classes(part, train, found_labels, names)
+    return decode_parts(
+        str(found.folder),
+        EncodedPart(
+            np.concatenate([train, validation]),
+            chain(batches, _batches(found.validation, found.options)),
+        ),
+        test,
+        tuple(notes),
+        validation=len(validation),
+        options=found.options,
     )
-    return decode_parts(str(found.folder), train, test, found.notes)
 
 
-def _declared_names(file: Path) -> ClassNames:
-    """The names that the label column of a file from the Hugging Face hub declares."""
-    import pyarrow.parquet as pq
+def read_labels(found: ParquetFolder) -> MappedLabels:
+    """The labels of all parts, in 0..K-1; see `prune_core.images.labels`.
 
-    metadata = pq.read_schema(file).metadata or {}
-    features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    labels = [features[column] for column in LABEL_COLUMNS if column in features]
-    names = labels[0]["names"]
-    return tuple(names) if names and all(isinstance(name, str) for name in names) else None
+    Raises
+    ------
+    ImagesError
+        As `read_parquet`.
+    """
+    notes: list[str] = []
+    parts = {
+        "train": _columns(found.train, found.options, notes),
+        "validation": _columns(found.validation, found.options, notes),
+        "test": _columns(found.test, found.options, notes),
+    }
+    mapped = mapped_labels(str(found.folder), parts)
+    return MappedLabels(mapped.parts, mapped.class_names, (*notes, *mapped.notes))
 
 
-def _matching(folder: Path, prefix: str) -> tuple[Path, ...]:
-    return tuple(sorted(file for file in folder.glob(f"{prefix}*.parquet") if file.is_file()))
+def _columns(files: Files, options: Options, notes: list[str]) -> list[LabelColumn]:
+    """The label columns of files; adds to the notes what is not said yet."""
+    import pyarrow as pa
+
+    columns = []
+    for file in files:
+        opened = _open(file)
+        schema = opened.schema_arrow
+        name, others = _column(file, schema, LABEL_COLUMNS, "label", options.label_column)
+        said = (
+            [
+                f"labels are those of the column {name}, not of {listed(others)} "
+                "(`label_column` names another)"
+            ]
+            if others
+            else []
+        )
+        names = declared_names(schema, name)
+        lost = b"huggingface" not in (schema.metadata or {}) and any(
+            pa.types.is_struct(column.type) for column in schema
+        )
+        try:
+            column = opened.read(columns=[name]).column(name)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(file, error) from error
+        checked = label_column(file, name, column, names)
+        if lost and not checked.is_text:
+            said.append(
+                f"column {name} has no class names (a file that was saved again loses them): "
+                "classes are called by their numbers"
+            )
+        notes += [note for note in said if note not in notes]
+        columns.append(checked)
+    return columns
+
+
+def _given(folder: Path, split: str, pattern: str | None) -> Files:
+    """The files that an option names: a file, all Parquet files of a folder, or a pattern."""
+    if pattern is None:
+        return ()
+    path = folder / pattern
+    if path.is_file():
+        return (path,)
+    if path.is_dir():
+        found = _parquet_in(path)
+    else:
+        found = tuple(sorted(file for file in folder.glob(pattern) if file.is_file()))
+    if not found:
+        raise ImagesError(
+            f"{folder}: the option {split} is {pattern!r}, but no Parquet file is called so; it "
+            f"holds {_contents(folder)}"
+        )
+    return found
+
+
+def _matching(place: Path, split: str) -> Files:
+    files = tuple(file for file in _parquet_in(place) if split_of_file(file.name) == split)
+    if files or not place.is_dir():
+        return files
+    folders = sorted(entry for entry in place.iterdir() if split_of_folder(entry.name) == split)
+    return tuple(file for entry in folders for file in _parquet_in(entry))
+
+
+def _parquet_in(place: Path) -> Files:
+    if not place.is_dir():
+        return ()
+    named = (entry for entry in place.iterdir() if not entry.name.startswith("."))
+    return tuple(sorted(entry for entry in named if entry.suffix == ".parquet" and entry.is_file()))
+
+
+def _selected(
+    batches: Iterable[list[Encoded]], chosen: NDArray[np.bool_]
+) -> Iterator[list[Encoded]]:
+    """The chosen images, [N], of all batches."""
+    at = 0
+    for batch in batches:
+        flags = chosen[at : at + len(batch)]
+        yield [encoded for encoded, flag in zip(batch, flags, strict=False) if flag]
+        at += len(batch)
 
 
 def _contents(folder: Path) -> str:
@@ -164,60 +314,49 @@ def _damaged(file: Path, error: Exception) -> ImagesError:
     )
 
 
-def _column(file: Path, schema: "pa.Schema", names: Sequence[str], what: str) -> str:
-    for name in names:
-        if name in schema.names:
-            return name
+def _column(
+    file: Path, schema: "pa.Schema", names: Sequence[str], what: str, asked: str | None
+) -> tuple[str, list[str]]:
+    """The column to read, and others that it might have been."""
+    usual = [name for name in names if name in schema.names]
+    if asked is not None and asked in schema.names:
+        return asked, []
+    if asked is None and usual:
+        return usual[0], usual[1:]
+    must = f"`{what}_column` names {asked}" if asked else f"it must be in {' or '.join(names)}"
     raise ImagesError(
         f"{file} has no column for the {what}; it has {listed(schema.names) or 'no columns'}, and "
-        f"the {what} must be in {' or '.join(names)}"
+        f"{must}; the option `{what}_column` names a column"
     )
 
 
-def _labels(file: Path) -> Labels:
-    """The labels of a file, int64 [rows]; also checks the types of both columns."""
-    import pyarrow as pa
-
-    opened = _open(file)
-    schema = opened.schema_arrow
-    image = _column(file, schema, IMAGE_COLUMNS, "image")
-    _check_image_type(file, image, schema.field(image).type)
-    name = _column(file, schema, LABEL_COLUMNS, "label")
-    if not pa.types.is_integer(schema.field(name).type):
-        raise ImagesError(
-            f"{file}: column {name} holds {schema.field(name).type}; labels must be integers, "
-            "0 to K-1"
-        )
-    try:
-        column = opened.read(columns=[name]).column(name)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-    if column.null_count:
-        row = column.to_pylist().index(None)
-        raise ImagesError(f"{file}, row {row} (from 0): the label is null; remove the row")
-    values = column.to_numpy()
-    wrong = np.flatnonzero((values < 0) | (values > np.iinfo(np.int64).max))
-    if len(wrong):
-        raise ImagesError(
-            f"{file}, row {wrong[0]} (from 0): the label is {values[wrong[0]]}; labels must be "
-            "0 to K-1 (-1 often stands for a test set whose labels are kept back)"
-        )
-    return values.astype(np.int64)
+def _check_image_columns(found: ParquetFolder) -> tuple[str, ...]:
+    notes: dict[str, None] = {}
+    for file in found.files:
+        schema = _open(file).schema_arrow
+        asked = found.options.image_column
+        name, others = _column(file, schema, IMAGE_COLUMNS, "image", asked)
+        _check_image_type(file, name, schema.field(name).type)
+        if others:
+            notes[
+                f"images are those of the column {name}, not of {listed(others)} "
+                "(`image_column` names another)"
+            ] = None
+    return tuple(notes)
 
 
-def _batches(files: Sequence[Path]) -> Iterator[list[Encoded]]:
+def _batches(files: Sequence[Path], options: Options) -> Iterator[list[Encoded]]:
     import pyarrow as pa
 
     for file in files:
         opened = _open(file)
-        name = _column(file, opened.schema_arrow, IMAGE_COLUMNS, "image")
+        schema = opened.schema_arrow
+        name, _ = _column(file, schema, IMAGE_COLUMNS, "image", options.image_column)
         row = 0
         try:
             for batch in opened.iter_batches(batch_size=_BATCH, columns=[name]):
                 values = batch.column(0).to_pylist()
-                yield [
-                    Encoded(file, row + i, _bytes(file, row + i, v)) for i, v in enumerate(values)
-                ]
+                yield [_encoded(file, row + at, value) for at, value in enumerate(values)]
                 row += len(values)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, error) from error
@@ -229,19 +368,20 @@ def _check_image_type(file: Path, name: str, kind: "pa.DataType") -> None:
     content = kind
     if pa.types.is_struct(kind):
         content = next((field.type for field in kind if field.name == "bytes"), kind)
-    if not (pa.types.is_binary(content) or pa.types.is_large_binary(content)):
+    types = pa.types
+    if not (
+        types.is_binary(content) or types.is_large_binary(content) or types.is_binary_view(content)
+    ):
         raise ImagesError(
             f"{file}: column {name} holds {kind}; images must be encoded bytes (JPEG, PNG, ...), "
             "as binary or as struct<bytes: binary, path: string>"
         )
 
 
-def _bytes(file: Path, row: int, value: bytes | dict[str, object] | None) -> bytes:
+def _encoded(file: Path, row: int, value: bytes | dict[str, object] | None) -> Encoded:
     content = value.get("bytes") if isinstance(value, dict) else value
     if isinstance(content, bytes):
-        return content
+        return Encoded(file, row, content)
     path = value.get("path") if isinstance(value, dict) else None
-    outside = f" and only the path {path!r}: put the image's bytes into the file" if path else ""
-    raise ImagesError(
-        f"{file}, row {row} (from 0): the image is null{outside or '; remove the row'}"
-    )
+    only = f" and only the path {path!r}: the image's bytes must be in the file" if path else ""
+    return Encoded(file, row, problem=f"the image is null{only}")

@@ -6,11 +6,13 @@ To add a source, write a function that takes a `Location` and returns an `Origin
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from prune_core.images.arrays import Arrays, Undecoded
 from prune_core.images.errors import ImagesError
+from prune_core.images.options import NO_OPTIONS, Options, split_options
 from prune_core.images.size import DEFAULT_SIZE, Size, check_size
 
 ClassNames = tuple[str, ...] | None
@@ -32,6 +34,8 @@ class Location:
         Where the files of named sets are fetched to if `data` is None.
     image_size
         The height and width in pixels that the images must get.
+    options
+        How the files are to be read. A source is given only options that it declares.
     """
 
     source: str
@@ -39,6 +43,7 @@ class Location:
     data: Path | None
     downloads: Path
     image_size: Size = DEFAULT_SIZE
+    options: Options = NO_OPTIONS
 
     def path(self) -> Path:
         """Returns the folder after the colon, absolute.
@@ -101,6 +106,8 @@ class Source:
         Finds the images of a location.
     image_size
         Height and width in pixels where none are asked for.
+    options
+        Names of the `Options` that it reads.
     """
 
     pattern: str
@@ -109,6 +116,7 @@ class Source:
     flip_keeps_label: bool
     find: Callable[[Location], Origin]
     image_size: Size = DEFAULT_SIZE
+    options: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -131,11 +139,13 @@ def image_source(
     citation: str,
     flip_keeps_label: bool,
     image_size: Size = DEFAULT_SIZE,
+    options: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Location], Origin]], Callable[[Location], Origin]]:
     """Registers a function from a `Location` to an `Origin` as a source; see `Source`."""
 
     def register(find: Callable[[Location], Origin]) -> Callable[[Location], Origin]:
-        source = Source(pattern, summary, citation, flip_keeps_label, find, check_size(image_size))
+        size = check_size(image_size)
+        source = Source(pattern, summary, citation, flip_keeps_label, find, size, options)
         if source.kind in SOURCES:
             raise ImagesError(f"a source of images '{source.kind}' is already registered")
         SOURCES[source.kind] = source
@@ -150,11 +160,34 @@ def parse_source(source: str) -> tuple[Source, str]:
     Raises
     ------
     ImagesError
-        An unknown source, or a folder where none belongs or none where one does.
+        An unknown source, or a folder where none belongs or none where one does; or an option that
+        this source does not read.
     """
-    kind, colon, folder = source.partition(":")
+    place, options = split_options(source)
+    kind, colon, folder = place.partition(":")
     found = SOURCES.get(kind)
-    if found and found.takes_folder == bool(colon) and (folder or not found.takes_folder):
-        return found, folder
-    allowed = ", ".join(entry.pattern for entry in SOURCES.values())
-    raise ImagesError(f"unknown source of images {source!r}; allowed are {allowed}")
+    if not (found and found.takes_folder == bool(colon) and (folder or not found.takes_folder)):
+        allowed = ", ".join(entry.pattern for entry in SOURCES.values())
+        raise ImagesError(
+            f"unknown source of images {source!r}; {_hint(place)}allowed are {allowed}"
+        )
+    if unread := [name for name in options.given if name not in found.options]:
+        raise ImagesError(
+            f"{source}: {found.kind} does not read the option {unread[0]}; it reads "
+            f"{', '.join(found.options) or 'none'}"
+        )
+    return found, folder
+
+
+def _hint(place: str) -> str:
+    """What to write in place of a bare path or a misspelt name."""
+    kind, colon, folder = place.partition(":")
+    path = Path(place).expanduser()
+    if not colon and (path.is_dir() or "/" in place or "\\" in place or place.startswith(".")):
+        parquet = path.is_dir() and any(path.glob("*.parquet"))
+        return f"for the images of a folder write '{'parquet' if parquet else 'folder'}:{place}'; "
+    if near := get_close_matches(kind.lower(), SOURCES, n=1):
+        takes = SOURCES[near[0]].takes_folder
+        named = f"{near[0]}:{folder or 'PATH'}" if takes else near[0]
+        return f"did you mean '{named}'? "
+    return ""

@@ -12,6 +12,7 @@ from torch import Tensor
 from prune_core.layer import Combine, LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
 from prune_core.options import Option, checked, named_options
+from prune_core.spelling import allowed
 from prune_core.statistics import Request
 
 
@@ -42,7 +43,7 @@ class Choice:
             Naming the metric, the option, its value and what is allowed.
         """
         if name not in METRICS:
-            raise MetricError(f"metric '{name}' is unknown; allowed: {', '.join(sorted(METRICS))}")
+            raise MetricError(f"metric '{name}' is unknown; {allowed(name, sorted(METRICS))}")
         metric, given = METRICS[name], dict(options or {})
         kinds: dict[str, object] = dict(metric.option_types)
         defaults = {option: known.default for option, known in metric.options.items()}
@@ -54,8 +55,9 @@ class Choice:
                     f"metric '{name}' reads no images, so it has no option '{IMAGES}'"
                 )
             if option not in kinds:
-                allowed = ", ".join(kinds) or "none"
-                raise MetricError(f"metric '{name}' has no option '{option}'; allowed: {allowed}")
+                raise MetricError(
+                    f"metric '{name}' has no option '{option}'; {allowed(option, kinds)}"
+                )
         filled = {**defaults, **given}
         for option, value in filled.items():
             where = f"metric '{name}', option '{option}'"

@@ -21,6 +21,7 @@ from prune_core.networks.layers import check_width
 from prune_core.networks.registry import NETWORKS, WIDTH, Size
 from prune_core.networks.tracing import inner, trace
 from prune_core.options import checked_options
+from prune_core.spelling import allowed
 
 IMAGE_SIZE = (32, 32)
 """Height and width in pixels of the images of a network that nobody asked for another size of."""
@@ -75,9 +76,7 @@ class Architecture(ABC):
             small.
         """
         if variant not in NETWORKS:
-            raise ArchitectureError(
-                f"variant '{variant}' is unknown; allowed: {', '.join(NETWORKS)}"
-            )
+            raise ArchitectureError(f"variant '{variant}' is unknown; {allowed(variant, NETWORKS)}")
         family = NETWORKS[variant]
         builder = Registered.of(variant, width, options or {})
         return of(builder, classes, image_size or family.image_size, groups)

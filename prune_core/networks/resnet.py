@@ -33,6 +33,7 @@ from prune_core.networks.layers import (
     scaled,
 )
 from prune_core.networks.registry import network
+from prune_core.spelling import allowed
 
 SOURCE = "He et al. 2016, doi:10.1109/CVPR.2016.90, section 4.2"
 
@@ -199,9 +200,7 @@ def residual_network(
 
 def _resnet(depth: int, classes: int, width: float, shortcut: str) -> nn.Module:
     if shortcut not in SHORTCUTS:
-        raise ArchitectureError(
-            f"shortcut '{shortcut}' is unknown; allowed: {', '.join(SHORTCUTS)}"
-        )
+        raise ArchitectureError(f"shortcut '{shortcut}' is unknown; {allowed(shortcut, SHORTCUTS)}")
     widths = [scaled(channels, width) for channels in (16, 32, 64)]
     stem = {
         "conv1": nn.Conv2d(INPUT_CHANNELS, widths[0], 3, padding=1, bias=False),

@@ -9,7 +9,8 @@ from results.storage.locations import DiskFolder, Folder, StoreError
 from results.storage.schema import SCHEMA_VERSION, SchemaError
 
 FORMAT = "format.json"
-_OWN = ("cells", "scores", "artifacts", "networks", "timeouts", "lease", LOGS)
+OWN = ("cells", "scores", "artifacts", "networks", "timeouts", "lease", LOGS)
+"""Names of subfolders and files in a results folder."""
 
 
 def check_folder(folder: Folder) -> int | None:
@@ -53,7 +54,7 @@ def write_version(folder: Folder) -> None:
 def _check_disk(folder: DiskFolder) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise StoreError(f"{folder} is a file, not a results folder; name another")
-    for name in _OWN:
+    for name in OWN:
         if (folder.path / name).is_symlink():
             raise StoreError(
                 f"{folder.path / name} is a link, but must be a folder; replace the link, or name "

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from results.storage.filters import Filter
-from results.storage.format_version import check_folder
 from results.storage.locations import (
     DiskFolder,
     Entry,
@@ -28,8 +27,8 @@ from results.storage.locations import (
 )
 from results.storage.parquet_files import SUFFIX, Damage, DamagedFileWarning, File, read_table
 from results.storage.schema import CELLS, IMPORTANCES
+from results.storage.wrong_folder import CELLS_FOLDER, check_results
 
-CELLS_FOLDER = "cells"
 IMPORTANCES_FOLDER = "scores"
 # A request to an object store waits about 20 ms and needs almost no CPU, so run many at once.
 _REQUESTS_AT_ONCE = 32
@@ -56,7 +55,7 @@ def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sourc
     Raises
     ------
     StoreError
-        If a folder or file does not exist, or a file is not a prune-sweep table.
+        If a folder or file does not exist, or is not one of prune-sweep.
     """
     found = Sources()
     for where in [source] if isinstance(source, str | Path | Folder) else source:
@@ -64,9 +63,7 @@ def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sourc
             _add(found, File(*file, named=True))
             continue
         folder = folder_of(where, filesystem)
-        if not folder.exists():
-            raise StoreError(f"there is no results folder {folder}")
-        check_folder(folder)
+        check_results(folder)
         found.cells += files_in(folder / CELLS_FOLDER)
         found.scores += files_in(folder / IMPORTANCES_FOLDER)
     return found

@@ -27,7 +27,6 @@ from results.storage.locations import Entry, Folder, StoreError, Where, folder_o
 from results.storage.merging import merge_files
 from results.storage.parquet_files import KEY, SUFFIX, File, content_of, read_table
 from results.storage.reading import (
-    CELLS_FOLDER,
     IMPORTANCES_FOLDER,
     files_in,
     merged_cells,
@@ -36,6 +35,7 @@ from results.storage.reading import (
     read_importances,
 )
 from results.storage.schema import CELLS, IMPORTANCES, NESTED, SCHEMA_VERSION, SchemaError, table
+from results.storage.wrong_folder import CELLS_FOLDER, check_results, has_results
 
 
 class Store:
@@ -142,23 +142,23 @@ class Store:
         Raises
         ------
         StoreError
-            If there is no such folder.
+            If there is no such folder, or it holds no results.
         SchemaError
             If a file has a newer schema version.
         """
         names = list(columns) if columns else [n for n in CELLS.names if n not in NESTED]
-        self._check_readable()
+        check_results(self.folder)
         found = read_cells(partial(files_in, self.cells), names)
         return found.replace_schema_metadata(CELLS.metadata)
 
     def read_importances(self) -> pa.Table:
         """All rows of `scores`, ordered by scores_key, layer and channel; see `read`."""
-        self._check_readable()
+        check_results(self.folder)
         return read_importances(partial(files_in, self.importances))
 
     def statuses(self) -> dict[str, str]:
         """The status of every cell that has a row, by key."""
-        if not self.folder.exists():
+        if not has_results(self.folder):
             return {}
         found = self.read(["key", "status"]).to_pydict()
         return dict(zip(found["key"], found["status"], strict=True))
@@ -215,7 +215,7 @@ class Store:
             If there is no such folder, the disk or the store refuses, or a run has taken over the
             folder because this process was suspended. No row is lost.
         """
-        self._check_readable()
+        check_results(self.folder)
         with Lease(self.folder, waiting or self._warn_waiting) as lease:
             for folder, schema, newest in (
                 (self.cells, CELLS, merged_cells),
@@ -226,11 +226,6 @@ class Store:
 
     def _warn_waiting(self, holder: str) -> None:
         warnings.warn(f"{self.folder} is used by {holder}; waiting until it ends", stacklevel=2)
-
-    def _check_readable(self) -> None:
-        if not self.folder.exists():
-            raise StoreError(f"there is no results folder {self.folder}")
-        check_folder(self.folder)
 
     def _has_importances(self, key: str, content: pa.Table) -> bool:
         file = File(self.importances, Entry(f"{key}{SUFFIX}", 0))

@@ -8,6 +8,7 @@ import pandas as pd
 
 import results
 from results import Store
+from results.storage.wrong_folder import has_results
 from sweep.plan.grid import Plan
 
 SHOWN = 3
@@ -29,7 +30,7 @@ def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
     ----------
     keys : of rows, or their beginnings.
     """
-    rows = store.read(["key", "identity"]).to_pylist() if store.folder.exists() else []
+    rows = store.read(["key", "identity"]).to_pylist() if has_results(store.folder) else []
     for key in keys:
         named = [row for row in rows if key and row["key"].startswith(key)]
         if len(named) != 1 or any(cell.key.startswith(key) for cell in planned.cells):

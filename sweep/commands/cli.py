@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 
 EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+DEFAULT_SPEC = "digits"
 
 
 def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> Callable[..., None]:
@@ -63,7 +64,18 @@ def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> C
 
 
 SpecArgument = Annotated[
-    str, typer.Argument(help=f"A YAML file, or a packaged spec: {', '.join(packaged())}.")
+    str,
+    typer.Argument(
+        help=f"A YAML file, - for standard input, or a packaged spec: {', '.join(packaged())}."
+    ),
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FIELD=VALUE]...",
+        help="Fields in place of the spec's, such as recipe.epochs=3 or 'ratios=[0.3, 0.5]'.",
+        show_default=False,
+    ),
 ]
 DataOption = Annotated[
     Path | None,
@@ -81,13 +93,18 @@ FolderArgument = Annotated[
 
 @app.command()
 @guarded
-def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> bool:
+def plan(
+    spec: SpecArgument,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> bool:
     """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
     from sweep.commands.plan import describe
     from sweep.plan.grid import plan as make_plan
     from sweep.spec.parsing import read
 
-    wanted = read(spec)
+    wanted = read(spec, overrides or ())
     store = Store(out or f"runs/{wanted.name}")
     store.check()
     describe(Terminal(), wanted, make_plan(wanted, data), store)
@@ -97,7 +114,8 @@ def plan(spec: SpecArgument, data: DataOption = None, out: OutOption = None) -> 
 @app.command()
 @functools.partial(guarded, interrupted="interrupted; finished cells are kept, rerun to continue")
 def run(
-    spec: SpecArgument = "digits",
+    spec: SpecArgument = DEFAULT_SPEC,
+    overrides: OverridesArgument = None,
     data: DataOption = None,
     out: OutOption = None,
     executor: Annotated[
@@ -124,7 +142,10 @@ def run(
     from sweep.spec.parsing import read
 
     signal.signal(signal.SIGTERM, _interrupt)
-    wanted = read(spec)
+    fields = overrides or []
+    if "=" in spec and not Path(spec).exists():
+        spec, fields = DEFAULT_SPEC, [spec, *fields]
+    wanted = read(spec, fields)
     folder = out or f"runs/{wanted.name}"
     # While Ray runs, standard output is redirected to its log; keep the real one for messages.
     console = Terminal(file=sys.stdout)
@@ -321,7 +342,9 @@ def datasets() -> bool:
 def _statuses(text: str | None) -> frozenset[str]:
     names = frozenset(name.strip() for name in (text or "").split(",") if name.strip())
     if unknown := sorted(names - set(STATUSES)):
-        raise SpecError(f"--retry {', '.join(unknown)}: allowed are {', '.join(STATUSES)}")
+        from prune_core.spelling import allowed
+
+        raise SpecError(f"--retry {', '.join(unknown)}: {allowed(unknown[0], STATUSES)}")
     return names
 
 

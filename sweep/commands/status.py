@@ -7,10 +7,11 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from results import Store, StoreError
+from results import Store
 from results.formatting import rough_duration
 from results.storage.locations import Where, folder_of
 from results.storage.plan_file import PlanError, read_plan
+from results.storage.wrong_folder import check_results
 from sweep.errors import UserError
 from sweep.execution.progress import read_progress
 
@@ -28,8 +29,7 @@ def show(console: Console, where: Where) -> bool:
         If the folder does not exist, or no sweep was run in it.
     """
     folder = folder_of(where)
-    if not folder.exists():
-        raise StoreError(f"there is no results folder {folder}")
+    check_results(folder)
     try:
         planned = read_plan(folder)
     except PlanError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sweep.execution.serial
 import sweep.execution.tune.executor  # noqa: F401
+from prune_core.spelling import allowed
 from sweep.errors import SpecError
 from sweep.execution.executor import EXECUTORS, Executor
 
@@ -21,7 +22,7 @@ def executor_named(name: str, debugger: bool = False) -> Executor:
         Naming those that are allowed.
     """
     if name not in EXECUTORS:
-        raise SpecError(f"--executor {name} is unknown; allowed: {', '.join(sorted(EXECUTORS))}")
+        raise SpecError(f"--executor {name} is unknown; {allowed(name, sorted(EXECUTORS))}")
     if debugger and name != "serial":
         raise SpecError(
             f"--pdb cannot be used with --executor {name}, which runs tasks in other processes; "

@@ -85,7 +85,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
     try:
         wanted = entry.image_size
         size = (wanted[0], wanted[1]) if wanted else None
-        images = load(entry.source, image_size=size, data=data)
+        images = load(entry.located, image_size=size, data=data)
         cut = _effective_cut(entry.train_images, images.train_labels)
         test_cut = _effective_cut(entry.test_images, images.test_labels)
         split = images.cut(cut, test_cut).split(spec.holdout)
@@ -93,7 +93,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         raise SpecError(f"dataset {entry.name}: {error}") from error
     dataset = Dataset(
         name=entry.name,
-        source=entry.source,
+        source=entry.located,
         data=_base(entry.source, data),
         image_size=split.image_size,
         fingerprint=images.fingerprint,
@@ -103,10 +103,11 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         test_images=len(split.test),
         cut=cut,
         test_cut=test_cut,
-        holdout=spec.holdout,
+        # It changes nothing where the source has validation images of its own.
+        holdout=spec.holdout if images.validation_images is None else 0.0,
         flip_keeps_label=split.flip_keeps_label if entry.flip is None else entry.flip,
     )
-    return dataset, images.notes
+    return dataset, images.notes + split.notes
 
 
 def _base(source: str, data: Path | None) -> str | None:

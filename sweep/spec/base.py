@@ -22,8 +22,16 @@ def distinct(values: list[Any]) -> list[Any]:
     """Refuses an entry that is given twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"names {value} twice; remove one of the two")
+            raise ValueError(f"names {_plain(value, index)} twice; remove one of the two")
     return values
+
+
+def _plain(value: Any, index: int) -> str:
+    """An entry as a person writes it: a value, or what names it."""
+    named = getattr(value, "label", None) or getattr(value, "name", None)
+    if named is None and isinstance(value, BaseModel):
+        return f"entry [{index}]"
+    return str(value if named is None else named)
 
 
 def safe_name(name: str) -> str:

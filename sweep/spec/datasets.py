@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from prune_core.images.errors import ImagesError
+from prune_core.images.options import (
+    LARGEST_BITS,
+    NAMES,
+    SMALLEST_BITS,
+    Options,
+    split_options,
+)
 from prune_core.images.size import LARGEST_SIDE, SMALLEST_SIDE
 from sweep.spec.base import Name, Strict
 
@@ -19,6 +27,7 @@ def _square(value: Any) -> Any:
     return value
 
 
+Text = Annotated[str, Field(min_length=1)]
 Pixels = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 ImageSize = Annotated[
     Annotated[list[Pixels], Field(min_length=2, max_length=2)], BeforeValidator(_square)
@@ -33,6 +42,9 @@ class DatasetSpec(Strict):
     images in pixels, or [height, width]; by default that of the source, else 32. `train_images`
     and `test_images` limit each part to its first images. `flip` says whether a mirrored image
     keeps its label. The default is no for digits and svhn, and yes for all other sources.
+
+    The other fields are the options of the source, see `prune_core.images.options`. Those that
+    follow the source itself, as in `folder:photos?on_error=skip`, become these fields.
     """
 
     source: str
@@ -41,6 +53,18 @@ class DatasetSpec(Strict):
     train_images: Annotated[int, Field(ge=2)] | None = None
     test_images: Annotated[int, Field(ge=1)] | None = None
     flip: bool | None = None
+    train: Text | None = None
+    validation: Text | None = None
+    test: Text | None = None
+    image_column: Text | None = None
+    label_column: Text | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    bits: Annotated[int, Field(ge=SMALLEST_BITS, le=LARGEST_BITS)] = LARGEST_BITS
+
+    @property
+    def located(self) -> str:
+        """The source with its options behind it, as `prune_core.images.load` takes it."""
+        return Options(**{name: getattr(self, name) for name in NAMES}).of(self.source)
 
     @model_validator(mode="before")
     @classmethod
@@ -48,6 +72,12 @@ class DatasetSpec(Strict):
         if isinstance(value, str):
             value = {"source": value}
         if isinstance(value, dict) and isinstance(value.get("source"), str):
-            last = re.split(r"[:/\\]", value["source"].rstrip("/\\"))[-1]
-            return {"name": last, **value}
+            try:
+                source, options = split_options(value["source"])
+            except ImagesError as error:
+                raise ValueError(str(error)) from error
+            if twice := sorted(set(options.given) & set(value)):
+                raise ValueError(f"gives {twice[0]} in the source and as a field; give it once")
+            last = re.split(r"[:/\\]", source.rstrip("/\\"))[-1]
+            return {"name": last, **options.given, **value, "source": source}
         return value

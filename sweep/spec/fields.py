@@ -12,6 +12,7 @@ from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationE
 from prune_core.metrics import Choice, MetricError
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.schedule import ALL_AT_ONCE, Schedule, ScheduleError
+from prune_core.spelling import allowed
 from prune_core.training import Recipe
 from results.storage.plan_file import Comparison
 from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
@@ -166,14 +167,15 @@ def _schedule(value: Any) -> Any:
 
 def _rule_of(scope: Scope) -> BeforeValidator:
     def read(value: Any) -> BudgetChoice:
-        allowed = f"allowed: {', '.join(map(repr, rules_of(scope)))}"
         try:
             choice = BudgetChoice.parse(value)
         except BudgetError as error:
             known = "is unknown" not in str(error)
-            raise ValueError(str(error) if known else f"not a budget rule; {allowed}") from error
+            rules = allowed(str(value), map(repr, rules_of(scope)))
+            raise ValueError(str(error) if known else f"not a budget rule; {rules}") from error
         if choice.scope != scope:
-            raise ValueError(f"not a budget rule of the {scope} scope; {allowed}")
+            rules = allowed("", map(repr, rules_of(scope)))
+            raise ValueError(f"not a budget rule of the {scope} scope; {rules}")
         return choice
 
     return BeforeValidator(read)
@@ -355,8 +357,10 @@ class Spec(Strict):
         ranked = [*self.controls.widths_of, *(self.metrics if "global" in self.scopes else [])]
         for normalisation in self.normalisations:
             if normalisation not in NORMALISATIONS:
-                allowed = ", ".join(NORMALISATIONS)
-                raise ValueError(f"normalisation '{normalisation}' is unknown; allowed: {allowed}")
+                raise ValueError(
+                    f"normalisation '{normalisation}' is unknown; "
+                    f"{allowed(normalisation, NORMALISATIONS)}"
+                )
             for choice in ranked:
                 check_normalisation(normalisation, choice)
         return self

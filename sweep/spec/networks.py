@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from prune_core.layer import Combine
 from prune_core.networks import NETWORKS, ArchitectureError, Grouping, Registered
+from prune_core.spelling import allowed
 from sweep.spec.base import Number, Strict
 
 DEFAULT_NETWORK = "simplenet_5m"
@@ -83,7 +84,9 @@ class NetworkSpec(Strict):
         if self.variant is None:
             return self
         if self.variant not in NETWORKS:
-            raise ValueError(f"variant '{self.variant}' is unknown; allowed: {', '.join(NETWORKS)}")
+            raise ValueError(
+                f"variant '{self.variant}' is unknown; {allowed(self.variant, NETWORKS)}"
+            )
         try:
             Registered.of(self.variant, self.multiplier, self.options)
         except ArchitectureError as error:

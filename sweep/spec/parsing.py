@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from prune_core.spelling import allowed
 from sweep.errors import SpecError
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import (
@@ -24,9 +27,16 @@ from sweep.spec.fields import (
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged, text_of
 
+STANDARD_INPUT = "-"
 
-def read(name_or_path: str) -> Spec:
-    """Reads a spec from a file, or a packaged spec by its name.
+
+def read(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
+    """Reads a spec from a file, from standard input, or a packaged spec by its name.
+
+    Parameters
+    ----------
+    name_or_path : `-` for standard input.
+    overrides : fields in place of those of the file, such as `recipe.epochs=3`; see `override`.
 
     Raises
     ------
@@ -36,45 +46,104 @@ def read(name_or_path: str) -> Spec:
     path = Path(name_or_path)
     if name_or_path in packaged():
         text = text_of(name_or_path)
+    elif name_or_path == STANDARD_INPUT:
+        text, name_or_path = sys.stdin.read(), "standard input"
     else:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise SpecError(
-                f"there is no spec file {name_or_path}; packaged specs: {', '.join(packaged())}"
+                f"there is no spec file {name_or_path}; "
+                f"{allowed(name_or_path, packaged(), 'packaged specs: ')}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{name_or_path} cannot be read: {error}") from error
-    return parse(text, name_or_path)
+    return parse(text, name_or_path, overrides)
 
 
-def parse(text: str, where: str) -> Spec:
+def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Spec:
     """Reads a spec from YAML text; `where` names the text in errors."""
+    content = _load(text, where)
+    if not isinstance(content, dict):
+        raise SpecError(f"{where} must be a mapping of fields, such as `name: digits`")
+    for one in overrides:
+        override(content, one)
+    return checked(content, " ".join([where, *(["with", *overrides] if overrides else [])]))
+
+
+def checked(content: Mapping[Any, Any], where: str) -> Spec:
+    """A spec from the fields that its YAML text would have; `where` names them in errors."""
     try:
-        content = yaml.load(text, Loader=_Loader)
+        return Spec.model_validate(dict(content))
+    except ValidationError as error:
+        raise SpecError("\n".join(_explain(where, content, error))) from error
+
+
+def override(content: dict[Any, Any], text: str) -> None:
+    """Sets one field of a spec's content.
+
+    Parameters
+    ----------
+    text : `FIELD=VALUE`, such as `recipe.epochs=3`, `ratios=[0.3, 0.5]` or
+        `datasets.0.train_images=500`. Dots lead into mappings and, with a number, into lists; the
+        value is YAML.
+
+    Raises
+    ------
+    SpecError
+        Naming the override and what to write.
+    """
+    path, equals, value = text.partition("=")
+    steps = path.strip().split(".")
+    if not equals or not all(steps):
+        raise SpecError(f"override '{text}' must be FIELD=VALUE, such as recipe.epochs=3")
+    new, inner = _load(value, f"the value of override '{text}'"), content
+    for depth, step in enumerate(steps):
+        if isinstance(inner, list):
+            if not (step.isdecimal() and int(step) < len(inner)):
+                raise SpecError(
+                    f"override '{text}': {'.'.join(steps[:depth])} is a list of {len(inner)}; "
+                    f"name an entry by its number, 0 to {len(inner) - 1}, not {step}"
+                )
+            step = int(step)
+        elif not isinstance(inner, dict):
+            raise SpecError(
+                f"override '{text}': {'.'.join(steps[:depth])} is {inner!r}, which has no field "
+                f"{step}; replace it as a whole"
+            )
+        if depth == len(steps) - 1:
+            inner[step] = new
+        elif isinstance(inner, dict) and inner.get(step) is None:
+            inner[step] = inner = {}
+        else:
+            inner = inner[step]
+
+
+def _load(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
     # If a value does not fit its tag, PyYAML may raise KeyError, IndexError and others.
     except Exception as error:
         raise SpecError(f"{where} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise SpecError(f"{where} must be a mapping of fields, such as `name: digits`")
-    try:
-        return Spec.model_validate(content)
-    except ValidationError as error:
-        raise SpecError("\n".join(_explain(where, content, error))) from error
 
 
 class _Loader(yaml.SafeLoader):
     """A YAML loader that reads 5e-4 as a number and refuses a field that is given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"field '{key}' is given twice, again in line {line}")
-            seen.append(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        # When a mapping is constructed, its merge key `<<` may already have been replaced by fields
+        # that it overrides.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(
+                        f"field '{key.value}' is given twice, again in line {line}"
+                    )
+                seen.add((key.tag, key.value))
+        return node
 
 
 EXPONENTS = (
@@ -91,14 +160,17 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
         # For a union, pydantic also lists the member, which is not a field of the spec.
-        steps = [step for step in problem["loc"] if _is_field(step)]
+        *path, last = problem["loc"] or ("",)
+        named = problem["type"] in ("extra_forbidden", "missing")
+        steps = [step for step in path if _is_field(step)]
+        steps += [last] if named or _is_field(last) else []
         if steps[:1] == ["finetune"] and not isinstance(content.get("finetune"), list):
             del steps[1:2]  # a single recipe needs no list
-        field = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+        field = "".join(map(_step, steps)).lstrip(".")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_fields_at(list(problem["loc"])[:-1]))
-            text = f"{field} is not a field of the spec; allowed here: {allowed}"
+            fields = allowed(str(last), _fields_at(path), "allowed here: ")
+            text = f"{field} is not a field of the spec; {fields}"
         elif problem["type"] == "missing":
             text = f"{field} is missing"
         elif isinstance(problem["input"], dict):
@@ -112,6 +184,12 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
 
 def _is_field(step: int | str) -> bool:
     return isinstance(step, int) or step.replace("_", "").isalnum()
+
+
+def _step(step: int | str) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isprintable() and step.strip() == step != "" else f".{step!r}"
 
 
 def _fields_at(path: list[int | str]) -> list[str]:
