@@ -80,6 +80,11 @@ def named_options(
     ValueError
         Or the class `raises`. If the value has none of these forms.
     """
+    if isinstance(value, str) and value.count("(") != value.count(")"):
+        raise raises(
+            f"{value!r} has a bracket without its other half; in a YAML list [a, b] each comma "
+            "ends an entry, so put an entry with a comma into quotes"
+        )
     if isinstance(value, str) and (match := _CALL.fullmatch(value)):
         return match[1], _read_options(value, match[2] or "", raises)
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):

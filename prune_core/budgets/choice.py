@@ -117,6 +117,14 @@ class BudgetChoice:
         found = self.rule.resolved(base or Path(), **self._bound)
         return BudgetChoice(self.name, tuple(found.items()))
 
+    def fitted(self, architecture: Architecture) -> BudgetChoice:
+        """The choice for one network: widths that a file gives become those of all its groups."""
+        found = {
+            name: value.fitted(architecture) if isinstance(value, FixedWidths) else value
+            for name, value in self.options
+        }
+        return BudgetChoice(self.name, tuple(found.items()))
+
     @property
     def scope(self) -> Scope:
         """See `BudgetRule`."""

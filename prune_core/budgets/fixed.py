@@ -67,6 +67,10 @@ class FixedWidths:
     def __str__(self) -> str:
         return self.file
 
+    def fitted(self, architecture: Architecture) -> FixedWidths:
+        """The same widths of a network as a list, so that one set of widths has one identity."""
+        return FixedWidths(self.of(architecture, Floor()), self.file)
+
     def identity(self) -> list[int] | dict[str, int]:
         """What changes the widths, as JSON values: not where the file lies."""
         return self._named() or [width for width in self.entries if isinstance(width, int)]
@@ -172,16 +176,41 @@ def _content(path: Path, file: str) -> object:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_once)
         # Imported here, because a machine that runs cells needs torch alone.
         import yaml
 
         try:
-            return yaml.safe_load(text)
+
+            class Loader(yaml.SafeLoader):
+                """Refuses a name that is given twice."""
+
+                def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+                    return _once(
+                        [
+                            (self.construct_object(key), self.construct_object(value))
+                            for key, value in node.value
+                        ]
+                    )
+
+            Loader.add_constructor(
+                "tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node)
+            )
+            return yaml.load(text, Loader)
         except yaml.YAMLError as error:
             raise ValueError(str(error)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BudgetError(f"{file} cannot be read: {error}") from error
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping, whose names must differ."""
+    found: dict[Any, Any] = {}
+    for name, value in pairs:
+        if isinstance(name, str | int) and name in found:
+            raise ValueError(f"'{name}' is given twice")
+        found[name] = value
+    return found
 
 
 register(

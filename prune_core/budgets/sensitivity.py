@@ -97,7 +97,10 @@ def sensitivity(
             rise = (found - now) / sizes.difference(widths, layer, smaller, of)
             if chosen is None or rise < chosen[0]:
                 chosen = rise, layer, smaller, found
-        assert chosen is not None  # at the floors, the ratio is met
+        if chosen is None:
+            return top(
+                scores, widths
+            )  # at the floors, where rounding may miss the ratio by a digit
         _, layer, smaller, now = chosen
         while widths[layer] > smaller:
             narrower = max(floors[layer], floor.below(widths[layer]))

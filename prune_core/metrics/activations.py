@@ -6,13 +6,14 @@ from torch import Tensor
 
 from prune_core.layer import LayerView
 from prune_core.metrics.registry import metric
-from prune_core.statistics import GradientProduct, Moments, Rank, ZeroFraction
+from prune_core.statistics import GradientProduct, Magnitude, Moments, Rank, ZeroFraction
 from prune_core.statistics.costly import NuclearNorm, SignedGradientProduct
 
 
 @metric(
     source="Molchanov et al. 2016, arXiv:1611.06440",
-    needs=frozenset({Moments()}),
+    needs=frozenset({Magnitude()}),
+    version=2,
     nonnegative=True,
 )
 def activation_l1(layer: LayerView) -> Tensor:
@@ -20,10 +21,10 @@ def activation_l1(layer: LayerView) -> Tensor:
 
     Returns
     -------
-    Tensor [C], >= 0, in units of the activation. It equals the mean, because activations after a
-    ReLU are not negative.
+    Tensor [C], >= 0, in units of the activation. After a ReLU it is the mean; behind a linear
+    bottleneck, or an addition without a ReLU, it is not.
     """
-    return layer.mean
+    return layer.answer(Magnitude())["mean"]
 
 
 @metric(source="Hu et al. 2016, arXiv:1607.03250", needs=frozenset({ZeroFraction()}))

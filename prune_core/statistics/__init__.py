@@ -19,6 +19,7 @@ from prune_core.statistics.moments import (
     AverageClassMoments,
     AverageMoments,
     ClassMoments,
+    Magnitude,
     Moments,
     ZeroFraction,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "GradientProduct",
     "InputMoments",
     "InputRequest",
+    "Magnitude",
     "MapRequest",
     "Maps",
     "Moments",

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from prune_core.statistics.averaging import MeanOfImages
 from prune_core.statistics.batching import FixedBatches
-from prune_core.statistics.maps import Maps
+from prune_core.statistics.maps import Maps, doubles
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 
 
@@ -79,6 +80,17 @@ class ZeroFraction:
     def collector(self, classes: int) -> _ZeroFractionCollector:
         """See `Request`."""
         return _ZeroFractionCollector()
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """`mean` [C] of the absolute values over images and positions."""
+
+    gradients: ClassVar[bool] = False
+
+    def collector(self, classes: int) -> _MagnitudeCollector:
+        """See `Request`."""
+        return _MagnitudeCollector()
 
 
 Sums = tuple[Tensor, Tensor, int]
@@ -160,3 +172,15 @@ class _ZeroFractionCollector:
         if self.zeros is None:
             raise StatisticsError("there are no images to collect statistics from")
         return {"fraction": self.zeros / self.count}
+
+
+class _MagnitudeCollector:
+    def __init__(self) -> None:
+        self.mean = MeanOfImages()
+
+    def update(self, maps: Maps) -> None:
+        sums = [part.abs_().sum(dim=1) for part in doubles(maps.pixels)]
+        self.mean.add(torch.cat(sums) / maps.positions)
+
+    def finish(self) -> Answer:
+        return {"mean": self.mean.value()}

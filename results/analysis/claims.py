@@ -178,6 +178,14 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     return _judged(_corrected(_with_all_claims(table)))
 
 
+def claims_of(frame: pd.DataFrame) -> tuple[Claim, ...]:
+    """The claims on data sets that the frame has; on a person's own data there are none."""
+    if "source" not in frame or "dataset" not in frame:
+        return CLAIMS
+    here = set(_datasets(frame))
+    return tuple(claim for claim in CLAIMS if claim.dataset in here)
+
+
 def _with_all_claims(table: pd.DataFrame) -> pd.DataFrame:
     """Orders rows by claim and stage, and adds a row for each claim that was not run."""
     wanted = pd.DataFrame(

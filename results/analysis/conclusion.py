@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.analysis.claims import CLAIMS, MIN_SEEDS, VERDICTS, claims
+from results.analysis.claims import MIN_SEEDS, VERDICTS, claims, claims_of
 from results.analysis.finetuning_control import (
     finetuning_control,
     lowered,
@@ -13,7 +13,7 @@ from results.analysis.finetuning_control import (
 from results.analysis.leads import Lead, leads
 from results.analysis.networks import network_name, network_names, same_weights
 from results.analysis.study import PROCEDURE, STUDY, completed
-from results.formatting import spoken
+from results.formatting import several, spoken
 from results.storage.schema import CONTROLS, NO_COMPENSATION, ONE_SHOT, SCRATCH
 
 MIN_RATIOS = 5
@@ -47,7 +47,8 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         As `results.paired_difference`.
     """
     table = claims(frame)
-    judged = table[table["stage"] == "finetuned"]
+    applicable = [claim.text for claim in claims_of(frame)]
+    judged = table[(table["stage"] == "finetuned") & table["claim"].isin(applicable)]
     found = [_best(leads(frame), frame), _open(frame, judged), _missing(frame, judged)]
     weights = same_weights(frame[frame["status"] == "ok"])
     return [*found, *filter(None, [weights])]
@@ -131,7 +132,7 @@ def _open(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         parts.append(f"of {count} with the abstracts' claims, {spoken(words)}")
     elif len(run):
         parts.append("no primary comparison with the abstracts' claims was run")
-    else:
+    elif len(judged):
         parts.append("no claim of the abstracts was put to the test")
     if len(run) > len(primary):
         more = len(run) - len(primary)
@@ -143,7 +144,7 @@ def _open(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         parts.append(f"{bad.sum()} of {cells} failed ({spoken(words)})")
     elif len(frame):
         parts.append(f"none of {cells} failed")
-    return _sentence(parts, "; ")
+    return _sentence(parts or ["no cell was run"], "; ")
 
 
 def _lowered(rows: pd.DataFrame) -> list[str]:
@@ -168,7 +169,8 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     good = frame[frame["status"] == "ok"]
     not_run = judged.loc[judged["verdict"] == "not run", "claim"].nunique()
     if not_run:
-        absent.append(f"cells for {not_run} of the abstracts' {len(CLAIMS)} claims")
+        claimed = several(judged["claim"].nunique(), "claim")
+        absent.append(f"cells for {not_run} of the abstracts' {claimed} on these data sets")
     # Controls have other recipes or no floor, and would count as other studies.
     pruned = completed(good[~good["metric"].isin(CONTROLS)])
     studies = pruned.groupby([*STUDY, *PROCEDURE], dropna=False)

@@ -31,7 +31,7 @@ from results.figures.panels import (
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, Look, looks, said, styled
 from results.formatting import percent
-from results.storage.schema import NO_COMPENSATION
+from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 _STAGE = "recalibrated"
 _WIDTH = 4.1
@@ -43,7 +43,7 @@ _PALE, _SHADE = 0.45, 0.12
 def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
     """Mean top-1 accuracy before any training over the achieved ratio, by compensation.
 
-    A panel for each study and setting with compensation. The strong line of a metric
+    A panel for each study and setting with compensation and one step. The strong line of a metric
     is its accuracy with the compensation, the pale line of the same colour that without one. On
     both sides batch normalisation is re-estimated, which needs no labels either, so that the
     distance of the two lines is what compensation adds. The metric with the highest mean over the
@@ -57,6 +57,8 @@ def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
     split : test or validation.
     """
     cells = comparable(frame)
+    # In later steps of an iterative schedule networks were trained before.
+    cells = cells[cells["schedule"] == ONE_SHOT]
     points = accuracy_points(cells, _STAGE, split)
     compensated = points[points["compensation"] != NO_COMPENSATION]
     if compensated.empty:
@@ -99,6 +101,8 @@ def _panel(
             continue
         (pale,) = axes.plot(without["x"], 100 * without["mean"], color=look.colour)
         pale.set(linestyle=look.dash or "-", linewidth=1, alpha=_PALE, gid=f"metric{at}-pale")
+        if len(without) == 1:
+            pale.set(marker="o", markersize=4)  # a line of one point would not be seen
         strong = curve(axes, line, look, f"metric{at}", _SHADE)
         strong.set_label(metric)
         if len(leading) and metric == leading.index[0]:
@@ -132,4 +136,5 @@ def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:
 )
 def _in_report(tables: SweepTables) -> Figure | None:
     good = tables.frame[tables.frame["status"] == "ok"]
-    return without_training(tables.frame) if any_compensation(good) else None
+    once = good[good["schedule"].fillna(ONE_SHOT) == ONE_SHOT]
+    return without_training(tables.frame) if any_compensation(once) else None

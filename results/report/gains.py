@@ -12,6 +12,7 @@ from results.analysis.study import any_compensation
 from results.figures.panels import Panel, comparable, panels
 from results.formatting import DASH, between, several, signed, spoken
 from results.report.tables import Entry, Table
+from results.storage.schema import ONE_SHOT
 
 _STAGES = (
     ("recalibrated", "recalibrated", "before any training"),
@@ -28,7 +29,8 @@ _NOTE = (
     "normalisation is re-estimated in both. Neither recalibrated: both networks right after "
     "pruning. Against recalibration alone: the compensated network, batch normalisation not "
     "re-estimated, minus the pruned one after re-estimating it. Left out: metrics that lack a pair "
-    "in some seed."
+    "in some seed, and networks that were pruned in several steps, because those of later steps "
+    "were trained before."
 )
 
 
@@ -50,6 +52,8 @@ def compensation(cells: pd.DataFrame) -> Gains | None:
     if not any_compensation(cells):
         return None
     known = comparable(cells)
+    # In later steps of an iterative schedule networks were trained before, and differ in it.
+    known = known[known["schedule"] == ONE_SHOT]
     tables = [mean_compensation_gain(known, at, without) for at, without, _ in _STAGES]
     found = [(panel, [panel.of(table) for table in tables]) for panel in panels(known)]
     found = [(panel, own) for panel, own in found if len(own[0])]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from results.analysis.allocation import selection_against_allocation
-from results.analysis.claims import claims
+from results.analysis.claims import claims, claims_of
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.finetuning_control import finetuning_control, lowered
@@ -107,7 +107,7 @@ def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
     """
     table = claims(cells)
     run = table[table["verdict"] != "not run"]
-    absent = [text for text in table["claim"].unique() if text not in set(run["claim"])]
+    absent = [one.text for one in claims_of(cells) if one.text not in set(run["claim"])]
     run = run.sort_values("family", ascending=False, kind="stable")
     heads: tuple[str, ...] = ("data set", "metric", "verdict", "claimed, points", "found, points")
     heads += ("detectable", "seeds", *SIZES, "p (Holm)", "collapsed")

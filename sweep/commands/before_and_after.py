@@ -126,8 +126,8 @@ def content(
         "training": "none; pruned in one shot",
         "metric": metric,
         "budget": f"{how.budget}, normalisation {how.normalisation}, at least {floor}, "
-        f"ratio {how.ratio:g} of the {how.budget.ratio_of} requested, {achieved:.4f} of the "
-        "parameters achieved",
+        f"ratio {how.ratio:g} of the {how.budget.ratio_of} requested; {achieved:.4f} of the "
+        f"parameters and {costs['macs'] / costs['macs_full']:.4f} of the macs achieved",
         "compensation": compensation,
         "seed": f"{how.seed}",
         "data": f"{images.name} ({images.source}), fingerprint {images.fingerprint}, "

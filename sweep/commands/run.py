@@ -116,13 +116,18 @@ def _only(planned: Plan, keys: Sequence[str], store: Store) -> Plan:
 
 
 def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]:
-    """The planned comparisons; those that are new although rows could be seen are marked."""
+    """The planned comparisons; those that are new although rows could be seen are marked.
+
+    Those that an earlier spec of the folder named in advance stay: leaving them out of a later spec
+    must not hide them.
+    """
     before: tuple[Comparison, ...] = ()
     with suppress(PlanError):
         before = read_plan(store.folder).comparisons
     known = {replace(one, in_advance=True): one for one in before}
     named = spec.planned_comparisons
-    return tuple(known.get(one, replace(one, in_advance=not seen)) for one in named)
+    now = tuple(known.get(one, replace(one, in_advance=not seen)) for one in named)
+    return now + tuple(one for one in before if one.in_advance and one not in now)
 
 
 def _removing_networks(

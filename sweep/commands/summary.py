@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from rich.console import Console
@@ -14,10 +14,17 @@ from rich.text import Text
 import results
 from results import Store
 from results.formatting import number, several
+from results.storage.failure_logs import without_log
 from results.storage.schema import FINETUNE, ONE_SHOT, SCRATCH, UNPRUNED
 from results.storage.schema import NO_COMPENSATION as NONE
 from sweep.execution.messages import say
 from sweep.plan.grid import Plan
+
+Column = list[str]
+"""The titles of a ratio's columns, or its figures in one line."""
+Lines = Sequence[tuple[list[str], list[Column]]]
+_ERRORS = 10
+"""Distinct errors that are shown of each status."""
 
 
 def conclude(console: Console, planned: Plan, store: Store) -> bool:
@@ -29,15 +36,28 @@ def conclude(console: Console, planned: Plan, store: Store) -> bool:
         _accuracies(console, str(dataset), rows)
     bad = frame[frame["status"] != "ok"]
     for status, rows in bad.groupby("status"):
-        say(console, f"{several(len(rows), 'cell')} {status}, such as:")
-        first = rows.iloc[0]
-        say(console, f"  {first['metric']} {first['scope']} {first['ratio']:g}: {first['error']}")
+        say(console, f"{several(len(rows), 'cell')} {status}:")
+        for line in _distinct_errors(rows):
+            say(console, f"  {line}")
     absent = len(planned.cells) - len(frame)
     summary = f"{len(good)} of {len(planned.cells)} cells ok"
     if absent:
         summary += f", {absent} not run"
     say(console, f"{summary}; pandas: results.load({str(store.folder)!r})")
     return len(good) == len(planned.cells)
+
+
+def _distinct_errors(rows: pd.DataFrame) -> Iterator[str]:
+    """A line for each distinct error, the most frequent first, with a cell that has it."""
+    alike = rows.groupby(rows["error"].fillna("").map(without_log), sort=False)
+    groups = sorted((group for _, group in alike), key=len, reverse=True)
+    for group in groups[:_ERRORS]:
+        first = group.iloc[0]
+        times = f"{len(group)} x " if len(groups) > 1 else ""
+        label = f"{first['metric']} {first['scope']} {first['ratio']:g}"
+        yield f"{times}{'such as ' if len(group) > 1 else ''}{label}: {first['error']}"
+    if len(groups) > _ERRORS:
+        yield f"and {several(len(groups) - _ERRORS, 'other error')}"
 
 
 def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
@@ -99,11 +119,7 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
     pruned = rows[rows["metric"] != SCRATCH]
     protocol = [name for name, usual in _USUAL.items() if pruned[name].ne(usual).any()]
     names = ["budget", "normalisation", "metric", *protocol]
-    table = Table(*names, box=None, pad_edge=False)
-    for ratio in ratios:
-        table.add_column(f"{ratio:.4g}", justify="right")
-        if with_macs:
-            table.add_column("MACs", justify="right")
+    columns = [[f"{ratio:.4g}", *(["MACs"] if with_macs else [])] for ratio in ratios]
     channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
     lines: dict[tuple[str, ...], dict[float, list[str]]] = {}
     for mean in means:
@@ -113,20 +129,21 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
         line[mean["ratio"]] = [f"{100 * mean['mean']:.2f}{mark}{fewer}"]
         if with_macs:
             line[mean["ratio"]].append(number(mean["macs_ratio"]))
+    shown = []
     # Of equal names the line without compensation comes first.
     for (budget, *others), line in sorted(
         lines.items(),
         key=lambda line: (*line[0][:3], [word not in _USUAL.values() for word in line[0]], line[0]),
     ):
         absent = ["-"] * (1 + with_macs)
-        found = [text for ratio in ratios for text in line.get(ratio, absent)]
         budget = f"{budget} (channels)" if budget in channels else budget
-        table.add_row(*map(Text, [budget, *others]), *found)
-    _print_whole(console, table)
+        shown.append(([budget, *others], [line.get(ratio, absent) for ratio in ratios]))
+    _print_in_parts(console, names, columns, shown)
 
 
 def _added(rows: pd.DataFrame) -> Iterator[str]:
     """What each compensation adds, in a sentence."""
+    rows = rows[rows["schedule"] == ONE_SHOT]  # later steps were trained before
     before = results.mean_compensation_gain(rows, "recalibrated")
     after = results.mean_compensation_gain(rows, "finetuned")
     for name, gains in before.groupby("compensation"):
@@ -155,10 +172,45 @@ _USUAL = {"compensation": NONE, "schedule": ONE_SHOT, "finetune": FINETUNE}
 """The protocol of a spec that asks for no other; the columns of these names."""
 
 
+def _print_in_parts(
+    console: Console, names: Sequence[str], columns: Sequence[Column], lines: Lines
+) -> None:
+    """Prints a table, on a terminal in as many parts below each other as its width asks for.
+
+    Parameters
+    ----------
+    columns : the titles of each ratio's columns, which stay together.
+    lines : the cells of each line: those below `names`, and those of each ratio.
+    """
+    start = 0
+    while start < len(columns):
+        end = len(columns)
+        table = _part(names, columns, lines, start, end)
+        while console.is_terminal and end > start + 1 and _width(console, table) > console.width:
+            end -= 1
+            table = _part(names, columns, lines, start, end)
+        _print_whole(console, table)
+        start = end
+
+
+def _part(
+    names: Sequence[str], columns: Sequence[Column], lines: Lines, start: int, end: int
+) -> Table:
+    table = Table(*names, box=None, pad_edge=False)
+    for title in (title for column in columns[start:end] for title in column):
+        table.add_column(title, justify="right")
+    for said, figures in lines:
+        table.add_row(*map(Text, said), *(text for one in figures[start:end] for text in one))
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
+
+
 def _print_whole(console: Console, table: Table) -> None:
     """Prints a table at full width: the terminal may wrap lines, but must not cut figures."""
     width = console.width
-    options = console.options.update(max_width=sys.maxsize)
-    console.width = max(width, Measurement.get(console, options, table).maximum)
+    console.width = max(width, _width(console, table))
     console.print(table)
     console.width = width

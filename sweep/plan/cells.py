@@ -24,6 +24,7 @@ from prune_core.schedule import ALL_AT_ONCE, Schedule
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
+from results.formatting import several
 from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
 from sweep.plan.keys import canonical, key_of
 
@@ -123,7 +124,7 @@ class Baseline:
     @property
     def label(self) -> str:
         """A readable name of the baseline."""
-        early = f" after {self.recipe.epochs} epochs" if self.recipe.epochs_after else ""
+        early = f" after {several(self.recipe.epochs, 'epoch')}" if self.recipe.epochs_after else ""
         return f"{self.dataset.name} seed {self.seed} baseline{early}"
 
 

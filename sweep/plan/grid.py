@@ -255,7 +255,7 @@ def _targets(
     """Every budget with the ratios that it can have."""
     for budget in _budgets(spec):
         try:
-            choice = budget.choice.resolved()
+            choice = budget.choice.resolved().fitted(network.architecture)
             fixed = choice.fixed_ratio(network.architecture)
         except BudgetError as error:
             raise SpecError(f"dataset {dataset.name}: {error}") from error

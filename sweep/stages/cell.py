@@ -11,7 +11,14 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from prune_core.budgets import BudgetChoice, Importances, collapsed, held_out_loss, top
+from prune_core.budgets import (
+    BudgetChoice,
+    Importances,
+    collapsed,
+    held_out_loss,
+    lowest_ratio,
+    top,
+)
 from prune_core.compensation import NO_COMPENSATION, compensated
 from prune_core.cost import cost, count_multiply_accumulates, count_parameters
 from prune_core.evaluation import Evaluation
@@ -264,7 +271,9 @@ class _Run:
         left = target
         if step > 1:
             of: Cost = "macs" if self.rule.ratio_of == "macs" else "parameters"
-            left = min(1.0, target * cost(full, of) / cost(now, of))
+            # A ratio at the lowest reachable one must stay so after rounding.
+            lowest = lowest_ratio(now, floor_of(floor, full.widths), of)
+            left = min(1.0, max(lowest, target * cost(full, of) / cost(now, of)))
         return self.rule.kept(now, left, floor_of(floor, full.widths), importances)
 
     def _moments(self) -> dict[str, InputMoments] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prune_core.network_files import NetworkFileError, load, save
+from prune_core.network_files import DESCRIPTION, TENSORS, NetworkFileError, load, save
 from prune_core.networks import ModuleArchitecture, attach
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
@@ -64,7 +65,9 @@ def store(workspace: Workspace, of: Cell, step: Step, scaling: Preprocessing) ->
     def fill(folder: Path) -> None:
         save(step.net.cpu(), scaling, folder)
         kept = [channels.tolist() for channels in step.kept]
-        (folder / RECORD).write_text(json.dumps({"kept": kept, "row": step.row}))
+        record = json.dumps({"kept": kept, "row": step.row})
+        found = {"checksum": _checksum(folder, record), "record": record}
+        (folder / RECORD).write_text(json.dumps(found))
 
     name, artifacts = _name(of, step.number), workspace.artifacts
     artifacts.remove_files(STEPS, name, RECORD)
@@ -89,12 +92,21 @@ def _read(folder: Path, of: Cell, number: int) -> Step | None:
     architecture = of.baseline.architecture
     own = architecture.builder if isinstance(architecture, ModuleArchitecture) else None
     try:
-        net = load(folder, own).net
-        record = json.loads((folder / RECORD).read_text())
-        kept = [torch.tensor(channels, dtype=torch.int64) for channels in record["kept"]]
-        row = record["row"]
+        found = json.loads((folder / RECORD).read_text())
+        if found["checksum"] != _checksum(folder, found["record"]):
+            return None
+        net, record = load(folder, own).net, json.loads(found["record"])
     except (NetworkFileError, OSError, ValueError, KeyError, TypeError):
         return None
+    kept = [torch.tensor(channels, dtype=torch.int64) for channels in record["kept"]]
     # Cells that prune other channel groups load the same file.
     attach(net, architecture.with_widths([len(channels) for channels in kept]))
-    return Step(number, net.to(best_device()), kept, row)
+    return Step(number, net.to(best_device()), kept, record["row"])
+
+
+def _checksum(folder: Path, record: str) -> str:
+    """Of the record and of the network beside it."""
+    digest = hashlib.sha256(record.encode())
+    for name in (DESCRIPTION, TENSORS):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

@@ -47,6 +47,8 @@ ENTROPIES = [
     ("entropy_gaussian", torch.full((64,), 0.3), gaussian_entropy(torch.zeros(()).double()), 1e-9),
     ("activation_l1", normal(100_000).relu(), 0.398942, 1e-5),
     ("activation_l1", torch.full((64,), 0.25), 0.25, 0),
+    # The output of a linear bottleneck may be negative.
+    ("activation_l1", torch.tensor([-3.0, 1.0, -1.0, 3.0]), 2.0, 0),
     ("apoz", normal(100_000).relu(), -0.5, 0),
     ("apoz", torch.zeros(64), -1, 0),
     ("apoz", torch.ones(64), 0, 0),

@@ -485,7 +485,7 @@ def test_the_number_of_images_is_an_option_of_metrics_that_read_them():
     [
         ("l1", "metric 'l1' is unknown; allowed: activation_l1, apoz, "),
         ("output_l1(bins=3)", r"'output_l1' has no option 'bins'; allowed: none"),
-        ("mutual_information(bin=3)", r"no option 'bin'; allowed: bins, estimator, edges, images"),
+        ("mutual_information(bin=3)", r"no option 'bin'; did you mean bins"),
         ("mutual_information(bins=1)", "'mutual_information': option 'bins' is 1; it must be 2 or"),
         ("mutual_information(bins=2.0)", "'bins' is 2.0; it must be of type int"),
         ("mutual_information(bins=true)", "'bins' is True; it must be of type int"),
@@ -575,6 +575,18 @@ def test_invalid_scores_are_refused(net, registry):
     def scalar(layer):
         return torch.ones(())
 
+    @metric(source="test")
+    def listed(layer):
+        return layer.gamma.tolist()
+
+    @metric(source="test", of_group=True)
+    def nothing(layers):
+        return None
+
+    for name, kind in (("listed", "list"), ("nothing", "NoneType")):
+        words = rf"'{name}' gave a {kind} for layer 0; it must return a tensor \[C\] .* 8 channels"
+        with pytest.raises(MetricError, match=words):
+            Choice.of(name)(views(net))
     with pytest.raises(MetricError, match="'infinite' gave inf for a channel of layer 0"):
         Choice.of("infinite")(views(net))
     with pytest.raises(MetricError, match=r"'scalar' gave shape \(\) for layer 0; expected \(8,\)"):
@@ -589,7 +601,7 @@ def test_invalid_scores_are_refused(net, registry):
 def test_shared_statistics_are_requested_once():
     sharing = {
         Moments(): (
-            *("activation_l1", "entropy_gaussian", "weighted_entropy"),
+            *("entropy_gaussian", "weighted_entropy"),
             *("rms_times_output", "variance_times_output"),
         ),
         AverageHistogram(20, zero_bin=True): (

@@ -76,12 +76,15 @@ def test_widths_of_a_file_have_their_own_ratio_and_need_the_file_no_more(frame, 
     key = next(c.key for c in made if c.budget.choice.name == "widths")
     # The key holds the widths, not the name of the file.
     (place / "same.json").write_text(json.dumps(WIDTHS))
+    full = made[0].baseline.architecture
+    named = dict(zip(full.groups.names, WIDTHS, strict=True))
+    (place / "named.yaml").write_text(json.dumps(named))
     (place / "other.yaml").write_text(json.dumps([*WIDTHS[:-1], 5]))
     keys = [
         plan(spec(CHANGES | {"local_budgets": [f"widths(file={name})"]})).cells[0].key
-        for name in ("same.json", "other.yaml")
+        for name in ("same.json", "named.yaml", "other.yaml")
     ]
-    assert keys[0] == key != keys[1]
+    assert keys[0] == keys[1] == key != keys[2]
 
 
 def test_a_sweep_keeps_what_the_rule_keeps(frame, spec, place):
@@ -157,6 +160,7 @@ def test_a_wrong_budget_is_told(spec, changes, words):
     [
         (None, ["cannot be read"]),
         ([1, 2], ["13"]),
+        ("blocks.0.conv: 2\nblocks.0.conv: 1\n", ["'blocks.0.conv' is given twice"]),
         ({"conv": 4}, ["'conv'"]),
         ([*WIDTHS[:-1], 900], ["900"]),
     ],
@@ -165,7 +169,7 @@ def test_a_wrong_budget_is_told(spec, changes, words):
 def test_a_file_of_wrong_widths_is_told(spec, held, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if held is not None:
-        (tmp_path / "w.yaml").write_text(yaml.safe_dump(held))
+        (tmp_path / "w.yaml").write_text(held if isinstance(held, str) else yaml.safe_dump(held))
     made = spec({"local_budgets": ["widths(file=w.yaml)"], "scopes": ["local"]})
     assert parse(resolved(made), "spec.yaml") == made
     with pytest.raises(SpecError) as caught:

@@ -75,6 +75,9 @@ def test_a_run_stores_its_spec_and_its_comparisons(run_digits, tmp_path, spec):
         done = run_digits(tmp_path / "runs", changes)
         planned = read_plan(folder_of(tmp_path / "runs")).comparisons
         assert planned == (first, Comparison("entropy_gaussian", 0.3, in_advance=False))
+    # A later spec that names none does not hide what was named in advance.
+    assert run_digits(tmp_path / "runs", {**changes, "comparisons": []}).exit_code == 0
+    assert read_plan(folder_of(tmp_path / "runs")).comparisons == (first,)
 
 
 @pytest.mark.parametrize(

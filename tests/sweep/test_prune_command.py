@@ -186,7 +186,7 @@ def test_the_card_says_how_it_was_made(pruned, baseline):
         "network": str(baseline),
         "training": "none",
         "metric": "surgeon, options .* read 1,024 training images",
-        "budget": r"global, .* ratio 0\.5 of the parameters requested, 0\.[45]\d+ of the param",
+        "budget": r"global, .* ratio 0\.5 of the parameters requested; 0\.[45]\d+ of the param",
         "compensation": "least_squares, .* read 1,024 training images and no labels",
         "data": "digits .* 1,293 training images",
     }.items():
@@ -374,7 +374,7 @@ def test_what_cannot_be_pruned_is_refused_and_nothing_is_written(
         ((*net, "--image-size", 64), "--image-size is for checkpoint files"),
         (file, "net.pt is a file, so name the network"),
         ((*file, *family, "--source", "my_net.py:build"), "either --variant resnet56"),
-        ((*file, "--variant", "resnet21"), "variant 'resnet21' is unknown; allowed: resnet20"),
+        ((*file, "--variant", "resnet21"), "variant 'resnet21' is unknown; did you mean resnet20?"),
         ((*file, "--variant", "resnet20", "--option", "shortcut=C"), "is 'C'; allowed: A, B\n"),
         ((*file, "--variant", "resnet20", "--option", "shortcut"), "must be option=value"),
         ((*file, "--variant", "resnet20", "--option", "width=2"), "write --width instead"),

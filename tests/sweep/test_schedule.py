@@ -23,6 +23,7 @@ from sweep.plan.grid import plan
 from sweep.plan.images_seen import images_seen
 from sweep.spec.parsing import parse
 from sweep.spec.writing import resolved
+from sweep.stages import steps
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.baseline import evaluated
 from sweep.stages.data import split_of
@@ -220,17 +221,25 @@ def test_a_step_of_another_baseline_or_a_damaged_one_is_not_used(spec, tmp_path)
     cell = one_cell(spec, schedules=["iterative(steps=2)"])
     ran(tmp_path, cell, Interrupted(2))
     folder = tmp_path / f"artifacts/steps/{cell.key}-1"
-    record = json.loads((folder / "step.json").read_text())
-    (folder / "step.json").write_text(
-        json.dumps(record | {"row": record["row"] | {"baseline_checksum": "0" * 16}})
-    )
-    observer = Interrupted(2)
-    _, ended = ran(tmp_path, cell, observer)
-    assert ended.status == "failed"  # the first step ran again, then the second
+    workspace = Workspace(tmp_path, "small")
+    checksum = results.load(tmp_path)["baseline_checksum"].iloc[0]
+    assert steps.stored(workspace, cell, checksum).number == 1
+    assert steps.stored(workspace, cell, "0" * 16) is None
+    record = folder / "step.json"
+    whole = record.read_text()
+    # Another channel, another figure, and a record without its row.
+    for before, after in (("[[0, ", "[[1, "), ("0.", "1."), (whole, '{"row": null}')):
+        assert before in whole
+        record.write_text(whole.replace(before, after, 1))
+        assert steps.stored(workspace, cell, checksum) is None
+    record.write_text(whole)
+    assert steps.stored(workspace, cell, checksum) is not None
     tensors = folder / "network.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-8])
-    _, ended = ran(tmp_path, cell, Interrupted(2))
+    observer = Interrupted(2)
+    _, ended = ran(tmp_path, cell, observer)
     assert ended.status == "failed"
+    assert observer.left == 0  # the first step ran again, then the second
     row, ended = ran(tmp_path, cell)
     assert (row["status"], ended.status) == ("ok", "ok")
 
