@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from sweep.errors import SpecError
 from sweep.plan.network import own_network
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged
-from sweep.spec.parsing import read
+from sweep.spec.parsing import STANDARD_INPUT, read
 from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
 from sweep.stages.sources import write_files
@@ -49,15 +50,16 @@ class Bundle:
     size: int
 
 
-def bundle(spec: str, folder: Path) -> Bundle:
+def bundle(spec: str, folder: Path, overrides: Sequence[str] = ()) -> Bundle:
     """Copies a spec, the files that it names and the four packages into an empty folder.
 
-    A spec that names a network file or weights is written with all its fields, and with the names
-    that these files have in the folder.
+    A spec that names a network file or weights, or that has overrides or comes from standard input,
+    is written with all its fields, and with the names that these files have in the folder.
 
     Parameters
     ----------
-    spec : a file, or the name of a packaged spec.
+    spec : a file, `-` for standard input, or the name of a packaged spec.
+    overrides : fields in place of the spec's, such as `recipe.epochs=3`.
 
     Raises
     ------
@@ -65,10 +67,10 @@ def bundle(spec: str, folder: Path) -> Bundle:
         If the spec is invalid, see `sweep.spec.parsing.read`, or a file of its network cannot be
         read.
     """
-    wanted = read(spec)
+    wanted = read(spec, overrides)
     there = f"{wanted.name}.yaml"
     network = _take(wanted.network, folder)
-    if network != wanted.network:
+    if network != wanted.network or overrides or spec == STANDARD_INPUT:
         text = resolved(wanted.model_copy(update={"network": network}))
         (folder / there).write_text(text, encoding="utf-8")
     elif spec in packaged():

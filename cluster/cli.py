@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sweep.commands.starting  # noqa: F401  before the libraries that take seconds
+
+# isort: split
 import sys
 import tempfile
 from importlib import resources
@@ -11,13 +14,16 @@ from typing import Annotated
 import typer
 
 from cluster.errors import SubmissionError
-from sweep.commands.cli import EXIT_INTERRUPTED, app, guarded
+from sweep.commands.cli import EXIT_INTERRUPTED, OverridesArgument, app, guarded
 from sweep.commands.terminal import Terminal
 
 __all__ = ["app"]
 
 SpecArgument = Annotated[
-    str | None, typer.Argument(help="A YAML file, or a packaged spec.", show_default=False)
+    str | None,
+    typer.Argument(
+        help="A YAML file, - for standard input, or a packaged spec.", show_default=False
+    ),
 ]
 AddressOption = Annotated[
     str,
@@ -65,6 +71,7 @@ StopOption = Annotated[
 @guarded
 def submit(
     spec: SpecArgument = None,
+    overrides: OverridesArgument = None,
     address: AddressOption = "",
     out: OutOption = None,
     data: DataOption = None,
@@ -93,7 +100,7 @@ def submit(
         if data is not None:
             options["--data"] = _seen_there("--data", data)
         with tempfile.TemporaryDirectory(prefix="prune-sweep-") as folder:
-            packed = bundle(spec, Path(folder))
+            packed = bundle(spec, Path(folder), overrides or ())
             jobs = Jobs(address)
             follow = jobs.submit(packed, options, python)
         code = f"the code of commit {packed.revision}" if packed.revision else "this code"

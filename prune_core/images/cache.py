@@ -66,9 +66,19 @@ def shared_cache(cache: Path | None = None) -> SharedCache | None:
 
 
 def file_states(folder: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Returns (relative name, size in bytes, mtime in ns) of each file; a changed one differs."""
-    stats = [(file.relative_to(folder).as_posix(), file.stat()) for file in files]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    """Returns (name, size in bytes, mtime in ns) of each file; a changed one differs.
+
+    The name is relative to the folder, or absolute for a file outside it.
+    """
+    stats = [(file, file.stat()) for file in files]
+    return [
+        (
+            file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file),
+            stat.st_size,
+            stat.st_mtime_ns,
+        )
+        for file, stat in stats
+    ]
 
 
 def entry_folder(cache: Path, identity: object, image_size: Size = DEFAULT_SIZE) -> Path:
@@ -268,7 +278,7 @@ def _open(entry: Path) -> tuple[Arrays, str]:
     meta = json.loads((entry / _META).read_text(encoding="utf-8"))
     loaded = [mapped(entry / f"{name}.npy") for name in _ARRAYS]
     notes = tuple(str(note) for note in meta["notes"])
-    counts = int(meta["validation"]), int(meta["skipped"])
+    counts = int(meta.get("validation", 0)), int(meta.get("skipped", 0))
     arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes, *counts)
     digest = fingerprint(arrays)
     if digest != meta["fingerprint"]:

@@ -253,10 +253,10 @@ class Images:
         """Holds out a share of the training images, the same whenever and wherever it is called.
 
         A source's own validation images are the held-out part, where it has them; `holdout` is then
-        not used. Otherwise the share is taken of each class: of n >= 2 images `holdout` x n, rounded, at least one and
-        at most n - 1. What is left is put into one fixed random order, so that its first images
-        are a fair sample even where a file is sorted by class. No generator is used, and no seed
-        of a run changes it. No image is copied.
+        not used. Otherwise the share is taken of each class: of n >= 2 images `holdout` x n,
+        rounded, at least one and at most n - 1. What is left is put into one fixed random order, so
+        that its first images are a fair sample even where a file is sorted by class. No generator
+        is used, and no seed of a run changes it. No image is copied.
 
         Parameters
         ----------

@@ -97,7 +97,8 @@ def class_names(source: str, data: Path | None = None) -> ClassNames:
     """The names of a source's classes in the order of their labels; None where none are known.
 
     Folders of images have the names of their class folders, Parquet files those that their label
-    column declares or holds, CIFAR those of its own files if they are there; digits are their numbers.
+    column declares or holds, CIFAR those of its own files if they are there; digits are their
+    numbers.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -130,9 +130,9 @@ class Choice:
         """
         function, options = self.metric.function, dict(self.options)
         if self.metric.of_group:
-            scores = _of_groups(function, layers, options)
+            scores = self._of_groups(layers)
         else:
-            scores = [function(layer, **options).double() for layer in layers]
+            scores = [self._tensor(function(layer, **options), layer) for layer in layers]
         for layer, values in zip(layers, scores, strict=True):
             if values.shape != (layer.channels,):
                 raise MetricError(
@@ -146,13 +146,22 @@ class Choice:
                 )
         return scores
 
+    def _of_groups(self, layers: Sequence[LayerView]) -> list[Tensor]:
+        """The scores of each group, for all its producers alike."""
+        groups: dict[int, list[LayerView]] = {}
+        for layer in layers:
+            groups.setdefault(layer.group, []).append(layer)
+        scores = {
+            group: self._tensor(self.metric.function(views, **dict(self.options)), views[0])
+            for group, views in groups.items()
+        }
+        return [scores[layer.group] for layer in layers]
 
-def _of_groups(
-    function: Callable[..., Tensor], layers: Sequence[LayerView], options: Mapping[str, Option]
-) -> list[Tensor]:
-    """The scores of each group, for all its producers alike."""
-    groups: dict[int, list[LayerView]] = {}
-    for layer in layers:
-        groups.setdefault(layer.group, []).append(layer)
-    scores = {group: function(views, **options).double() for group, views in groups.items()}
-    return [scores[layer.group] for layer in layers]
+    def _tensor(self, scores: object, layer: LayerView) -> Tensor:
+        """What a metric returned, in float64; a person's own one may return anything."""
+        if not isinstance(scores, Tensor):
+            raise MetricError(
+                f"metric '{self.name}' gave a {type(scores).__name__} for layer {layer.index}; it "
+                f"must return a tensor [C] with a score for each of the {layer.channels} channels"
+            )
+        return scores.double()

@@ -182,7 +182,7 @@ def claims_of(frame: pd.DataFrame) -> tuple[Claim, ...]:
     """The claims on data sets that the frame has; on a person's own data there are none."""
     if "source" not in frame or "dataset" not in frame:
         return CLAIMS
-    here = set(_datasets(frame))
+    here = set(_datasets(frame.dropna(subset=["source", "dataset"])))
     return tuple(claim for claim in CLAIMS if claim.dataset in here)
 
 

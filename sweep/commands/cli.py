@@ -19,7 +19,9 @@ import typer
 from results import SchemaError, Store
 from results.storage.schema import STATUSES
 from sweep.commands import options
-from sweep.commands.terminal import Terminal
+from sweep.commands.interrupts import EXIT_INTERRUPTED, finish, raise_at_ctrl_c
+from sweep.commands.interrupts import interrupted as was_interrupted
+from sweep.commands.terminal import EXIT_PIPE_CLOSED, Terminal, print_every_text
 from sweep.errors import SpecError, UserError
 from sweep.spec.packaged import packaged
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT = 0, 1, 2
 DEFAULT_SPEC = "digits"
 
 
@@ -45,19 +47,37 @@ def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> C
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
+        raise_at_ctrl_c()
+        print_every_text()
         errors = Terminal(stderr=True)
         # The source line and the class of a warning do not help the user.
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         try:
             code = EXIT_OK if command(*arguments, **options) else EXIT_NOT_ALL_OK
+        except BrokenPipeError:
+            code = EXIT_PIPE_CLOSED
         except (UserError, SchemaError, OSError) as error:
+            errors.print(f"error: {error}", style="red")
+            code = EXIT_BAD_INPUT
+        except UnicodeEncodeError as error:
+            if error.encoding != sys.getfilesystemencoding():
+                raise
             errors.print(
-                f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+                f"error: the encoding {error.encoding} of this locale has no {error.object!r}; set "
+                "LC_ALL=C.UTF-8 or PYTHONUTF8=1",
+                style="red",
             )
             code = EXIT_BAD_INPUT
         except KeyboardInterrupt:
             errors.print(interrupted)
             code = EXIT_INTERRUPTED
+        except Exception:
+            # A library that is interrupted while it is imported may raise its own exception.
+            if not was_interrupted():
+                raise
+            errors.print(interrupted)
+            code = EXIT_INTERRUPTED
+        finish()
         raise typer.Exit(code)
 
     return guarded
@@ -148,7 +168,7 @@ def run(
     wanted = read(spec, fields)
     folder = out or f"runs/{wanted.name}"
     # While Ray runs, standard output is redirected to its log; keep the real one for messages.
-    console = Terminal(file=sys.stdout)
+    console = Terminal(file=sys.stdout, goes_on=True)
     only = cell or ()
     return run_sweep(wanted, folder, data, executor, _statuses(retry), console, only, pdb)
 
@@ -301,12 +321,18 @@ def predict(
     network: Annotated[Path, typer.Argument(help="A folder written by `export`.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, of any size and format.")],
     source: SourceOption = None,
+    form: Annotated[
+        Literal["text", "json"],
+        typer.Option("--format", help="text: a line for each image; json: one list."),
+    ] = "text",
 ) -> bool:
-    """Show the class that an exported network predicts for each image, and its probability."""
+    """Show the class that an exported network predicts for each image, and its probability.
+
+    Exit code 1 if an image cannot be read; the others are answered.
+    """
     from sweep.commands.predict import predict as show_classes
 
-    show_classes(network, images, Terminal(), source)
-    return True
+    return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form)
 
 
 @app.command()

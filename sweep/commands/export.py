@@ -73,7 +73,7 @@ def staging(to: Path) -> Iterator[Path]:
 
     After an error or an interruption nothing is left of them.
     """
-    there = to.exists()
+    made = [place for place in (to, *to.parents) if not place.exists()]
     to.mkdir(parents=True, exist_ok=True)
     moved = []
     try:
@@ -85,9 +85,9 @@ def staging(to: Path) -> Iterator[Path]:
     except BaseException:
         for path in moved:
             path.unlink(missing_ok=True)
-        if not there:
-            with suppress(OSError):
-                to.rmdir()
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
         raise
 
 

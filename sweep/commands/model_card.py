@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prune_core.classifier import Classifier
 from prune_core.networks import ModuleArchitecture, architecture_of
 from prune_core.networks.own import OwnNetwork
-from prune_core.programs import TOLERANCE
+from prune_core.programs import MARGIN, TOLERANCE
 from results.storage.schema import SCRATCH, SPLITS, STAGES
 from sweep.commands.terminal import plain
 from sweep.stages.rows import Row
@@ -219,7 +219,8 @@ def _checked(differences: Mapping[str, float]) -> str:
     return (
         "Each program was checked on batches of 1 to 64 random images when it was written. The "
         "largest difference of its logits from the network's, relative to the largest logit, is "
-        f"{words}; {TOLERANCE:g} is allowed."
+        f"{words}. Allowed is {TOLERANCE:g}, or {MARGIN} times the difference between the network "
+        "in fp32 and in fp64 where this is more."
     )
 
 

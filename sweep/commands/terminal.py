@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from typing import Any
 
 from rich.console import Console
+
+EXIT_PIPE_CLOSED = 141
+"""As a shell reports a program that SIGPIPE ended."""
 
 
 def plain(text: str) -> str:
@@ -13,9 +19,36 @@ def plain(text: str) -> str:
 
 
 class Terminal(Console):
-    """Prints strings without markup, highlighting, control characters or added line breaks."""
+    """Prints strings without markup, highlighting, control characters or added line breaks.
+
+    Parameters
+    ----------
+    goes_on : whether the program continues if the reader of its output, such as `head`, ends.
+        Otherwise it ends like other programs.
+    """
+
+    def __init__(self, *, goes_on: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._goes_on = goes_on
+
+    def on_broken_pipe(self) -> None:
+        """See `Console`; called when the reader of the output has ended."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        # Python flushes the stream once more at its exit.
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+        if not self._goes_on:
+            raise SystemExit(EXIT_PIPE_CLOSED)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Prints like `Console.print`, with the safe options as defaults."""
         safe = [plain(thing) if isinstance(thing, str) else thing for thing in objects]
         super().print(*safe, **{"markup": False, "highlight": False, "soft_wrap": True, **options})
+
+
+def print_every_text() -> None:
+    """Replaces characters that the encoding of the output lacks, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")

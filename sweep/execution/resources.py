@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 
+from sweep.execution.cpus import usable_cpus
 from sweep.execution.tasks import KINDS
 from sweep.spec.fields import ResourcesSpec
 
@@ -90,8 +90,8 @@ def unplaceable(
 
 
 def this_machine() -> Resources:
-    """The CPUs and GPUs of this machine."""
-    return Resources(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+    """The CPUs and GPUs of this machine that this process may use."""
+    return Resources(float(usable_cpus()), float(torch.cuda.device_count()))
 
 
 def _largest(asked: Resources, nodes: Collection[Resources]) -> str:

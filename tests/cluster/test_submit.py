@@ -134,7 +134,7 @@ def test_a_spec_may_name_one_of_the_two(
     ("before", "after", "message"),
     [
         ("my_net.py", "your_net.py", "network.source is 'networks/your_net.py:build'; .* no file"),
-        ("depth: 2", "depht: 2", "network.source is .* has no option 'depht'; allowed: width, dep"),
+        ("depth: 2", "depht: 2", "network.source is .* has no option 'depht'; did you mean depth"),
         ("weights.pt", "wights.pt", "network.weights is 'trained/wights.pt'; .* No such file"),
     ],
 )

@@ -517,7 +517,7 @@ def test_spellings_and_labels():
     ("value", "message"),
     [
         ("lstsq", "compensation 'lstsq' is unknown; allowed: none, least_squares, least_squares_s"),
-        ("least_squares(image=3)", "has no option 'image'; allowed: images, positions, ridge"),
+        ("least_squares(image=3)", "has no option 'image'; did you mean images"),
         ("least_squares(images=0)", "'least_squares', option 'images' is 0; it must be above 0"),
         ("least_squares(positions=0)", "option 'positions' is 0; it must be above 0"),
         ("least_squares(positions=2.5)", "option 'positions' is 2.5; it must be of type int"),

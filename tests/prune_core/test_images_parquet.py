@@ -1,7 +1,6 @@
 """The Parquet reader: layouts that work, and a clear message for each that does not."""
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,9 @@ def hub(contents: list[bytes | None]) -> pa.Array:
 
 
 def table(labels: list[int], first: int = 0) -> pa.Table:
-    return pa.table({"image": hub([png(first + i) for i in range(len(labels))]), "label": labels})
+    """Rows of plain bytes, whose labels never had names; image i is of one colour, first + i."""
+    images = pa.array([png(first + i) for i in range(len(labels))], pa.binary())
+    return pa.table({"image": images, "label": labels})
 
 
 def write(folder: Path, **tables: pa.Table) -> Path:
@@ -89,15 +90,10 @@ def test_labels_of_any_integer_type(tmp_path: Path, kind: pa.DataType) -> None:
 
 @pytest.mark.parametrize("name", ["validation", "validation-00000-of-00001", "valid"])
 def test_validation_stands_in_for_an_absent_test_set(tmp_path: Path, name: str) -> None:
-    images = read(write(tmp_path, train=table([0, 1]), **{name: table([1, 1])}))
+    images = read(write(tmp_path, train=table([0, 1]), **{name: table([1, 0], first=9)}))
     assert len(images.test_labels) == 2
+    assert images.validation_images is None
     assert images.notes == ("no test*.parquet: the validation files are the test set",)
-
-
-def test_test_set_comes_before_validation(tmp_path: Path) -> None:
-    images = read(write(tmp_path, train=table([0, 1]), test=table([1]), validation=table([0, 0])))
-    assert images.test_labels.tolist() == [1]
-    assert images.notes == ()
 
 
 def test_data_folder_of_a_hub_repository(tmp_path: Path) -> None:
@@ -147,11 +143,6 @@ def test_train_files_one_folder_deeper_are_pointed_out(tmp_path: Path) -> None:
     assert "there is one in its folder plain_text" in message(tmp_path)
 
 
-def test_no_test_files(tmp_path: Path) -> None:
-    text = message(write(tmp_path, train=table([0, 1])))
-    assert "has no test*.parquet, validation*.parquet or valid*.parquet" in text
-
-
 def test_missing_shard(tmp_path: Path) -> None:
     name = "train-00001-of-00003"
     text = message(write(tmp_path, **{name: table([0, 1])}, test=table([0])))
@@ -187,7 +178,7 @@ def test_damaged_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_absent_column_lists_the_columns(good: Path, name: str) -> None:
-    other = {"image": "picture", "label": "class"}[name]
+    other = {"image": "picture", "label": "kind"}[name]
     write(good, train=pq.read_table(good / "train.parquet").rename_columns({name: other}))
     text = message(good)
     assert f"no column for the {name}; it has " in text
@@ -209,11 +200,20 @@ def test_image_column_of_another_type(tmp_path: Path, column: pa.Array, found: s
     assert "images must be encoded bytes" in text
 
 
-@pytest.mark.parametrize("column", [[0.0, 1.0], [0.5, 1.0], ["cat", "dog"], [True, False]])
-def test_labels_that_are_no_integers(tmp_path: Path, column: list[object]) -> None:
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ([0.5, 1.0], "row 0 (from 0): the label is 0.5; labels must be whole numbers"),
+        ([0.0, float("nan")], "row 1 (from 0): the label is nan; labels must be whole numbers"),
+        ([1.0, float("inf")], "row 1 (from 0): the label is inf; labels must be whole numbers"),
+        (["cat", ""], "row 1 (from 0): the label is ''; it must not be empty"),
+        ([[0], [1]], "column label holds list<"),
+        ([b"cat", b"dog"], "column label holds binary; labels must be whole numbers, names or"),
+    ],
+)
+def test_labels_that_cannot_be_read(tmp_path: Path, column: list[object], text: str) -> None:
     rows = pa.table({"image": hub([png(0), png(1)]), "label": column})
-    text = message(write(tmp_path, train=rows, test=table([0])))
-    assert re.search(r"column label holds (double|string|bool); labels must be integers", text)
+    assert text in message(write(tmp_path, train=rows, test=table([0])))
 
 
 @pytest.mark.parametrize(
@@ -233,16 +233,19 @@ def test_bytes_that_are_no_image(tmp_path: Path, split: str, bad: bytes, found: 
     assert found in text
 
 
-def test_the_first_bad_row_is_named(tmp_path: Path) -> None:
+def test_every_bad_row_is_named(tmp_path: Path) -> None:
     contents: list[bytes | None] = [png(0)] * 1200
     contents[700] = contents[1100] = b"bad"
     rows = pa.table({"image": hub(contents), "label": [0, 1] * 600})
-    assert "row 700 (from 0)" in message(write(tmp_path, train=rows, test=table([1])))
+    text = message(write(tmp_path, train=rows, test=table([1])))
+    assert "2 of 1,201 images cannot be read" in text
+    for row in (700, 1100):
+        assert f"train.parquet, row {row} (from 0): not a readable image (3 bytes in no" in text
 
 
 def test_null_image(tmp_path: Path) -> None:
     rows = pa.table({"image": pa.array([{"bytes": png(0)}, None], HUB), "label": [0, 1]})
-    assert "row 1 (from 0): the image is null; remove" in message(
+    assert "row 1 (from 0): the image is null; replace or remove it" in message(
         write(tmp_path, train=rows, test=table([1]))
     )
 
@@ -261,7 +264,9 @@ def test_null_label(tmp_path: Path) -> None:
 
 def test_negative_label(tmp_path: Path) -> None:
     text = message(write(tmp_path, train=table([0, 1]), test=table([1, -1])))
-    assert "test.parquet, row 1 (from 0): the label is -1; labels must be 0 to K-1" in text
+    assert (
+        "test.parquet, row 1 (from 0): the label is -1; labels must be 0 or more (-1 often" in text
+    )
 
 
 def test_label_beyond_64_bits(tmp_path: Path) -> None:
@@ -271,25 +276,10 @@ def test_label_beyond_64_bits(tmp_path: Path) -> None:
     assert "row 1 (from 0): the label is 9223372036854775808" in text
 
 
-@pytest.mark.parametrize(
-    ("labels", "missing"),
-    [
-        ([1, 2, 3], "has 0;"),
-        ([0, 1, 3, 6], "has 2, 4, 5;"),
-        ([0, 10**12], "... (999,999,999,999 in all);"),
-    ],
-)
-def test_labels_with_gaps(tmp_path: Path, labels: list[int], missing: str) -> None:
-    text = message(write(tmp_path, train=table(labels), test=table([1])))
-    assert "without gaps" in text
-    assert missing in text
-
-
 def test_test_labels_outside_the_training_classes(tmp_path: Path) -> None:
     text = message(write(tmp_path, train=table([0, 1]), test=table([0, 3, 2])))
-    assert (
-        "the test images have labels 2, 3, which no training image has; allowed are 0 to 1" in text
-    )
+    assert "the test images have labels 2, 3, which no training image has" in text
+    assert "training images have 0, 1" in text
 
 
 def test_single_class(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 from prune_core.images import Images, ImagesError, class_names, load
 
 NAMES = ["cifar10", "cifar100", "svhn"]
-TEST_PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
+TEST_PIXELS, TRAIN_PIXELS = PIXELS[:4], PIXELS[4:]
 
 
 def md5(file: Path) -> str:
@@ -86,12 +87,15 @@ def make_cifar(
     key = {"cifar10": "labels", "cifar100": "fine_labels"}[name]
     base = folder / dataset.base_folder
 
-    def batch(file: str, labels: list[int]) -> list[str]:
-        data = np.concatenate([TEST_PIXELS] * 2)[: len(labels)].reshape(len(labels), 3072)
+    def batch(file: str, labels: list[int], pixels: np.ndarray) -> list[str]:
+        data = pixels.reshape(len(labels), 3072)
         return pickle_to(base / file, {"data": data, key: labels})
 
-    train = [batch("data_batch_1", [0, 1, 2]), batch("data_batch_2", [2, 1])]
-    test = [batch("test_batch", [1, 0, 2, 2])]
+    train = [
+        batch("data_batch_1", [0, 1, 2], TRAIN_PIXELS[:3]),
+        batch("data_batch_2", [2, 1], TRAIN_PIXELS[3:]),
+    ]
+    test = [batch("test_batch", [1, 0, 2, 2], TEST_PIXELS)]
     label_names = {dataset.meta["key"]: ["a", "b", "c"]}
     file, checksum = pickle_to(base / dataset.meta["filename"], label_names)
     with tarfile.open(folder / dataset.filename, "w:gz") as archive:
@@ -106,9 +110,10 @@ def make_cifar(
 
 def make_svhn(folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> type[SVHN]:
     table = {}
-    for split, labels in (("train", [10, 1, 2, 1, 10]), ("test", [1, 10, 2, 2])):
+    parts = (("train", [10, 1, 2, 1, 10], TRAIN_PIXELS), ("test", [1, 10, 2, 2], TEST_PIXELS))
+    for split, labels, images in parts:
         file = folder / f"{split}_32x32.mat"
-        pixels = np.concatenate([TEST_PIXELS] * 2)[: len(labels)].transpose(2, 3, 1, 0)
+        pixels = images.transpose(2, 3, 1, 0)
         savemat(file, {"X": pixels, "y": np.array(labels, dtype=np.uint8)[:, None]})
         table[split] = [f"{address}/{file.name}", file.name, md5(file)]
     monkeypatch.setattr(SVHN, "split_list", table)

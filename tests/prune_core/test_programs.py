@@ -1,5 +1,6 @@
 """Exported networks give the original's logits in programs without prune-sweep."""
 
+import copy
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 from prune_core.classifier import Classifier
-from prune_core.programs import TOLERANCE, ExportError, _difference, export_onnx, export_program
+from prune_core.programs import (
+    LARGEST_TOLERANCE,
+    TOLERANCE,
+    ExportError,
+    _difference,
+    _exact,
+    export_onnx,
+    export_program,
+)
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -104,6 +113,40 @@ def test_a_program_that_gives_other_logits_is_refused(net, tmp_path):
         with pytest.raises(ExportError, match="other logits"):
             _difference(net, other, tmp_path)
     assert _difference(net, lambda images: net(images) * (1 + TOLERANCE / 3), tmp_path) > 0
+
+
+def test_rounding_of_fp32_is_no_fault(net, tmp_path):
+    """Large weights of two equal channels cancel, as layers of a collapsed network do."""
+    rough = copy.deepcopy(net)
+    block, classifier = rough.net.blocks[-1], rough.net.classifier
+    with torch.no_grad():
+        for values in (block.conv.weight, *block.bn.parameters(), *block.bn.buffers()):
+            if values.ndim:
+                values[1] = values[0]
+        block.bn.bias[:2] = 3  # the channels are not dead
+        classifier.weight[:, 0] += 1e5
+        classifier.weight[:, 1] -= 1e5
+    exact = copy.deepcopy(rough).double()
+    found = _difference(rough, lambda images: exact(images).float(), tmp_path)
+    assert TOLERANCE < found < LARGEST_TOLERANCE
+    for factor in (1 + 2 * LARGEST_TOLERANCE, -1, float("nan")):
+        with pytest.raises(ExportError, match="fp32 and fp64 differ by"):
+            _difference(rough, lambda images, by=factor: rough(images) * by, tmp_path)
+
+
+def test_a_network_without_fp64_has_the_fixed_tolerance(net, tmp_path):
+    class Narrow(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images):
+            return self.inner(images.float())
+
+    narrow = copy.deepcopy(net)
+    narrow.net = Narrow(narrow.net)
+    assert _exact(narrow) is narrow
+    assert _difference(narrow, net, tmp_path) == 0
 
 
 def test_exporting_changes_nothing(net, scaling, coloured, tmp_path):

@@ -7,6 +7,7 @@ from known_cells import cell, cells, failed, frame, unpruned
 import results
 from results.analysis.claims import CLAIMS
 from results.analysis.leads import leads
+from results.report.verdicts import judged_claims
 
 BASELINES = 4
 
@@ -216,11 +217,29 @@ def test_recipes_of_several_networks_are_told_apart():
 def test_what_is_missing_is_listed():
     missing = results.conclusion(frame(cells({"random": [0.5, 0.6], "taylor": [0.5, 0.6]})))[2]
     assert missing == (
-        f"Missing: cells for {len(CLAIMS)} of the abstracts' {len(CLAIMS)} claims, 3 seeds in "
-        "every study, 5 ratios in every study, the controls input_l1 and output_l1, networks "
-        "trained from scratch, the control that fine-tunes the unpruned network and measured "
-        "latencies."
+        "Missing: 3 seeds in every study, 5 ratios in every study, the controls input_l1 and "
+        "output_l1, networks trained from scratch, the control that fine-tunes the unpruned "
+        "network and measured latencies."
     )
+
+
+def test_claims_count_where_their_data_set_was_run():
+    rows = cells({"random": [0.5], "taylor": [0.5]}, dataset="cifar10")
+    on_cifar10 = [claim for claim in CLAIMS if claim.dataset == "cifar10"]
+    found = results.conclusion(frame(rows))
+    assert f"cells for 3 of the abstracts' {len(on_cifar10)} claims on these data sets" in found[2]
+    assert "no claim of the abstracts was put to the test" in found[1].lower()
+    own = results.conclusion(frame(cells({"random": [0.5], "taylor": [0.5]}, dataset="birds")))
+    assert "abstracts" not in " ".join(own)
+    assert "None of 2 cells failed." in own
+
+
+def test_a_report_lists_no_claims_on_other_data_sets():
+    rows = cells({"random": [0.5], "taylor": [0.5]}, dataset="birds")
+    assert judged_claims(frame(rows)) == ([], [])
+    rows += cells({"random": [0.5]}, dataset="svhn")
+    told = judged_claims(frame(rows))[1]
+    assert told == [claim.text for claim in CLAIMS if claim.dataset == "svhn"]
 
 
 def test_a_study_without_the_control_of_its_fine_tuning_is_missing_it():
@@ -253,7 +272,7 @@ def test_no_cells_or_only_failed_cells_also_give_three_sentences():
     nothing = "No setting has two metrics with all their cells, so there is nothing to compare."
     assert results.conclusion(frame([]))[:2] == [
         nothing,
-        "No claim of the abstracts was put to the test.",
+        "No cell was run.",
     ]
     sentences = results.conclusion(frame([failed("a"), failed("b")]))
     assert sentences[0] == nothing

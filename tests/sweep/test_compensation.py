@@ -102,8 +102,8 @@ def test_the_same_compensation_twice_is_refused(spec):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("least_square", "compensation 'least_square' is unknown; allowed: none, least_squares"),
-        ("least_squares(image=3)", "has no option 'image'; allowed: images, positions, ridge"),
+        ("least_square", "compensation 'least_square' is unknown; did you mean least_squares"),
+        ("least_squares(image=3)", "has no option 'image'; did you mean images"),
         ("least_squares(images=0)", "option 'images' is 0; it must be above 0"),
         ("least_squares(ridge=0)", "option 'ridge' is 0.0; it must be above 0"),
         ("least_squares(positions=2.5)", "must be of type int"),

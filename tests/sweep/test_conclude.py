@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from results import Store
+from results.storage.failure_logs import with_log
 from sweep.commands.summary import conclude
 from sweep.plan.grid import Plan, plan
 from sweep.stages.rows import Row, identity_row
@@ -82,9 +83,60 @@ def test_cells_that_failed_are_told_with_an_example(concluded):
     failed = {"status": "failed", "error": "ValueError: [red]"}
     complete, text = concluded(lambda at: failed if at in (3, 4) else ok(at))
     assert not complete
-    assert "2 cells failed, such as:" in text
-    assert "random local 0.45: ValueError: [red]" in text
+    assert "2 cells failed:\n  such as random local 0.45: ValueError: [red]\n" in text
     assert "34 of 36 cells ok; pandas" in text
+
+
+def test_every_distinct_error_is_told_once_with_its_count(concluded):
+    def figures(at: int) -> Row:
+        if at >= 10:
+            return ok(at)
+        error = ["KeyError: 'a'", "ValueError: b", "ValueError: b", "OSError: c", "TypeError: d"][
+            at % 5
+        ]
+        # Each cell has a log of its own, which makes no other error of it.
+        return {"status": "failed", "error": with_log(error, f"cell-{at}")}
+
+    _, text = concluded(figures)
+    lines = text[text.index("10 cells failed:") :].splitlines()[1:-1]
+    told = [line.split(": ", 1)[1].partition(";")[0] for line in lines]
+    assert told[0] == "ValueError: b"
+    assert sorted(told[1:]) == ["KeyError: 'a'", "OSError: c", "TypeError: d"]
+    assert [line.split(" x ")[0].strip() for line in lines] == ["4", "2", "2", "2"]
+    assert "; log: logs/cell-" in lines[0]
+
+
+def test_very_many_errors_are_counted(concluded):
+    _, text = concluded(lambda at: {"status": "failed", "error": f"ValueError: {at:02}"})
+    assert text.count("ValueError") == 10
+    assert "and 26 other errors" in text
+
+
+class Screen(io.StringIO):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_fits_the_terminal(planned, store):
+    for at, cell in enumerate(planned.cells):
+        store.write(identity_row(cell, "small") | ok(at))
+    on = Console(file=Screen(), width=80, color_system=None)
+    conclude(on, planned, store)
+    lines = on.file.getvalue().splitlines()
+    tables = [line for line in lines if line.startswith(("budget", "uniform", "global"))]
+    assert max(map(len, tables)) <= 80
+    titles = [line.split()[3:] for line in tables if line.startswith("budget")]
+    assert len(titles) > 1
+    assert [ratio for part in titles for ratio in part] == [f"{ratio:g}" for ratio in RATIOS]
+    shown = [
+        f
+        for line in tables
+        if line.split()[:3] == ["global", "none", "random"]
+        for f in line.split()[3:]
+    ]
+    assert shown == [f"{50 + at / 10:.2f}" for at in range(9, 18)]
 
 
 def test_cells_that_are_absent_are_told(concluded):

@@ -231,6 +231,17 @@ def test_a_damaged_network_is_refused_by_name(name, copied, tmp_path, invoke):
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
+def test_a_failed_export_leaves_no_folder(kept_sweep, tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr("prune_core.programs.TOLERANCE", -1)
+    monkeypatch.setattr("prune_core.programs.MARGIN", -1)
+    (tmp_path / "there").mkdir()
+    for to in (tmp_path / "new" / "deep", tmp_path / "there"):
+        done = invoke("export", kept_sweep, local_key(kept_sweep), "--to", to)
+        assert done.exit_code == 2
+        assert "other logits than the network" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_nothing_is_written_over(kept_sweep, tmp_path, invoke):
     (tmp_path / "mine").write_text("mine")
     for to in (tmp_path, tmp_path / "mine"):
@@ -267,7 +278,8 @@ def test_images_of_any_kind_are_read_as_training_images_are(exported, tmp_path, 
     done = invoke("predict", exported[0], tmp_path / "grey.png", tmp_path / "large.gif")
     assert done.exit_code == 0, done.output
     assert len([line for line in done.stdout.splitlines() if line.endswith(" %")]) == 2
-    assert "note: 1 image of another size: resized to 32 x 32" in done.stdout
+    assert "note: 1 image of another size: resized to 32 x 32" in done.stderr
+    assert "note" not in done.stdout
 
 
 def test_class_names_are_printed(exported, tmp_path, invoke):
@@ -291,9 +303,18 @@ def test_what_is_no_image_is_named(name, held, exported, tmp_path, invoke):
     if held is not None:
         bad.write_bytes(held)
     done = invoke("predict", exported[0], good, bad)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert str(bad) in done.stderr
-    assert "not a readable image" in done.stderr
+    assert done.exit_code == 1
+    assert re.fullmatch(rf"{good}  \d  \d+\.\d\d %\n", done.stdout)
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"error: {bad}: not a readable image")
+    done = invoke("predict", exported[0], bad, good, "--format", "json")
+    assert done.exit_code == 1
+    first, second = json.loads(done.stdout)
+    assert (first["file"], first["predicted"]) == (str(bad), None)
+    assert "not a readable image" in first["error"]
+    assert (second["file"], second["error"]) == (str(good), None)
+    assert second["predicted"] in set("0123456789")
+    assert 0.1 <= second["probability"] <= 1
 
 
 def test_a_network_that_is_none_is_named(tmp_path, invoke, exported):

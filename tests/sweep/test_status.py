@@ -88,6 +88,9 @@ def test_what_is_no_folder_is_refused(name, tmp_path):
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="no sweep has written to it"):
+        shown(tmp_path)
+    Store(tmp_path).create()
     with pytest.raises(UserError, match="no sweep was run"):
         shown(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from sweep.execution.capacity import Capacity
 from sweep.execution.executor import Job, executor
 from sweep.execution.resources import resources_of
 from sweep.execution.tune import loggers
+from sweep.execution.tune.address import check_address
 from sweep.spec.fields import Spec
 from sweep.stages.workspace import Workspace
 
@@ -28,6 +30,8 @@ class Tune:
 
     def execute(self, job: Job) -> None:
         """See `Executor`."""
+        if address := os.environ.get("RAY_ADDRESS"):
+            check_address(address)
         from sweep.execution.tune import trials
         from sweep.execution.tune.preflight import check_workspace
         from sweep.execution.tune.ray_cluster import Cluster

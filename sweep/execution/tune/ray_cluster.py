@@ -35,6 +35,7 @@ import ray  # noqa: E402
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 
 from sweep.errors import ClusterError  # noqa: E402
+from sweep.execution.cpus import usable_cpus  # noqa: E402
 from sweep.execution.resources import Resources  # noqa: E402
 
 OBJECT_STORE_BYTES = 256 * 1024**2
@@ -68,6 +69,7 @@ class Cluster:
                 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
                 ray.init(
                     "local",
+                    num_cpus=usable_cpus(),
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
                     **quiet,

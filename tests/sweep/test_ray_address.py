@@ -1,0 +1,45 @@
+"""A Ray cluster that is not there is told at once, before Ray waits for it."""
+
+import socket
+
+import pytest
+
+from sweep.errors import ClusterError
+from sweep.execution.tune.address import check_address
+
+
+@pytest.fixture
+def closed() -> int:
+    """A port of this machine at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+def test_an_address_where_nothing_listens(form, closed):
+    with pytest.raises(ClusterError, match=r"nothing listens there .*unset RAY_ADDRESS"):
+        check_address(form.format(closed))
+
+
+@pytest.mark.parametrize("address", ["host.invalid:6379", "127.0.0.1:99999", "[::1]:1"])
+def test_an_address_that_cannot_be(address):
+    with pytest.raises(ClusterError, match="nothing listens there"):
+        check_address(address)
+
+
+def test_an_address_where_something_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_address(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "anyscale://cluster"])
+def test_other_forms_are_left_to_ray(address):
+    check_address(address)
+
+
+def test_a_run_ends_without_starting_ray(closed, invoke, write_spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed}")
+    done = invoke("run", write_spec(), "--out", tmp_path / "runs")
+    assert done.exit_code == 2
+    assert f"RAY_ADDRESS is 127.0.0.1:{closed}, but nothing listens there" in done.stderr
