@@ -9,6 +9,7 @@ from typing import Any
 import made_up_sweep
 import pytest
 import typer
+import yaml
 from made_up_sweep import Grid
 
 from cluster.cli import app
@@ -64,8 +65,12 @@ def test_a_documented_command_has_these_options(page: str, words: str) -> None:
 
 
 def test_the_readme_shows_the_packaged_spec() -> None:
-    (shown,) = snippets(README, "yaml")
+    shown, protocols = snippets(README, "yaml")
     assert shown == text_of("digits")
+    # The fields of the protocols of the field, beside those of this spec.
+    spec = yaml.safe_load(shown) | yaml.safe_load(protocols) | {"recipe": {"epochs": 100}}
+    spec["metrics"] = ["output_l1"]  # layer_mean and lamp need scores that are never negative
+    assert parse(yaml.safe_dump(spec), "README").schedules[1].steps == 5
 
 
 def test_the_specs_of_the_spec_document_are_valid() -> None:

@@ -87,7 +87,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     if rows.empty:
         say(console, f"{dataset}: test accuracy in %: unpruned {control}")
         return
-    rows = rows.assign(compensation=rows["compensation"].fillna(NONE))
+    rows = rows.fillna(_USUAL)
     compensates = rows["compensation"].ne(NONE).any()
     if compensates:
         words = (

@@ -65,7 +65,6 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], Callable[[Path], object], list[str]]]
         ["train.parquet", "row"],
     ),
     "negative labels": (IMAGES, lambda folder: write_images(folder, [-1, 0, 1]), ["label", "-1"]),
-    "labels with a gap": (IMAGES, lambda folder: write_images(folder, [0, 2]), ["label", "1"]),
     "a single class": (IMAGES, lambda folder: write_images(folder, [0, 0]), ["class"]),
 }
 
