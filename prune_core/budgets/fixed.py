@@ -180,22 +180,15 @@ def _content(path: Path, file: str) -> object:
         # Imported here, because a machine that runs cells needs torch alone.
         import yaml
 
+        class Loader(yaml.SafeLoader):
+            """Refuses a name that is given twice."""
+
+        def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+            build = loader.construct_object
+            return _once([(build(key), build(value)) for key, value in node.value])
+
+        Loader.add_constructor("tag:yaml.org,2002:map", mapping)
         try:
-
-            class Loader(yaml.SafeLoader):
-                """Refuses a name that is given twice."""
-
-                def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-                    return _once(
-                        [
-                            (self.construct_object(key), self.construct_object(value))
-                            for key, value in node.value
-                        ]
-                    )
-
-            Loader.add_constructor(
-                "tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node)
-            )
             return yaml.load(text, Loader)
         except yaml.YAMLError as error:
             raise ValueError(str(error)) from error

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from prune_core.layer import LayerView
+from prune_core.metrics.order import scores_of
 from prune_core.metrics.registry import metric
 from prune_core.statistics import Covariance, NuclearChange, PositionEntropy, Request, SoftmaxOf
-
-# Channels that leave one after the other never have equal scores; see `surgeon`.
-STEP = 1e-9
-SMALLEST = 1e-6
 
 
 @metric(
@@ -42,12 +39,7 @@ def correlation(layers: Sequence[LayerView]) -> Tensor:
     magnitudes = torch.stack([_magnitudes(one) for one in found]).mean(dim=0)
     constant = torch.stack([one.diagonal() == 0 for one in found]).all(dim=0)
     order, largest = eliminated(magnitudes, constant)
-    scores = torch.empty(len(order), dtype=torch.float64)
-    last = -STEP * SMALLEST  # so the first score is at least 0
-    for channel, other in zip(order, largest, strict=True):
-        last = max(1 - other, last + STEP * max(last, SMALLEST))
-        scores[channel] = last
-    return scores
+    return scores_of(order, (1 - other for other in largest))
 
 
 def _magnitudes(covariance: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.layer import LayerView, Reader
 from prune_core.least_squares import RIDGE, deviations, factor, standardised
+from prune_core.metrics.order import scores_of
 from prune_core.metrics.registry import MetricError, metric
 from prune_core.networks import Architecture
 from prune_core.precision import best_device
@@ -22,10 +23,6 @@ Per = Literal["channel", "parameter", "mac"]
 
 # Channels whose removal is put off, so that a large inverse is changed once for all of them.
 BLOCK = 32
-# Channels that leave one after the other never have equal scores: a budget would break the tie
-# by their numbers. The step is far above the rounding of float64 and far below any difference.
-STEP = 1e-9
-SMALLEST = 1e-6
 
 
 def _needs(positions: int, ridge: float, **_: object) -> frozenset[Request]:
@@ -92,12 +89,7 @@ def surgeon(
             f"metric 'surgeon': what {', '.join(readers)} read cannot be inverted with option "
             f"'ridge' {ridge}; raise it ({error})"
         ) from error
-    scores = torch.empty(len(order), dtype=torch.float64)
-    last = -STEP * SMALLEST  # so the first score is at least 0
-    for channel, rise in zip(order, rises, strict=True):
-        last = max(rise, last + STEP * max(last, SMALLEST))
-        scores[channel] = last
-    return scores / _cost(layers[0].architecture, layers[0].group, per)
+    return scores_of(order, rises) / _cost(layers[0].architecture, layers[0].group, per)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.statistics.averaging import MeanOfImages
-from prune_core.statistics.inputs import _padded
+from prune_core.statistics.inputs import padded
 from prune_core.statistics.maps import by_position, doubles
 from prune_core.statistics.requests import Answer
 
@@ -79,7 +79,7 @@ class _SquaresCollector:
         outer = gradients[0, 0].numel()
         patches = inputs.shape[1] * weight[0, 0].numel() * outer
         images = max(1, VALUES_AT_A_TIME // (patches + weight.numel()))
-        maps = _padded(layer, inputs)
+        maps = padded(layer, inputs)
         products = []
         for part, slopes in zip(maps.split(images), gradients.split(images), strict=True):
             columns = nn.functional.unfold(

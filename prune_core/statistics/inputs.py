@@ -77,7 +77,7 @@ class Patches:
         if isinstance(self.layer, nn.Linear):
             return self._chosen(inputs.flatten(1, -2) if inputs.ndim > 2 else inputs[:, None])
         kernel, stride, dilation = self.layer.kernel_size, self.layer.stride, self.layer.dilation
-        maps = _padded(self.layer, inputs)
+        maps = padded(self.layer, inputs)
         height, width = (
             (maps.shape[2 + axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
             for axis in range(2)
@@ -111,7 +111,7 @@ class Patches:
         return self._order[steps].view(images, taken)
 
 
-def _padded(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+def padded(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     """The maps with the padding that the convolution puts around them."""
     # Of torch: left, right, top, bottom; it holds the words "same" and "valid" as numbers.
     around = layer._reversed_padding_repeated_twice

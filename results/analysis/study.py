@@ -83,8 +83,8 @@ _CARRIED = ("collapsed", "parameter_ratio")
 _COUNTS = ("macs", "macs_full")
 _HIDDEN = ("key", "status", "dataset_fingerprint", "metric_options", "identity", "precision")
 _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
-# What a row means that says nothing of a column, and what messages need not say.
-_USUAL = {"compensation": NO_COMPENSATION, "finetune": schema.FINETUNE, "schedule": ONE_SHOT}
+USUAL = {"compensation": NO_COMPENSATION, "finetune": schema.FINETUNE, "schedule": ONE_SHOT}
+"""What a row means that says nothing of a column, and what messages need not say."""
 
 
 def figures(
@@ -150,7 +150,7 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
     SQL over files of several schema versions leaves these missing in rows of earlier ones, which
     have no compensation, the only recipe of their spec, and a single step.
     """
-    said = {name: frame[name].fillna(usual) for name, usual in _USUAL.items()}
+    said = {name: frame[name].fillna(usual) for name, usual in USUAL.items()}
     # Rows that do not say what their ratio counts are older than all other rules for channels.
     counted = frame["budget"].map({"uniform_channels": "channels"}).fillna("parameters")
     return frame.assign(**said, ratio_of=frame["ratio_of"].fillna(counted))
@@ -332,6 +332,6 @@ def _check_single(
 
 def _words(row: pd.Series[Any]) -> str:
     words = [str(row[name]) for name in _SPOKEN if name in row.index and not pd.isna(row[name])]
-    told = {name: row.get(name, usual) for name, usual in _USUAL.items()}
-    words += [str(value) for name, value in told.items() if value != _USUAL[name]]
+    told = {name: row.get(name, usual) for name, usual in USUAL.items()}
+    words += [str(value) for name, value in told.items() if value != USUAL[name]]
     return ", ".join([*words, *([f"ratio {row['ratio']:g}"] if "ratio" in row.index else [])])

@@ -13,10 +13,11 @@ from rich.text import Text
 
 import results
 from results import Store
+from results.analysis.study import PROCEDURE, USUAL, completed
 from results.formatting import number, several
 from results.storage.failure_logs import without_log
-from results.storage.schema import FINETUNE, ONE_SHOT, SCRATCH, UNPRUNED
 from results.storage.schema import NO_COMPENSATION as NONE
+from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
 from sweep.execution.messages import say
 from sweep.plan.grid import Plan
 
@@ -87,7 +88,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     if rows.empty:
         say(console, f"{dataset}: test accuracy in %: unpruned {control}")
         return
-    rows = rows.fillna(_USUAL)
+    rows = completed(rows)
     compensates = rows["compensation"].ne(NONE).any()
     if compensates:
         words = (
@@ -117,7 +118,7 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
     )
     ratios = sorted(rows["ratio"].unique())
     pruned = rows[rows["metric"] != SCRATCH]
-    protocol = [name for name, usual in _USUAL.items() if pruned[name].ne(usual).any()]
+    protocol = [name for name in (*PROCEDURE, "finetune") if pruned[name].ne(USUAL[name]).any()]
     names = ["budget", "normalisation", "metric", *protocol]
     columns = [[f"{ratio:.4g}", *(["MACs"] if with_macs else [])] for ratio in ratios]
     channels = set(rows.loc[rows["ratio_of"] == "channels", "budget"])
@@ -133,7 +134,7 @@ def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control
     # Of equal names the line without compensation comes first.
     for (budget, *others), line in sorted(
         lines.items(),
-        key=lambda line: (*line[0][:3], [word not in _USUAL.values() for word in line[0]], line[0]),
+        key=lambda line: (*line[0][:3], [word not in USUAL.values() for word in line[0]], line[0]),
     ):
         absent = ["-"] * (1 + with_macs)
         budget = f"{budget} (channels)" if budget in channels else budget
@@ -168,8 +169,6 @@ def _ratio_words(rows: pd.DataFrame) -> str:
 
 _COUNTED = {"parameters": "parameter", "macs": "MAC", "channels": "channel"}
 """What a ratio counts, in words."""
-_USUAL = {"compensation": NONE, "schedule": ONE_SHOT, "finetune": FINETUNE}
-"""The protocol of a spec that asks for no other; the columns of these names."""
 
 
 def _print_in_parts(

@@ -277,10 +277,13 @@ class _Run:
         return self.rule.kept(now, left, floor_of(floor, full.widths), importances)
 
     def _moments(self) -> dict[str, InputMoments] | None:
-        """The second moments of the baseline that the compensation reads."""
-        moments, costs = moments_for(self.workspace, self.wanted, self.trained)
-        self.row |= costs
-        return moments
+        """The second moments of the baseline that the compensation reads, if any."""
+        request, wanted = self.wanted.compensation.request, self.wanted.moments
+        if wanted is None or request is None:
+            return None
+        found = statistics(self.workspace, wanted, self.trained)
+        self.row["seconds_moments"] = found.seconds
+        return moments_of(found.layers, request)
 
     def _rewound(self, net: nn.Module, kept: Sequence[Tensor]) -> nn.Module:
         """The network that is fine-tuned: with its own weights, or with earlier ones."""
@@ -314,17 +317,6 @@ class _Run:
 def _accuracies(stage: str, found: tuple[Evaluation, Evaluation]) -> Row:
     validation, test = found
     return {f"{stage}_validation_top1": validation.top1, f"{stage}_test_top1": test.top1}
-
-
-def moments_for(
-    workspace: Workspace, wanted: Cell, trained: TrainedBaseline
-) -> tuple[dict[str, InputMoments] | None, Row]:
-    """The second moments that a cell's compensation reads, and the columns of their cost."""
-    request = wanted.compensation.request
-    if wanted.moments is None or request is None:
-        return None, {}
-    found = statistics(workspace, wanted.moments, trained)
-    return moments_of(found.layers, request), {"seconds_moments": found.seconds}
 
 
 class Clock:
