@@ -5,7 +5,7 @@
 """
 
 from prune_core.images import digits, folder, named_sets, parquet
-from prune_core.images.arrays import Arrays, Undecoded
+from prune_core.images.arrays import NO_COPIES, Arrays, Copies, Undecoded
 from prune_core.images.dataset import (
     RESIDENT_BYTES,
     SPLIT_VERSION,
@@ -21,10 +21,12 @@ from prune_core.images.sources import SOURCES, Location, Origin, Source, image_s
 
 __all__ = [
     "DEFAULT_SIZE",
+    "NO_COPIES",
     "RESIDENT_BYTES",
     "SOURCES",
     "SPLIT_VERSION",
     "Arrays",
+    "Copies",
     "Images",
     "ImagesError",
     "LabelledImages",

@@ -17,6 +17,29 @@ Labels = NDArray[np.int64]
 _HASHED_BYTES = 1 << 26  # at a time
 
 
+@dataclass(frozen=True)
+class Copies:
+    """How many images have the pixels of a training image, after decoding.
+
+    Attributes
+    ----------
+    train
+        Training images that repeat an earlier one.
+    validation
+        Of the source's own validation images.
+    test, test_other_label
+        Test images, and those of them whose label is not that of the training image.
+    """
+
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    test_other_label: int = 0
+
+
+NO_COPIES = Copies()
+
+
 @dataclass(frozen=True, eq=False)
 class Arrays:
     """What a source holds: images uint8 [N, 3, H, W] in RGB, labels int64 [N] in 0..K-1.
@@ -29,6 +52,8 @@ class Arrays:
         How many of `train_images`, the last ones, are validation images.
     skipped
         How many images could not be read and were left out.
+    copies
+        Counted when the images come into the cache.
     """
 
     train_images: Pixels
@@ -38,6 +63,7 @@ class Arrays:
     notes: tuple[str, ...] = ()
     validation: int = 0
     skipped: int = 0
+    copies: Copies = NO_COPIES
 
     @property
     def classes(self) -> int:

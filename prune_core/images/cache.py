@@ -20,16 +20,16 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_core.images.arrays import Arrays, Decoded, Undecoded, fingerprint
+from prune_core.images.arrays import Arrays, Copies, Decoded, Undecoded, fingerprint
 from prune_core.images.decode import DECODE_VERSION
-from prune_core.images.duplicates import duplicate_notes
+from prune_core.images.duplicates import with_copies
 from prune_core.images.errors import ImagesError
 from prune_core.images.shared_cache import SharedCache
 from prune_core.images.size import DEFAULT_SIZE, Size
@@ -164,7 +164,7 @@ def _fill(
             arrays = read()
             if isinstance(arrays, Undecoded):
                 arrays = _decoded(entry, staging, arrays, image_size)
-            arrays = replace(arrays, notes=arrays.notes + _duplicates(arrays))
+            arrays = with_copies(arrays)
             found = arrays, fingerprint(arrays)
             with _named_errors(entry):
                 _write(staging, *found)
@@ -214,16 +214,6 @@ def _without(file: Path, images: np.memmap, kept: NDArray[np.bool_]) -> np.memma
         left[start : start + _PART] = images[positions[start : start + _PART]]
     new.replace(file)
     return left
-
-
-def _duplicates(arrays: Arrays) -> tuple[str, ...]:
-    return duplicate_notes(
-        arrays.train_images,
-        arrays.train_labels,
-        arrays.test_images,
-        arrays.test_labels,
-        arrays.validation,
-    )
 
 
 def _new_file(file: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -278,7 +268,7 @@ def _open(entry: Path) -> tuple[Arrays, str]:
     meta = json.loads((entry / _META).read_text(encoding="utf-8"))
     loaded = [mapped(entry / f"{name}.npy") for name in _ARRAYS]
     notes = tuple(str(note) for note in meta["notes"])
-    counts = int(meta.get("validation", 0)), int(meta.get("skipped", 0))
+    counts = int(meta["validation"]), int(meta["skipped"]), Copies(**meta["copies"])
     arrays = Arrays(loaded[0], loaded[1], loaded[2], loaded[3], notes, *counts)
     digest = fingerprint(arrays)
     if digest != meta["fingerprint"]:
@@ -299,6 +289,7 @@ def _write(staging: Path, arrays: Arrays, digest: str) -> None:
         "notes": arrays.notes,
         "validation": arrays.validation,
         "skipped": arrays.skipped,
+        "copies": asdict(arrays.copies),
         "decode_version": DECODE_VERSION,
     }
     with (staging / _META).open("w", encoding="utf-8") as text:

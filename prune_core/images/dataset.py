@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prune_core.images.arrays import listed, several
+from prune_core.images.arrays import NO_COPIES, Copies, listed, several
 from prune_core.images.errors import ImagesError
 from prune_core.images.order import held_out, shuffled
 from prune_core.images.size import Size
@@ -191,6 +191,9 @@ class Images:
         What was done to the images that one should hear of once.
     validation_images, validation_labels
         The source's own held-out part, not among the training images; None if it has none.
+    skipped, copies
+        How many images could not be read and were left out, and how many have the pixels of a
+        training image. `cut` keeps both: they describe the whole data set.
     """
 
     name: str
@@ -205,6 +208,8 @@ class Images:
     notes: tuple[str, ...] = ()
     validation_images: Tensor | None = field(default=None, repr=False)
     validation_labels: Tensor | None = field(default=None, repr=False)
+    skipped: int = 0
+    copies: Copies = NO_COPIES
 
     @property
     def image_size(self) -> Size:

@@ -1,6 +1,5 @@
 """Encoded images (JPEG, PNG, ...) to uint8 [N, 3, H, W]."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prune_core.cpus import usable_cpus
 from prune_core.images.arrays import (
     Arrays,
     Decoded,
@@ -25,8 +25,8 @@ from prune_core.images.options import LARGEST_BITS, NO_OPTIONS, Options
 from prune_core.images.pixels import decode_image, resize
 from prune_core.images.size import Size
 
-DECODE_VERSION = 2
-"""Part of the cache's keys: raise it when the same files would give other arrays."""
+DECODE_VERSION = 3
+"""Part of the cache's keys: raise it when the same files would give other arrays or counts."""
 
 _CHUNK = 64  # images a task: large enough to hide the cost of a task, small enough to share out
 _SMALL = 8192  # bytes
@@ -191,7 +191,7 @@ def resize_into(source: Pixels, images: Pixels) -> None:
 
 
 def _decoders() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    return ThreadPoolExecutor(max_workers=min(8, usable_cpus()))
 
 
 def _size_of(images: Pixels) -> Size:

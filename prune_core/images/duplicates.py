@@ -1,44 +1,33 @@
 """Counts images with the same pixels: copies in the test set make its accuracy too high."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_core.images.arrays import Labels, Pixels, several
+from prune_core.images.arrays import Arrays, Copies, Labels, Pixels, several
 
 _BYTES = 16  # of a digest: two different images get the same one with a chance of about 2**-64
 
 
-def duplicate_notes(
-    train_images: Pixels,
-    train_labels: Labels,
-    test_images: Pixels,
-    test_labels: Labels,
-    validation: int,
-) -> tuple[str, ...]:
-    """Says how many decoded images are copies of training images; nothing where none is.
+def with_copies(arrays: Arrays) -> Arrays:
+    """The same arrays with counts of images that are copies of training images, and notes.
 
-    Parameters
-    ----------
-    train_images, test_images
-        uint8 [N, 3, H, W], read one image at a time.
-    train_labels, test_labels
-        int64 [N]
-    validation
-        How many training images, the last ones, are the source's own validation images.
+    There is a note for each part that has copies. Images are read one at a time.
     """
-    held = len(train_images) - validation
-    known = _digests(train_images)
+    held = len(arrays.train_images) - arrays.validation
+    labels = arrays.train_labels
+    known = _digests(arrays.train_images)
     parts = (
-        ("training", "other training", known[:held], train_labels[:held]),
-        ("validation", "training", known[held:], train_labels[held:]),
-        ("test", "training", _digests(test_images), test_labels),
+        ("training", "other training", known[:held], labels[:held]),
+        ("validation", "training", known[held:], labels[held:]),
+        ("test", "training", _digests(arrays.test_images), arrays.test_labels),
     )
-    notes = []
-    for name, of, digests, labels in parts:
-        copies, contradicting = _copies(
-            digests, labels, known[:held], train_labels[:held], own=name == "training"
+    notes, counts = [], {}
+    for name, of, digests, its_labels in parts:
+        copies, contradicting = counts[name] = _copies(
+            digests, its_labels, known[:held], labels[:held], own=name == "training"
         )
         if copies:
             verb = "is a copy" if copies == 1 else "are copies"
@@ -46,7 +35,8 @@ def duplicate_notes(
             if contradicting:
                 text += f", {contradicting:,} of them with another label"
             notes.append(f"{text} (equal pixels after decoding)")
-    return tuple(notes)
+    found = Copies(counts["training"][0], counts["validation"][0], *counts["test"])
+    return replace(arrays, notes=arrays.notes + tuple(notes), copies=found)
 
 
 def _digests(images: Pixels) -> NDArray[np.void]:

@@ -14,6 +14,7 @@ from prune_core.images.errors import ImagesError
 from prune_core.images.options import split_options
 from prune_core.images.size import Size, check_size
 from prune_core.images.sources import ClassNames, Location, Source, parse_source
+from prune_core.registering import fingerprint_of
 
 
 def load(
@@ -69,7 +70,10 @@ def load(
                 check_images(source, found, size)
             return found
 
-        entry = entry_folder(cache_folder(cache), origin.identity, size)
+        # Another version of a plug-in may decode the same files to other pixels.
+        by = fingerprint_of(kind.provider)
+        identity = [*origin.identity, by] if by else origin.identity
+        entry = entry_folder(cache_folder(cache), identity, size)
         arrays, digest = cached(entry, read, size, shared_cache(cache))
     except OSError as error:
         raise ImagesError(f"{source}: {error}; the file must exist and be readable") from error
@@ -87,6 +91,8 @@ def load(
         flip_keeps_label=kind.flip_keeps_label,
         fingerprint=digest,
         notes=arrays.notes,
+        skipped=arrays.skipped,
+        copies=arrays.copies,
         validation_images=images[held:] if arrays.validation else None,
         validation_labels=labels[held:] if arrays.validation else None,
     )

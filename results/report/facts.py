@@ -76,10 +76,11 @@ def statuses(frame: pd.DataFrame, planned: Iterable[str]) -> list[tuple[str, int
 def datasets(frame: pd.DataFrame) -> Table:
     """The data sets, with their images."""
     names = ["dataset", "source", "classes", "train_images", "validation_images", "test_images"]
-    rows = frame[[*names, "dataset_fingerprint"]].dropna(subset="dataset").drop_duplicates()
+    odd = [*_ODD, "test_duplicates_other_label"]
+    rows = frame[[*names, "dataset_fingerprint", *odd]].dropna(subset="dataset").drop_duplicates()
     lines = tuple(
         (
-            Entry(str(row["dataset"])),
+            Entry(str(row["dataset"]), below=_oddities(row)),
             Entry(_word(row["source"])),
             Entry(_word(row["dataset_fingerprint"])[:12]),
             *(Entry(number(row[name], 0)) for name in names[2:]),
@@ -88,6 +89,24 @@ def datasets(frame: pd.DataFrame) -> Table:
     )
     heads = ("data set", "source", "fingerprint", "classes", "training", "held out", "test images")
     return Table("", heads, lines, text_columns=3)
+
+
+_ODD = {
+    "images_skipped": "cannot be read and are left out",
+    "train_duplicates": "training images repeat another",
+    "validation_duplicates": "held-out images are training images, too",
+    "test_duplicates": "test images are training images, too",
+}
+"""What a count of odd images says of them."""
+
+
+def _oddities(row: pd.Series) -> str:
+    """What is odd about the images of a data set; rows of earlier versions do not say."""
+    counts = {name: row[name] for name in _ODD if pd.notna(row[name]) and row[name] > 0}
+    words = [f"{number(count, 0)} {_ODD[name]}" for name, count in counts.items()]
+    if "test_duplicates" in counts and (other := row["test_duplicates_other_label"]):
+        words[-1] += f", {number(other, 0)} of them with another label"
+    return "; ".join(words)
 
 
 def baselines(frame: pd.DataFrame) -> Table:

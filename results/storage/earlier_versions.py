@@ -69,6 +69,16 @@ _SINCE = {
             "steps",
         ]
     ),
+    8: frozenset(
+        [
+            "own_validation",
+            "images_skipped",
+            "train_duplicates",
+            "validation_duplicates",
+            "test_duplicates",
+            "test_duplicates_other_label",
+        ]
+    ),
 }
 
 

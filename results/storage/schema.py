@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 VERSION_KEY = b"prune_sweep.schema"
 
 STAGES = ("baseline", "pruned", "compensated", "recalibrated", "finetuned")
@@ -49,6 +49,12 @@ _IDENTITY = [
     ("train_images", pa.int32(), "images of the training part"),
     ("validation_images", pa.int32(), "training images held out for validation"),
     ("test_images", pa.int32(), "test images, for the final accuracy"),
+    ("own_validation", pa.bool_(), "whether the source has validation images of its own"),
+    ("images_skipped", pa.int32(), "images of the source that cannot be read and are left out"),
+    ("train_duplicates", pa.int32(), "training images of the source that repeat an earlier one"),
+    ("validation_duplicates", pa.int32(), "own validation images that are training images, too"),
+    ("test_duplicates", pa.int32(), "test images of the source that are training images, too"),
+    ("test_duplicates_other_label", pa.int32(), "those of them that have another label there"),
     ("variant", pa.string(), "name of the network, or file and function of a person's own"),
     ("width", pa.float64(), "multiplier of the network's widths"),
     ("network_options", pa.string(), "options of the network, JSON"),

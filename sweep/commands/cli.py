@@ -71,6 +71,8 @@ def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> C
         except KeyboardInterrupt:
             errors.print(interrupted)
             code = EXIT_INTERRUPTED
+        except typer.Exit as ended:
+            code = ended.exit_code
         except Exception:
             # A library that is interrupted while it is imported may raise its own exception.
             if not was_interrupted():

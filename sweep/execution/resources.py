@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sweep.execution.cpus import usable_cpus
+from prune_core.cpus import usable_cpus
 from sweep.execution.tasks import KINDS
 from sweep.spec.fields import ResourcesSpec
 

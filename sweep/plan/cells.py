@@ -14,7 +14,7 @@ from typing import Any
 from prune_core.budgets import BUDGET_VERSION, BudgetChoice, Floor
 from prune_core.compensation import NO_COMPENSATION, Compensation
 from prune_core.evaluation import EVALUATION_VERSION
-from prune_core.images import SPLIT_VERSION
+from prune_core.images import NO_COPIES, SPLIT_VERSION, Copies
 from prune_core.layer import Combine
 from prune_core.metrics import Choice
 from prune_core.networks import Architecture, Size
@@ -31,7 +31,13 @@ from sweep.plan.keys import canonical, key_of
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as the sweep uses it: its location, content, size limits and split."""
+    """A data set as the sweep uses it: its location, content, size limits and split.
+
+    Attributes
+    ----------
+    own_validation : whether the source's own validation images are the held-out part.
+    skipped, copies : images left out and images that are copies, of the whole data set.
+    """
 
     name: str
     source: str
@@ -46,6 +52,9 @@ class Dataset:
     test_cut: int | None
     holdout: float
     flip_keeps_label: bool
+    own_validation: bool = False
+    skipped: int = 0
+    copies: Copies = NO_COPIES
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes numbers: the pixels, the cut and the split, not the location."""

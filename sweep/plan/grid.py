@@ -91,6 +91,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         split = images.cut(cut, test_cut).split(spec.holdout)
     except ImagesError as error:
         raise SpecError(f"dataset {entry.name}: {error}") from error
+    own = images.validation_images is not None
     dataset = Dataset(
         name=entry.name,
         source=entry.located,
@@ -104,8 +105,11 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         cut=cut,
         test_cut=test_cut,
         # It changes nothing where the source has validation images of its own.
-        holdout=spec.holdout if images.validation_images is None else 0.0,
+        holdout=0.0 if own else spec.holdout,
         flip_keeps_label=split.flip_keeps_label if entry.flip is None else entry.flip,
+        own_validation=own,
+        skipped=images.skipped,
+        copies=images.copies,
     )
     return dataset, images.notes + split.notes
 

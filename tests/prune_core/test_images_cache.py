@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -75,16 +76,17 @@ def test_entry_holds_plain_arrays_and_their_description(folder: Path, cache: Pat
     assert meta["fingerprint"] == images.fingerprint
     assert meta["classes"] == 2
     assert meta["notes"] == list(images.notes) != []
-    assert meta["decode_version"] == 2
+    assert meta["decode_version"] == 3
     assert (meta["validation"], meta["skipped"]) == (0, 0)
+    assert meta["copies"] == asdict(images.copies)
 
 
 def test_entries_keep_their_names() -> None:
     """A change here makes every machine decode its images again."""
     names = {size: entry_folder(Path(), ["digits"], size).name for size in ((32, 32), (32, 48))}
     assert entry_folder(Path(), ["digits"]).name == names[32, 32]
-    assert names[32, 32] == "c28e0a0458167e0236d06b615a71dfb5"
-    assert names[32, 48] == "484f5be197bca4c465af133f77067d95"
+    assert names[32, 32] == "17488631da2ff9a5357dd5989aef7b06"
+    assert names[32, 48] == "b4ffb9e92f8a14a0e7d0ff097154d92b"
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 24)])

@@ -10,7 +10,7 @@ import pytest
 from odd_images import class_folders, png, rows, save, write
 from PIL import Image, ImageOps
 
-from prune_core.images import Images, ImagesError, class_names, load
+from prune_core.images import Copies, Images, ImagesError, class_names, load
 from prune_core.images.decode import Encoded, decode_into
 
 PETS = ["cat", "dog", "emu"]
@@ -149,7 +149,10 @@ def test_copies_are_counted_on_decoded_pixels(folder: Path, tmp_path: Path) -> N
     save(folder / "train/cat/copy.png", png(0))
     save(folder / "train/cat/third.png", png(0))
     class_folders(folder / "val", PETS, 1)
-    assert read(f"folder:{folder}", tmp_path).notes == (
+    images = read(f"folder:{folder}", tmp_path)
+    assert images.copies == Copies(train=2, validation=3, test=2, test_other_label=1)
+    assert read(f"folder:{folder}", tmp_path).copies == images.copies  # of the cache
+    assert images.notes == (
         "2 of 11 training images are copies of other training images (equal pixels after decoding)",
         "3 of 3 validation images are copies of training images (equal pixels after decoding)",
         "2 of 9 test images are copies of training images, 1 of them with another label (equal "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution.cpus import usable_cpus
+from prune_core.cpus import usable_cpus
 from sweep.execution.resources import this_machine
 
 

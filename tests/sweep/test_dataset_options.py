@@ -1,6 +1,7 @@
 """Options of a data set in the spec: what `plan` says of it, and what the trials then read."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from prune_core.images.parquet import IMAGE_COLUMNS, LABEL_COLUMNS
 from sweep.errors import SpecError
 from sweep.plan.grid import plan
 from sweep.stages.data import class_names_of, split_of
+from sweep.stages.rows import identity_row
 
 PETS = ["cat", "dog", "emu"]
 
@@ -43,11 +45,17 @@ def test_options_reach_the_trials(spec, tmp_path):
     for at, place in enumerate(("first", "second", "third part")):
         class_folders(folder / place, PETS, 3, 1000 * at)
     save(folder / "first/cat/bad.png", png(5)[:40])
+    shutil.copy(folder / "first/cat/0.png", folder / "third part/dog/0.png")
     options = {"train": "first", "validation": "second", "test": "third part", "on_error": "skip"}
     fields = plan(spec(of(f"folder:{folder}", **options)))
     assert any("1 of 28 images cannot be read and is left out" in note for note in fields.notes)
     dataset = fields.cells[0].baseline.dataset
     assert dataset.name == "pets"
+    row = identity_row(fields.cells[0], "odd")
+    assert row["own_validation"]
+    assert row["images_skipped"] == 1
+    assert (row["train_duplicates"], row["test_duplicates"]) == (0, 1)
+    assert row["test_duplicates_other_label"] == 1
     split = split_of(dataset)
     assert class_names_of(dataset) == tuple(PETS)
     assert len(split.train) == 9

@@ -110,6 +110,9 @@ WITHOUT_EFFECT = {
     ("dataset", "train_images"),
     ("dataset", "validation_images"),
     ("dataset", "test_images"),
+    ("dataset", "own_validation"),
+    ("dataset", "skipped"),
+    ("dataset", "copies"),
 }
 # Of the floor's fields 0.0 has no half.
 SPECIAL = {"fraction": 0.25, "label_smoothing": 0.1}

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import results
+from sweep.commands import interrupts
+from sweep.commands.cli import guarded
 from sweep.commands.terminal import EXIT_PIPE_CLOSED, Terminal, plain
 
 SWEEP = [sys.executable, "-m", "sweep"]
@@ -125,3 +128,24 @@ def test_a_spec_whose_path_the_encoding_lacks_is_told(content, tmp_path):
     assert process.returncode == 2
     assert "Traceback" not in errors
     assert errors.startswith("error: ")
+
+
+def test_an_exit_code_after_ctrl_c_says_nothing(capfd):
+    """A command that handles Ctrl-C itself ends with its own exit code and words."""
+
+    def command() -> bool:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise typer.Exit(7) from None
+        return True
+
+    # As in the program: `guarded` turns this handler into one that raises.
+    before = signal.signal(signal.SIGINT, interrupts._quit)
+    try:
+        with pytest.raises(typer.Exit) as ended:
+            guarded(command)()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.exit_code == 7
+    assert capfd.readouterr().err == ""

@@ -34,8 +34,8 @@ for _name, _value in _ENVIRONMENT.items():
 import ray  # noqa: E402
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 
+from prune_core.cpus import usable_cpus  # noqa: E402
 from sweep.errors import ClusterError  # noqa: E402
-from sweep.execution.cpus import usable_cpus  # noqa: E402
 from sweep.execution.resources import Resources  # noqa: E402
 
 OBJECT_STORE_BYTES = 256 * 1024**2

@@ -1,0 +1,40 @@
+"""What the report says of data sets."""
+
+import pandas as pd
+import pytest
+
+from results.report import facts
+
+COUNTS = {
+    "images_skipped": 0,
+    "train_duplicates": 0,
+    "validation_duplicates": 0,
+    "test_duplicates": 0,
+    "test_duplicates_other_label": 0,
+}
+
+
+def below(**counts: int | None) -> str:
+    """The small words below the name of a data set."""
+    row = {"dataset": "pets", "source": "folder:pets", "dataset_fingerprint": "0123456789abcdef"}
+    images = {"classes": 3, "train_images": 90, "validation_images": 10, "test_images": 30}
+    (line,) = facts.datasets(pd.DataFrame([row | images | COUNTS | counts])).rows
+    return line[0].below
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, ""),
+        (dict.fromkeys(COUNTS), ""),  # a row of an earlier version
+        ({"images_skipped": 2}, "2 cannot be read and are left out"),
+        ({"test_duplicates": 7}, "7 test images are training images, too"),
+        (
+            {"train_duplicates": 1_200, "test_duplicates": 7, "test_duplicates_other_label": 3},
+            "1,200 training images repeat another; 7 test images are training images, too, 3 of "
+            "them with another label",
+        ),
+    ],
+)
+def test_odd_images_are_said_below_their_data_set(counts, words):
+    assert below(**counts) == words
