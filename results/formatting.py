@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-import pandas as pd
 
 MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
+def missing(value: Any) -> bool:
+    """Whether a figure is None, NaN or pandas' NA; pandas, slow to import, is not needed."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA is neither true nor false
+        return True
+
+
 def percent(fraction: Any, decimals: int = 2) -> str:
     """A fraction in percent, without the percent sign; a dash if it is missing."""
-    return DASH if pd.isna(fraction) else number(100 * float(fraction), decimals)
+    return DASH if missing(fraction) else number(100 * float(fraction), decimals)
 
 
 def number(value: Any, decimals: int = 2) -> str:
     """A number with a minus sign and thousands separators; a dash if it is missing."""
-    return DASH if pd.isna(value) else f"{float(value):,.{decimals}f}".replace("-", MINUS)
+    return DASH if missing(value) else f"{float(value):,.{decimals}f}".replace("-", MINUS)
 
 
 def signed(value: Any, decimals: int = 2) -> str:
     """A difference with its sign; a dash if it is missing."""
-    return DASH if pd.isna(value) else f"{float(value):+,.{decimals}f}".replace("-", MINUS)
+    return DASH if missing(value) else f"{float(value):+,.{decimals}f}".replace("-", MINUS)
 
 
 def between(low: Any, high: Any, decimals: int = 2) -> str:
     """An interval of differences; empty if it is missing."""
-    if pd.isna(low) or pd.isna(high):
+    if missing(low) or missing(high):
         return ""
     return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
 
 
 def probability(p: Any) -> str:
     """A p value; a dash if it is missing."""
-    if pd.isna(p):
+    if missing(p):
         return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: Any) -> str:
     """Seconds in their one or two largest units: `40 s`, `5 min 2 s`, `3 h 20 min`, `2 d 4 h`."""
-    if pd.isna(seconds):
+    if missing(seconds):
         return DASH
     minutes, left = divmod(round(float(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
@@ -70,7 +75,7 @@ def rough_duration(seconds: float) -> str:
 
 def moment(time: Any) -> str:
     """A time in UTC, to the minute; a dash if it is missing."""
-    return DASH if pd.isna(time) else f"{time:%Y-%m-%d %H:%M} UTC"
+    return DASH if missing(time) else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def without_middle(text: str, most: int, head: int, tail: int) -> str:
@@ -88,7 +93,7 @@ def several(count: int, one: str, many: str = "") -> str:
 
 def listed(values: Iterable[Any]) -> str:
     """Distinct values without missing ones, numbers in ascending order; a dash if there is none."""
-    found = [value for value in dict.fromkeys(values) if not _missing(value)]
+    found = [value for value in dict.fromkeys(values) if not missing(value)]
     numbers = all(isinstance(value, int | float) for value in found)
     words = [f"{value:g}" if isinstance(value, float) else str(value) for value in found]
     if numbers:
@@ -99,7 +104,3 @@ def listed(values: Iterable[Any]) -> str:
 def spoken(words: Sequence[str]) -> str:
     """Words as in a sentence: `a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

@@ -129,8 +129,12 @@ def _same(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _always(value: str | int) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
     """A function that gives every row with a value in its source the same one."""
-    constant = pa.scalar(value)
-    return lambda column: pc.if_else(pc.is_valid(column), constant, pa.scalar(None, constant.type))
+
+    def of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        constant = pa.scalar(value)  # imports pandas, so not when this module is imported
+        return pc.if_else(pc.is_valid(column), constant, pa.scalar(None, constant.type))
+
+    return of
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _joined(schema: pa.Schema, pairs: Iterable[Pair]) -> pa.Table:
     StoreError
         If the user named a file that is damaged.
     """
-    tables = [schema.empty_table()]
+    tables = [pa.Table.from_batches([], schema)]
     for _, found in pairs:
         if isinstance(found, Damage):
             if found.file.named:
@@ -239,17 +239,18 @@ def _files_apart(find: Callable[[], Iterable[File]]) -> set[str]:
 def merged_cells(rows: pa.Table) -> pa.Table:
     """One row per key, ordered by key: the one that finished last, or of the later source."""
     order = pc.sort_indices(rows, [("key", "ascending"), ("finished_at", "ascending")])
-    keys = pa.table({"key": rows.column("key").take(order)})
-    return rows.take(order.filter(_last_of_each(keys)))
+    return rows.take(order.filter(_last_of_each(rows.select(["key"]).take(order))))
 
 
 def _last_of_each(rows: pa.Table) -> pa.Array:
     """A mask of the rows that are the last of a run of equal rows."""
     if len(rows) == 0:
-        return pa.array([], pa.bool_())
+        return pa.nulls(0, pa.bool_())
     differs = None
     for column in rows.columns:
         values = column.combine_chunks()
         unlike = pc.not_equal(values[:-1], values[1:])
         differs = unlike if differs is None else pc.or_(differs, unlike)
-    return pa.concat_arrays([differs, pa.array([True])])
+    # True, without a conversion from Python: pyarrow imports pandas for it, which takes a second.
+    last = pa.nulls(1).is_null()
+    return pa.concat_arrays([differs, last])
