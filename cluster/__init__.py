@@ -1,1 +1,3 @@
 """Submission of sweeps to a cluster, and files that start one."""
+
+DISTRIBUTION = "prune-sweep"

@@ -11,10 +11,12 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
+from cluster import DISTRIBUTION
 from results.storage.locations import folder_of
+from sweep.commands.plugins import load
 from sweep.errors import SpecError
 from sweep.plan.network import own_network
 from sweep.spec.networks import NetworkSpec
@@ -22,12 +24,11 @@ from sweep.spec.packaged import packaged
 from sweep.spec.parsing import STANDARD_INPUT, read
 from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
-from sweep.stages.sources import write_files
+from sweep.stages.sources import with_plugins_in, write_files
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
-DISTRIBUTION = "prune-sweep"
-NETWORK = "network"
-"""The folder of a person's own network and weights, in the folder of the job."""
+NETWORK, PLUGINS = "network", "plugins"
+"""The folders of a person's own network and weights, and of plug-ins, in the folder of the job."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +51,33 @@ class Bundle:
     size: int
 
 
-def bundle(spec: str, folder: Path, overrides: Sequence[str] = ()) -> Bundle:
+def bundle(
+    spec: str, folder: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()
+) -> Bundle:
     """Copies a spec, the files that it names and the four packages into an empty folder.
 
-    A spec that names a network file or weights, or that has overrides or comes from standard input,
-    is written with all its fields, and with the names that these files have in the folder.
+    A spec that names a network file, weights or plug-ins, or that has overrides or comes from
+    standard input, is written with all its fields, and with the names that these files have in the
+    folder.
 
     Parameters
     ----------
     spec : a file, `-` for standard input, or the name of a packaged spec.
     overrides : fields in place of the spec's, such as `recipe.epochs=3`.
+    plugins : files of plug-ins, in addition to those of the spec.
 
     Raises
     ------
-    SpecError
-        If the spec is invalid, see `sweep.spec.parsing.read`, or a file of its network cannot be
-        read.
+    SpecError, UserError
+        If the spec is invalid, see `sweep.spec.parsing.read`, or a file of its network or a plug-in
+        cannot be read.
     """
-    wanted = read(spec, overrides)
+    wanted = read(spec, overrides, load(plugins))
+    wanted = with_plugins_in(folder_of(folder), PLUGINS, wanted)
     there = f"{wanted.name}.yaml"
     network = _take(wanted.network, folder)
-    if network != wanted.network or overrides or spec == STANDARD_INPUT:
+    changed = network != wanted.network or wanted.plugins or overrides
+    if changed or spec == STANDARD_INPUT:
         text = resolved(wanted.model_copy(update={"network": network}))
         (folder / there).write_text(text, encoding="utf-8")
     elif spec in packaged():
@@ -116,15 +123,23 @@ def _take(network: NetworkSpec, folder: Path) -> NetworkSpec:
 
 
 def _describe(folder: Path, revision: str | None) -> None:
-    """Writes package metadata, so that rows record version and commit."""
+    """Writes package metadata: version and commit, which rows record, and the packages needed.
+
+    `cluster.entrypoint` checks these packages. Those of extras are left out.
+    """
     try:
-        number = version(DISTRIBUTION)
+        here = metadata(DISTRIBUTION)
     except PackageNotFoundError:
         return
-    beside = folder / f"{DISTRIBUTION.replace('-', '_')}-{number}.dist-info"
+    beside = folder / f"{DISTRIBUTION.replace('-', '_')}-{here['Version']}.dist-info"
     beside.mkdir()
-    metadata = f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {number}\n"
-    (beside / "METADATA").write_text(metadata)
+    lines = [
+        f"{name}: {value}\n"
+        for name in ("Metadata-Version", "Name", "Version", "Requires-Python", "Requires-Dist")
+        for value in here.get_all(name) or ()
+        if "extra ==" not in value
+    ]
+    (beside / "METADATA").write_text("".join(lines))
     if revision is not None:
         origin = {"url": "file:///", "vcs_info": {"vcs": "git", "commit_id": revision}}
         (beside / "direct_url.json").write_text(json.dumps(origin))

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from cluster.errors import SubmissionError
-from sweep.commands.cli import EXIT_INTERRUPTED, OverridesArgument, app, guarded
+from sweep.commands.cli import EXIT_INTERRUPTED, OverridesArgument, PluginOption, app, guarded
 from sweep.commands.terminal import Terminal
 
 __all__ = ["app"]
@@ -51,7 +51,12 @@ RetryOption = Annotated[
     str | None,
     typer.Option(help="Run cells with these statuses again, such as failed.", show_default=False),
 ]
-PythonOption = Annotated[str, typer.Option(help="The Python of Ray on the cluster.")]
+PythonOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A Python on the cluster. Default: the Python of its Ray.", show_default=False
+    ),
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Show the output until the sweep ends.")
 ]
@@ -72,11 +77,12 @@ StopOption = Annotated[
 def submit(
     spec: SpecArgument = None,
     overrides: OverridesArgument = None,
+    plugin: PluginOption = None,
     address: AddressOption = "",
     out: OutOption = None,
     data: DataOption = None,
     retry: RetryOption = None,
-    python: PythonOption = "python",
+    python: PythonOption = None,
     wait: WaitOption = True,
     follow: FollowOption = None,
     status: StatusOption = None,
@@ -100,7 +106,7 @@ def submit(
         if data is not None:
             options["--data"] = _seen_there("--data", data)
         with tempfile.TemporaryDirectory(prefix="prune-sweep-") as folder:
-            packed = bundle(spec, Path(folder), overrides or ())
+            packed = bundle(spec, Path(folder), overrides or (), plugin or ())
             jobs = Jobs(address)
             follow = jobs.submit(packed, options, python)
         code = f"the code of commit {packed.revision}" if packed.revision else "this code"

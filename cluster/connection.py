@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -50,10 +52,12 @@ def connect(address: str) -> JobSubmissionClient:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     address = _checked(address)
-    _find_ray(address)
+    _avoid_proxy(address)
+    way = f"{address}{_proxy_of(address)}"
+    _find_ray(address, way)
     # In Ray, this variable takes precedence over the address argument.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
-    with reported(f"{address} cannot be used"):
+    with reported(f"{way} cannot be used"):
         return JobSubmissionClient(address)
 
 
@@ -81,17 +85,49 @@ def _checked(address: str) -> str:
     return address.rstrip("/")
 
 
-def _find_ray(address: str) -> None:
-    """Checks that a Ray dashboard answers: Ray's own client would wait forever and not check."""
+def _avoid_proxy(address: str) -> None:
+    """Connects directly to this machine: a proxy would look for the address on itself."""
+    host = urlsplit(address).hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host in ("localhost", socket.gethostname().lower())
+    if here:
+        # The lower-case name takes precedence, but not every library reads it.
+        known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        direct = f"{known},{host}" if known else host
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = direct
+
+
+def _proxy_of(address: str) -> str:
+    """Words on the proxy that requests to the address use, and on how to avoid it; may be empty."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(address, get_environ_proxies(address))
+    if proxy is None:
+        return ""
+    # The address of a proxy may contain a password.
+    name = urlsplit(proxy).netloc.rpartition("@")[2] or proxy
+    host = urlsplit(address).hostname
+    return f" through the proxy {name} (NO_PROXY={host} turns it off)"
+
+
+def _find_ray(address: str, way: str) -> None:
+    """Checks that a Ray dashboard answers: Ray's own client would wait forever and not check.
+
+    Parameters
+    ----------
+    way : the address and its proxy, for messages.
+    """
     import requests
 
     try:
         answer = requests.get(f"{address}/api/version", timeout=ANSWER_SECONDS)
     except requests.exceptions.SSLError as error:
-        raise SubmissionError(f"{address} does not speak https; try http: {error}") from error
+        raise SubmissionError(f"{way} does not speak https; try http: {error}") from error
     except requests.RequestException as error:
         raise SubmissionError(
-            f"nothing answers at {address}; check that the cluster is running, that this is the "
+            f"nothing answers at {way}; check that the cluster is running, that this is the "
             "address of its dashboard (port 8265), and that this machine can reach it "
             f"({type(error).__name__})"
         ) from error
@@ -104,5 +140,5 @@ def _find_ray(address: str) -> None:
         found = False
     if not found:
         raise SubmissionError(
-            f"{address} answers, but it is not a Ray dashboard (HTTP status {answer.status_code})"
+            f"{way} answers, but it is not a Ray dashboard (HTTP status {answer.status_code})"
         )

@@ -56,15 +56,16 @@ class Jobs:
     def __init__(self, address: str) -> None:
         self.address, self._client = address, connect(address)
 
-    def submit(self, bundle: Bundle, options: dict[str, str | None], python: str) -> str:
+    def submit(self, bundle: Bundle, options: dict[str, str | None], python: str | None) -> str:
         """Starts the sweep of a bundle; returns the job's id.
 
         Parameters
         ----------
         options : options of `prune-sweep run`; options that are None are left out.
-        python : the Python interpreter on the cluster.
+        python : the Python interpreter on the cluster; None for the interpreter of its Ray.
         """
-        words = [python, "-m", "sweep", "run", bundle.spec]
+        words = [python, "-m", "cluster.entrypoint"] if python else ["sh", "cluster/entrypoint.sh"]
+        words += ["run", bundle.spec]
         words += [word for name, value in options.items() if value for word in (name, value)]
         job = {
             # `exec` replaces the shell, so that the sweep gets signals and sets the exit code.
@@ -165,8 +166,8 @@ class Jobs:
             return int(code)
         if code in _NOT_FOUND:
             raise SubmissionError(
-                "the sweep did not start: the cluster has no such Python; set --python to the "
-                "Python of its Ray"
+                "the sweep did not start: this Python was not found on the cluster; set --python "
+                "to the Python of its Ray"
             )
         if code is None:
             raise SubmissionError(f"the sweep did not start: {details.message}")

@@ -40,7 +40,7 @@ from prune_core.networks import (
 )
 from prune_core.normalisation import NORMALISATIONS, normalise
 from prune_core.one_shot import OneShot, one_shot
-from prune_core.plugins import load_plugins
+from prune_core.plugins import load_plugin, load_plugins
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics import collect
 from prune_core.surgery import prune
@@ -78,6 +78,7 @@ __all__ = [
     "layerwise",
     "load",
     "load_images",
+    "load_plugin",
     "local",
     "metric",
     "multiply_accumulates",

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from prune_core.layer import Combine, LayerView, combined
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
+from prune_core.metrics.choice import checked_scores
+from prune_core.registering import Provider, check_new, provider
 from prune_core.spelling import allowed
 
 NORMALISATION_VERSION = 1
+"""Of the normalisations of this file together: raised when their numbers change."""
+
+Apply = Callable[[Metric, Tensor, LayerView], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,16 @@ class Normalisation:
         one score; otherwise it applies to that one score.
     fits : returns whether it can be applied to a metric.
     demand : the requirement on the metric, as it appears in the error message.
+    version : raised when the numbers of this normalisation change; part of a cell's key.
+    provider : the plug-in or package that it comes from; None for this package.
     """
 
-    apply: Callable[[Metric, Tensor, LayerView], Tensor]
+    apply: Apply
     fits: Callable[[Metric], bool]
     demand: str
     of_producer: bool = False
+    version: int = 1
+    provider: Provider | None = field(default_factory=provider, kw_only=True)
 
     @property
     def summary(self) -> str:
@@ -44,18 +53,59 @@ class Normalisation:
         return (self.apply.__doc__ or "").split("\n")[0]
 
 
-def _none(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+NORMALISATIONS: dict[str, Normalisation] = {}
+"""Every normalisation by its name."""
+
+
+def normalisation(
+    fits: Callable[[Metric], bool] = lambda metric: True,
+    demand: str = "",
+    of_producer: bool = False,
+    version: int = 1,
+) -> Callable[[Apply], Apply]:
+    """Registers a function (metric, scores [C], layer) -> scores [C] under the function's name.
+
+    It must be increasing in the scores, so that it keeps the ranking within a layer.
+
+    Parameters
+    ----------
+    fits, demand, of_producer, version : see `Normalisation`.
+
+    Raises
+    ------
+    MetricError
+        If there is a normalisation of that name.
+    """
+
+    def register(apply: Apply) -> Apply:
+        name = apply.__name__
+        check_new(name, NORMALISATIONS, "normalisation", MetricError)
+        NORMALISATIONS[name] = Normalisation(apply, fits, demand, of_producer, version)
+        return apply
+
+    return register
+
+
+@normalisation()
+def none(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """The scores without change."""
     return scores
 
 
-def _per_weight(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+@normalisation(
+    lambda metric: metric.summands is not None, "a sum over weights or filters", of_producer=True
+)
+def per_weight(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """A sum divided by its number of summands, so that a wide consumer does not raise the score."""
     assert metric.summands is not None
     return scores / metric.summands(layer)
 
 
-def _layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+@normalisation(
+    lambda metric: metric.nonnegative,
+    "never negative, because a negative mean would reverse the ranking",
+)
+def layer_mean(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """The scores divided by the layer's mean (Salama et al. 2019, arXiv:1912.00200)."""
     _check_not_negative(metric, scores, layer)
     mean = scores.mean()
@@ -70,7 +120,8 @@ def _check_not_negative(metric: Metric, scores: Tensor, layer: LayerView) -> Non
         )
 
 
-def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+@normalisation()
+def layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """The scores minus the layer's mean, divided by the layer's standard deviation."""
     # Compare the scores, because rounding can give equal scores a nonzero deviation.
     if scores.min() == scores.max():
@@ -78,7 +129,11 @@ def _layer_zscore(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     return (scores - scores.mean()) / scores.std(correction=0)
 
 
-def _lamp(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
+@normalisation(
+    lambda metric: metric.nonnegative,
+    "never negative, because squares would reverse the ranking of negative scores",
+)
+def lamp(metric: Metric, scores: Tensor, layer: LayerView) -> Tensor:
     """The share of a squared score in those of all channels of the layer that are no worse.
 
     Lee et al. 2021, arXiv:2010.07611. The single best channel of a layer gets 1. Equal scores get
@@ -100,28 +155,6 @@ def _increasing(values: Tensor) -> Tensor:
     # The bits of numbers that are not negative, read as integers, have the order of the numbers.
     bits = values.view(torch.int64) - steps
     return (bits.cummax(dim=0).values + steps).view(torch.float64)
-
-
-NORMALISATIONS = {
-    "none": Normalisation(_none, lambda metric: True, ""),
-    "per_weight": Normalisation(
-        _per_weight,
-        lambda metric: metric.summands is not None,
-        "a sum over weights or filters",
-        of_producer=True,
-    ),
-    "layer_mean": Normalisation(
-        _layer_mean,
-        lambda metric: metric.nonnegative,
-        "never negative, because a negative mean would reverse the ranking",
-    ),
-    "layer_zscore": Normalisation(_layer_zscore, lambda metric: True, ""),
-    "lamp": Normalisation(
-        _lamp,
-        lambda metric: metric.nonnegative,
-        "never negative, because squares would reverse the ranking of negative scores",
-    ),
-}
 
 
 def check_normalisation(name: str, choice: Choice) -> None:
@@ -155,21 +188,26 @@ def normalise(
 
     Parameters
     ----------
-    name : `none`, `per_weight`, `layer_mean`, `layer_zscore` or `lamp`.
+    name : of a registered normalisation.
     scores : the scores of `choice` for `layers`, one tensor [C] per layer.
     combine : how the scores of several producers of a group become one.
 
     Raises
     ------
     MetricError
-        See `check_normalisation`.
+        See `check_normalisation`; also if a normalised score is NaN or infinite.
     """
     check_normalisation(name, choice)
     normalisation = NORMALISATIONS[name]
 
     def applied(scores: Sequence[Tensor], layers: Sequence[LayerView]) -> list[Tensor]:
         return [
-            normalisation.apply(choice.metric, values.double(), layer)
+            checked_scores(
+                f"normalisation '{name}'",
+                normalisation.apply(choice.metric, values.double(), layer),
+                layer,
+                len(values),
+            )
             for values, layer in zip(scores, layers, strict=True)
         ]
 

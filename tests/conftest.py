@@ -1,14 +1,19 @@
 """Fixtures of all tests: an image cache that is not the user's, and an S3 server."""
 
 import os
+import signal
+import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from object_store import CREDENTIALS, ObjectStore, serving
 
 from prune_core.images.cache import CACHE_VARIABLE
+from sweep.stages import costs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +23,26 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, CACHE_VARIABLE, str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """One thread, as in a trial; and what the command sets in its process is set back."""
+    threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    formatted = warnings.formatwarning
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, on_terminate)
+    warnings.formatwarning = formatted
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_latencies() -> Iterator[None]:
+    """Latencies are measured for an instant: here it matters that they are, not how exactly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "measure", partial(costs.measure, seconds=0.01))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +66,7 @@ RAY = (
     "tests/sweep/test_interrupt.py",
     "tests/sweep/test_live.py",
     "tests/sweep/test_own_network.py::test_ray_gives",
+    "tests/sweep/test_plugins.py::test_ray_gives",
     "tests/sweep/test_preflight.py::test_nodes_of_a_cluster",
     "tests/sweep/test_run.py::test_ray_gives",
 )

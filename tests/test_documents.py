@@ -17,6 +17,7 @@ from prune_core.budgets import BudgetChoice, rules_of
 from prune_core.cost import parameters
 from prune_core.network_files import save
 from prune_core.networks import Architecture, architecture_of
+from prune_core.plugins import REGISTRIES, load_plugin
 from prune_core.preprocessing import Preprocessing
 from sweep.plan.grid import plan
 from sweep.spec.packaged import text_of
@@ -75,7 +76,7 @@ def test_the_readme_shows_the_packaged_spec() -> None:
 
 def test_the_specs_of_the_spec_document_are_valid() -> None:
     document = (ROOT / "docs/spec.md").read_text()
-    first, networks, recipes, _ = snippets(document, "yaml")
+    first, networks, recipes, *_ = snippets(document, "yaml")
     spec = parse(first, "docs/spec.md")
     several = parse(
         re.sub(r"^finetune: .*\n", lambda _: recipes, first, flags=re.M), "docs/spec.md"
@@ -111,6 +112,23 @@ def test_the_readmes_own_network_can_be_planned(
     assert planned.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("page", "at", "registered"),
+    [("README.md", 1, {"widest"}), ("docs/spec.md", 0, {"widest", "layer_max", "all_but_first"})],
+)
+def test_the_documented_plugins_register_what_they_say(
+    page: str, at: int, registered: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "my_metrics.py").write_text(snippets((ROOT / page).read_text())[at])
+    before = [set(registry) for registry in REGISTRIES]
+    plugin = load_plugin(tmp_path / "my_metrics.py")
+    try:
+        pairs = zip(REGISTRIES, before, strict=True)
+        assert set().union(*(set(registry) - known for registry, known in pairs)) == registered
+    finally:
+        plugin.unload()
+
+
 @pytest.mark.parametrize(("page", "target", "anchor"), links())
 def test_a_link_between_documents_leads_somewhere(page: Path, target: str, anchor: str) -> None:
     there = (page.parent / target).resolve() if target else page
@@ -127,7 +145,7 @@ def test_the_readmes_rows_in_pandas(
     grid = Grid(["digits"], ["output_l1", "random"], [0.3], [0])
     made_up_sweep.write(tmp_path / "runs" / "digits", list(made_up_sweep.rows(grid)))
     monkeypatch.chdir(tmp_path)
-    _, _, first, _ = snippets(README)
+    *_, first, _ = snippets(README)
     exec(first, {})
     lines = capsys.readouterr().out.splitlines()
     shown = README.partition(first)[2].partition("```\n")[2].partition("```")[2]
@@ -138,7 +156,7 @@ def test_the_readmes_rows_in_pandas(
 def test_the_readmes_three_lines_make_a_network_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, lines, _, _ = snippets(README)
+    _, _, lines, *_ = snippets(README)
     shape = Architecture.named("simplenet_310k", 10, 0.125)
     (tmp_path / "my-network").mkdir()
     save(shape.build(), Preprocessing((30.0,) * 3, (60.0,) * 3), tmp_path / "my-network")

@@ -20,6 +20,7 @@ from prune_core.budgets.registry import (
 )
 from prune_core.networks import Architecture
 from prune_core.options import Option, named_options, option_defaults
+from prune_core.registering import fingerprint_of
 from prune_core.spelling import allowed
 
 
@@ -89,6 +90,8 @@ class BudgetChoice:
     def identity(self) -> Any:
         """The part of a cell's key, as JSON values: the name, a version above 1, changed options.
 
+        For a rule of a plug-in, these in a mapping with the fingerprint of the plug-in.
+
         Raises
         ------
         BudgetError
@@ -98,6 +101,8 @@ class BudgetChoice:
         found: list[Any] = [self.name] if version == 1 else [self.name, version]
         if self.options:
             found.append(dict(map(_identified, self.options)))
+        if plugin := fingerprint_of(self.rule.provider):
+            return {"rule": found, **plugin}
         return found if len(found) > 1 else self.name
 
     def resolved(self, base: Path | None = None) -> BudgetChoice:

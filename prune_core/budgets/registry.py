@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,6 +21,7 @@ from prune_core.budgets.channels import check_scores, top
 from prune_core.budgets.floor import BudgetError, Floor, check_range, check_ratio
 from prune_core.networks import Architecture
 from prune_core.options import checked_options, option_defaults
+from prune_core.registering import Provider, check_new, provider
 
 BUDGET_VERSION = 1
 """Of the rules of this package together: raised when their widths or channels change."""
@@ -66,6 +67,7 @@ class BudgetRule(ABC):
     summary : one sentence on what it does.
     ratio_of : what the ratio counts, unless the rule has an option `of`; see `counted`.
     version : raised when the numbers of this rule change; part of a cell's key.
+    provider : the plug-in or package that it comes from; None for this package.
     """
 
     name: str
@@ -73,6 +75,7 @@ class BudgetRule(ABC):
     summary: str
     ratio_of: RatioOf = "parameters"
     version: int = 1
+    provider: Provider | None = field(default_factory=provider, kw_only=True)
 
     @property
     def ranks(self) -> bool:
@@ -311,8 +314,7 @@ def register(rule: BudgetRule) -> None:
     BudgetError
         If there is one of that name.
     """
-    if rule.name in BUDGETS:
-        raise BudgetError(f"budget rule '{rule.name}' is already registered")
+    check_new(rule.name, BUDGETS, "budget rule", BudgetError)
     BUDGETS[rule.name] = rule
 
 

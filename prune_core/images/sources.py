@@ -5,7 +5,7 @@ To add a source, write a function that takes a `Location` and returns an `Origin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from prune_core.images.arrays import Arrays, Undecoded
 from prune_core.images.errors import ImagesError
 from prune_core.images.options import NO_OPTIONS, Options, split_options
 from prune_core.images.size import DEFAULT_SIZE, Size, check_size
+from prune_core.registering import Provider, check_new, provider
 
 ClassNames = tuple[str, ...] | None
 
@@ -108,6 +109,8 @@ class Source:
         Height and width in pixels where none are asked for.
     options
         Names of the `Options` that it reads.
+    provider
+        The plug-in or package that it comes from; None for this package.
     """
 
     pattern: str
@@ -117,6 +120,7 @@ class Source:
     find: Callable[[Location], Origin]
     image_size: Size = DEFAULT_SIZE
     options: tuple[str, ...] = ()
+    provider: Provider | None = field(default_factory=provider, kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -146,8 +150,7 @@ def image_source(
     def register(find: Callable[[Location], Origin]) -> Callable[[Location], Origin]:
         size = check_size(image_size)
         source = Source(pattern, summary, citation, flip_keeps_label, find, size, options)
-        if source.kind in SOURCES:
-            raise ImagesError(f"a source of images '{source.kind}' is already registered")
+        check_new(source.kind, SOURCES, "source of images", ImagesError)
         SOURCES[source.kind] = source
         return find
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from prune_core.layer import Combine, LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
 from prune_core.options import Option, checked, named_options
+from prune_core.registering import fingerprint_of
 from prune_core.spelling import allowed
 from prune_core.statistics import Request
 
@@ -107,7 +108,12 @@ class Choice:
 
     def identity(self) -> dict[str, object]:
         """The part of a cell's key; `images` enters the key as the actual number of images."""
-        return {"name": self.name, "options": dict(self.options), "version": self.metric.version}
+        return {
+            "name": self.name,
+            "options": dict(self.options),
+            "version": self.metric.version,
+            **fingerprint_of(self.metric.provider),
+        }
 
     def needs(self) -> frozenset[Request]:
         """The statistics that the metric reads with these options."""
@@ -132,36 +138,49 @@ class Choice:
         if self.metric.of_group:
             scores = self._of_groups(layers)
         else:
-            scores = [self._tensor(function(layer, **options), layer) for layer in layers]
-        for layer, values in zip(layers, scores, strict=True):
-            if values.shape != (layer.channels,):
-                raise MetricError(
-                    f"metric '{self.name}' gave shape {tuple(values.shape)} for layer "
-                    f"{layer.index}; expected ({layer.channels},)"
-                )
-            if not bool(torch.isfinite(values).all()):
-                raise MetricError(
-                    f"metric '{self.name}' gave {values[~torch.isfinite(values)][0]} "
-                    f"for a channel of layer {layer.index}"
-                )
-        return scores
+            scores = [function(layer, **options) for layer in layers]
+        return [
+            checked_scores(f"metric '{self.name}'", values, layer, layer.channels)
+            for layer, values in zip(layers, scores, strict=True)
+        ]
 
-    def _of_groups(self, layers: Sequence[LayerView]) -> list[Tensor]:
+    def _of_groups(self, layers: Sequence[LayerView]) -> list[object]:
         """The scores of each group, for all its producers alike."""
         groups: dict[int, list[LayerView]] = {}
         for layer in layers:
             groups.setdefault(layer.group, []).append(layer)
         scores = {
-            group: self._tensor(self.metric.function(views, **dict(self.options)), views[0])
+            group: self.metric.function(views, **dict(self.options))
             for group, views in groups.items()
         }
         return [scores[layer.group] for layer in layers]
 
-    def _tensor(self, scores: object, layer: LayerView) -> Tensor:
-        """What a metric returned, in float64; a person's own one may return anything."""
-        if not isinstance(scores, Tensor):
-            raise MetricError(
-                f"metric '{self.name}' gave a {type(scores).__name__} for layer {layer.index}; it "
-                f"must return a tensor [C] with a score for each of the {layer.channels} channels"
-            )
-        return scores.double()
+
+def checked_scores(what: str, scores: object, layer: LayerView, channels: int) -> Tensor:
+    """What a function returned as the scores of a layer, [C] float64; it may be anything.
+
+    Parameters
+    ----------
+    what : names the function in errors.
+
+    Raises
+    ------
+    MetricError
+        If it is no tensor, its shape is wrong, or a score is NaN or infinite.
+    """
+    if not isinstance(scores, Tensor):
+        raise MetricError(
+            f"{what} gave a {type(scores).__name__} for layer {layer.index}; it must return a "
+            f"tensor [C] with a score for each of the {channels} channels"
+        )
+    if scores.shape != (channels,):
+        raise MetricError(
+            f"{what} gave shape {tuple(scores.shape)} for layer {layer.index}; expected "
+            f"({channels},)"
+        )
+    found = scores.double()
+    if not bool(torch.isfinite(found).all()):
+        raise MetricError(
+            f"{what} gave {found[~torch.isfinite(found)][0]} for a channel of layer {layer.index}"
+        )
+    return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
 
 from prune_core.layer import LayerView
+from prune_core.registering import Provider, check_new, provider
 from prune_core.statistics import NetworkRequest, Request
 
 Needs = Callable[..., frozenset[Request]]
@@ -45,6 +46,7 @@ class Metric:
     reads_norm : whether it reads the batch normalisation behind each convolution.
     of_group : whether it scores a channel group as a whole: it gets the views of all producers of
         the group, and the scores of several producers need not be combined.
+    provider : the plug-in or package that it comes from; None for this package.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     images: int | None
     reads_norm: bool = False
     of_group: bool = False
+    provider: Provider | None = field(default_factory=provider, kw_only=True)
 
     @property
     def summary(self) -> str:
@@ -114,8 +117,7 @@ def metric(
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         name = function.__name__
-        if name in METRICS:
-            raise MetricError(f"metric '{name}' is already registered")
+        check_new(name, METRICS, "metric", MetricError)
         demand = needs if callable(needs) else lambda **_: needs
         found = Metric(
             name,

@@ -132,11 +132,17 @@ class Builder(Protocol):
 
 @dataclass(frozen=True)
 class Registered:
-    """A network of the registry with its options."""
+    """A network of the registry with its options.
+
+    Attributes
+    ----------
+    plugin : the fingerprint of the plug-in that it comes from; empty for other networks.
+    """
 
     name: str
     width: float
     options: tuple[tuple[str, object], ...]
+    plugin: str = ""
 
     @classmethod
     def of(cls, name: str, width: float, options: Mapping[str, object]) -> Registered:
@@ -146,7 +152,8 @@ class Registered:
         where = f"network '{name}'"
         filled = checked_options(build, {**options, WIDTH: float(width)}, where, ArchitectureError)
         del filled[WIDTH]
-        return cls(name, float(width), tuple(sorted(filled.items())))
+        by = NETWORKS[name].provider
+        return cls(name, float(width), tuple(sorted(filled.items())), by.fingerprint if by else "")
 
     def build(self, classes: int) -> nn.Module:
         """See `Builder`."""
@@ -158,7 +165,8 @@ class Registered:
 
     def description(self) -> dict[str, Any]:
         """See `Builder`."""
-        return {"name": self.name, "width": self.width, "options": dict(self.options)}
+        plugin = {"plugin": self.plugin} if self.plugin else {}
+        return {"name": self.name, "width": self.width, "options": dict(self.options), **plugin}
 
 
 @dataclass(frozen=True)

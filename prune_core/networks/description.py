@@ -60,12 +60,22 @@ def _size(pixels: Sequence[int]) -> tuple[int, int]:
 
 def _builder(description: dict[str, Any], own: Builder | NetworkSource | None) -> Builder:
     if "name" in description:
-        if description["name"] not in NETWORKS:
+        name, plugin = description["name"], description.get("plugin", "")
+        known = NETWORKS.get(name)
+        by = known.provider if known else None
+        if plugin and (by is None or by.fingerprint != plugin):
+            other = f"; {by} has the fingerprint {by.fingerprint}" if by else ""
             raise ArchitectureError(
-                f"network '{description['name']}' is unknown here; install the package that "
-                f"registers it; known are {', '.join(NETWORKS)}"
+                f"network '{name}' comes from a plug-in file with fingerprint {plugin}, which is "
+                f"not loaded{other}; give the file with --plugin, or in Python to load_plugin; a "
+                f"results folder keeps it in sources/{plugin}"
             )
-        return Registered.of(description["name"], description["width"], description["options"])
+        if known is None:
+            raise ArchitectureError(
+                f"network '{name}' is unknown here; install the package that registers it; known "
+                f"are {', '.join(NETWORKS)}"
+            )
+        return Registered.of(name, description["width"], description["options"])
     if own is None:
         raise ArchitectureError(
             f"its network is built by {description['source']} (fingerprint "

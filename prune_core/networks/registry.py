@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from prune_core.networks.errors import ArchitectureError
+from prune_core.registering import Provider, check_new, provider
 
 WIDTH = "width"
 """The option that multiplies all widths; a spec gives it beside the other options."""
@@ -34,6 +35,7 @@ class Family:
     version : raised when its figures change; part of the keys.
     image_size : the size of the images that it was made for.
     accuracies : published top-1 accuracies in percent on the test images, by data set.
+    provider : the plug-in or package that it comes from; None for this package.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Family:
     version: int
     image_size: Size
     accuracies: Mapping[str, float] = field(default_factory=dict)
+    provider: Provider | None = field(default_factory=provider, kw_only=True)
 
     @property
     def summary(self) -> str:
@@ -70,8 +73,7 @@ def network(
 
     def register(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         name = build.__name__
-        if name in NETWORKS:
-            raise ArchitectureError(f"a network '{name}' is already registered")
+        check_new(name, NETWORKS, "network", ArchitectureError)
         known = dict(accuracies or {})
         NETWORKS[name] = Family(name, build, source, version, image_size, known)
         return build

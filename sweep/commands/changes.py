@@ -47,7 +47,7 @@ def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
             "weights": weights.path if weights else "the weights",
         }
         told = [
-            f"{_FILES.get(name, name).format(**files)} ({before[name]}, now {now[name]})"
+            f"{_words(name).format(**files)} ({before[name]}, now {now[name]})"
             for name in values.columns[differs.loc[nearest]]
         ]
         more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
@@ -55,3 +55,9 @@ def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
             f"since row {named[0]['key']} was made, the cell '{cell.label}' has changed in "
             f"{', '.join(told[:SHOWN])}{more}"
         )
+
+
+def _words(name: str) -> str:
+    """What a value of an identity is, with names of `files` in braces."""
+    of = name.removesuffix(".plugin")
+    return _FILES.get(name, name) if of == name else f"the text of the plug-in of {of}"

@@ -99,6 +99,15 @@ OverridesArgument = Annotated[
         show_default=False,
     ),
 ]
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="A Python file with metrics, budgets, normalisations, image sources or networks of "
+        "yours; it is run. May be repeated.",
+        show_default=False,
+    ),
+]
 DataOption = Annotated[
     Path | None,
     typer.Option(help="Folder of the images: relative folders in the spec start here."),
@@ -118,15 +127,17 @@ FolderArgument = Annotated[
 def plan(
     spec: SpecArgument,
     overrides: OverridesArgument = None,
+    plugin: PluginOption = None,
     data: DataOption = None,
     out: OutOption = None,
 ) -> bool:
     """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
     from sweep.commands.plan import describe
+    from sweep.commands.plugins import load
     from sweep.plan.grid import plan as make_plan
     from sweep.spec.parsing import read
 
-    wanted = read(spec, overrides or ())
+    wanted = read(spec, overrides or (), load(plugin or ()))
     store = Store(out or f"runs/{wanted.name}")
     store.check()
     describe(Terminal(), wanted, make_plan(wanted, data), store)
@@ -138,14 +149,25 @@ def plan(
 def run(
     spec: SpecArgument = DEFAULT_SPEC,
     overrides: OverridesArgument = None,
+    plugin: PluginOption = None,
     data: DataOption = None,
     out: OutOption = None,
     executor: Annotated[
         str,
         typer.Option(
-            help="ray: this machine, or the cluster at RAY_ADDRESS; serial: one process, no Ray."
+            help="ray: this machine, or the cluster at RAY_ADDRESS; serial: one process, no Ray; "
+            "slurm: jobs of Slurm, no Ray."
         ),
     ] = "ray",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What a job asks of Slurm, such as partition=gpu: options of sbatch, and "
+            "parameters of submitit. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     retry: Annotated[
         str | None,
         typer.Option(help="Run the cells with these statuses again, such as failed,diverged."),
@@ -160,6 +182,7 @@ def run(
     ] = False,
 ) -> bool:
     """Run the cells of a spec that have no result yet. Ctrl-C keeps all finished cells."""
+    from sweep.commands.plugins import load
     from sweep.commands.run import run as run_sweep
     from sweep.spec.parsing import read
 
@@ -167,12 +190,14 @@ def run(
     fields = overrides or []
     if "=" in spec and not Path(spec).exists():
         spec, fields = DEFAULT_SPEC, [spec, *fields]
-    wanted = read(spec, fields)
+    wanted = read(spec, fields, load(plugin or ()))
     folder = out or f"runs/{wanted.name}"
     # While Ray runs, standard output is redirected to its log; keep the real one for messages.
     console = Terminal(file=sys.stdout, goes_on=True)
     only = cell or ()
-    return run_sweep(wanted, folder, data, executor, _statuses(retry), console, only, pdb)
+    return run_sweep(
+        wanted, folder, data, executor, _statuses(retry), console, only, pdb, slurm or ()
+    )
 
 
 @app.command()
@@ -233,10 +258,13 @@ def export(
     cell: Annotated[str, typer.Argument(help="The cell's key or its first digits.")],
     to: Annotated[Path, typer.Option(help="A new or empty folder.")],
     source: SourceOption = None,
+    plugin: PluginOption = None,
 ) -> bool:
     """Write a cell's network for other programs: safetensors, torch.export, ONNX and a README."""
     from sweep.commands.export import export as write_export
+    from sweep.commands.plugins import load
 
+    load(plugin or ())
     write_export(folder, cell, to, Terminal(), source)
     return True
 
@@ -267,6 +295,7 @@ def prune(
         typer.Option(help="Measure accuracy on the first test images only.", min=1),
     ] = None,
     source: SourceOption = None,
+    plugin: PluginOption = None,
     metric: options.Metric = "surgeon",
     compensation: options.Compensation = "least_squares",
     scope: options.Scope = None,
@@ -291,11 +320,13 @@ def prune(
 
     Writes the same files as `export`.
     """
+    from sweep.commands.plugins import load
     from sweep.commands.prune import Source, Wishes
     from sweep.commands.prune import prune as prune_network
     from sweep.commands.trained import Origin
 
     signal.signal(signal.SIGTERM, _interrupt)
+    load(plugin or ())
     side = None if image_size is None else (image_size, image_size)
     origin = Origin(
         network, source, variant, width, tuple(option or ()), groups, mean, deviation, side
@@ -323,6 +354,7 @@ def predict(
     network: Annotated[Path, typer.Argument(help="A folder written by `export`.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, of any size and format.")],
     source: SourceOption = None,
+    plugin: PluginOption = None,
     form: Annotated[
         Literal["text", "json"],
         typer.Option("--format", help="text: a line for each image; json: one list."),
@@ -332,37 +364,42 @@ def predict(
 
     Exit code 1 if an image cannot be read; the others are answered.
     """
+    from sweep.commands.plugins import load
     from sweep.commands.predict import predict as show_classes
 
+    load(plugin or ())
     return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form)
 
 
 @app.command()
 @guarded
-def metrics() -> bool:
-    """List the metrics and normalisations that a spec can name."""
-    from sweep.commands import listing
+def metrics(plugin: PluginOption = None) -> bool:
+    """List the metrics, budget rules, normalisations and compensations that a spec can name."""
+    from sweep.commands import listing, plugins
 
+    plugins.load(plugin or ())
     listing.metrics(Terminal())
     return True
 
 
 @app.command()
 @guarded
-def networks() -> bool:
+def networks(plugin: PluginOption = None) -> bool:
     """List the networks that a spec can name, with their sizes and published accuracies."""
-    from sweep.commands import listing
+    from sweep.commands import listing, plugins
 
+    plugins.load(plugin or ())
     listing.networks(Terminal())
     return True
 
 
 @app.command()
 @guarded
-def datasets() -> bool:
+def datasets(plugin: PluginOption = None) -> bool:
     """List the sources of images that a spec can name."""
-    from sweep.commands import listing
+    from sweep.commands import listing, plugins
 
+    plugins.load(plugin or ())
     listing.datasets(Terminal())
     return True
 

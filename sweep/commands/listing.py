@@ -7,6 +7,8 @@ import typing
 
 from rich.console import Console
 
+from prune_core.budgets import BUDGETS, rules_of
+from prune_core.budgets.registry import Scope
 from prune_core.compensation import COMPENSATIONS, Compensation
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.images import SOURCES
@@ -14,12 +16,18 @@ from prune_core.metrics import METRICS, Choice, Metric, MetricError
 from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture
 from prune_core.networks.registry import WIDTH
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
-from prune_core.options import options_of
+from prune_core.options import option_defaults, options_of
+from prune_core.registering import Provider
 from prune_core.statistics import InputRequest
+
+SCOPES: tuple[Scope, ...] = ("local", "global")
 
 
 def metrics(console: Console) -> None:
-    """Prints every metric with its options, inputs and source; normalisations, compensations."""
+    """Prints every metric with its options, inputs and source; budgets and what else a spec names.
+
+    What a plug-in or another package registers names it.
+    """
     for name in sorted(METRICS):
         found = METRICS[name]
         _entry(
@@ -27,12 +35,26 @@ def metrics(console: Console) -> None:
             f"{name}({_options(found)})" if _options(found) else name,
             found.summary,
             f"reads {_reads(found)}; {found.source}",
+            *_from(found.provider),
         )
+    for scope in SCOPES:
+        console.print(f"budget rules for the {scope} scope:", style="bold")
+        for name in rules_of(scope):
+            rule = BUDGETS[name]
+            options = ", ".join(f"{k}={v}" for k, v in option_defaults(rule.function).items())
+            called = f"{name}({options})" if options else name
+            _entry(console, called, rule.summary, *_from(rule.provider))
     console.print("normalisations for the global scope:", style="bold")
     for name, normalisation in NORMALISATIONS.items():
         usable = [metric for metric in sorted(METRICS) if _usable(name, metric)]
         which = "every metric" if len(usable) == len(METRICS) else ", ".join(usable)
-        _entry(console, name, normalisation.summary, f"for {which}")
+        _entry(
+            console,
+            name,
+            normalisation.summary,
+            f"for {which}",
+            *_from(normalisation.provider),
+        )
     console.print("compensations, for the field `compensations`:", style="bold")
     for name, summary in COMPENSATIONS.items():
         options = ", ".join(f"{k}={v}" for k, v in Compensation(name).options.items())
@@ -63,6 +85,7 @@ def networks(console: Console) -> None:
                 f"; {option}: {_allowed(parameter)}" for option, parameter in options.items()
             ),
             family.source + (f"; published: {', '.join(published)}" if published else ""),
+            *_from(family.provider),
         )
     console.print(
         "your own: network: {source: my_net.py:build}, see docs/networks.md",
@@ -82,7 +105,21 @@ def datasets(console: Console) -> None:
     """Prints every source of images."""
     for source in SOURCES.values():
         mirrored = "mirrored images keep their label" if source.flip_keeps_label else "not mirrored"
-        _entry(console, source.pattern, source.summary, f"{mirrored}; {source.citation}")
+        _entry(
+            console,
+            source.pattern,
+            source.summary,
+            f"{mirrored}; {source.citation}",
+            *_from(source.provider),
+        )
+
+
+def _from(provider: Provider | None) -> list[str]:
+    """A line that names who registered an entry; none for prune-sweep itself."""
+    if provider is None:
+        return []
+    known = f", fingerprint {provider.fingerprint}" if provider.fingerprint else ""
+    return [f"from {provider}{known}"]
 
 
 def _usable(normalisation: str, metric: str) -> bool:

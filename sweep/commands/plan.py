@@ -34,6 +34,7 @@ def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
     for name, text in (
         ("sweep", spec.name),
         ("results", str(store.folder)),
+        *(("plug-in", f"{one.entry}, fingerprint {one.fingerprint}") for one in spec.plugins),
         ("cells", f"{len(planned.cells)}: {_grid(spec, planned)}"),
         ("metrics", ", ".join(choice.label for choice in spec.metrics)),
         ("ratios", _ratios(spec)),

@@ -33,7 +33,8 @@ from sweep.spec.fields import Spec
 from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
 from sweep.stages.rows import Row, version_of
-from sweep.stages.sources import keep_sources
+from sweep.stages.sources import FOLDER as SOURCES
+from sweep.stages.sources import keep_sources, with_plugins_in
 from sweep.stages.weights import store_weights
 from sweep.stages.workspace import Workspace
 
@@ -49,6 +50,7 @@ def run(
     console: Console,
     only: Sequence[str] = (),
     debugger: bool = False,
+    slurm: Sequence[str] = (),
 ) -> bool:
     """Runs the cells of a spec that have no row, and prints a table of accuracies.
 
@@ -59,6 +61,7 @@ def run(
     retry : statuses of rows that count as missing.
     only : keys of cells or their beginnings; if given, no other cells run.
     debugger : whether to open the debugger where a task fails; needs the executor `serial`.
+    slurm : options KEY=VALUE of the executor `slurm`.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def run(
     UserError, SchemaError, StoreError
         If the input cannot be run. No existing result is overwritten.
     """
-    chosen_executor = executor_named(executor, debugger)
+    chosen_executor = executor_named(executor, debugger, slurm)
     chosen_executor.check(spec)
     store = Store(folder)
     store.check()
@@ -78,7 +81,9 @@ def run(
     for note in planned.notes:
         say(console, note)
     store.create()
-    workspace = Workspace(store.folder.absolute(), spec.name, spec.keep != "none")
+    workspace = Workspace(
+        store.folder.absolute(), spec.name, spec.keep != "none", tuple(spec.plugins)
+    )
     with Lease(workspace.folder, lambda holder: say(console, _WAITING.format(holder))) as lease:
         labels = {cell.key: cell.label for cell in planned.cells}
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
@@ -86,7 +91,8 @@ def run(
         comparisons = _comparisons(spec, store, seen)
         write_plan(store.folder, PlannedCells(planned.name, labels, comparisons))
         made_by = f"prune-sweep {version_of('prune-sweep')}"
-        keep_spec(store.folder, spec, f"{made_by} --data {data.resolve()}" if data else made_by)
+        kept = with_plugins_in(store.folder, SOURCES, spec)
+        keep_spec(store.folder, kept, f"{made_by} --data {data.resolve()}" if data else made_by)
         there = {row["key"] for row in rows if row["status"] not in retry}
         missing = [cell for cell in chosen.cells if cell.key not in there]
         follow = [

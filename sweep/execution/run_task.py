@@ -45,6 +45,8 @@ def run_task(
     row: Row = {}
     status, error, own_frames, accuracy, validation = "ok", None, None, None, None
     try:
+        for plugin in workspace.plugins:
+            plugin.load()
         if isinstance(task.work, Baseline):
             trained = baseline(workspace, task.work, observer)
             row |= evaluation_columns("baseline", trained.validation, trained.test)

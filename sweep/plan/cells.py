@@ -18,8 +18,9 @@ from prune_core.images import NO_COPIES, SPLIT_VERSION, Copies
 from prune_core.layer import Combine
 from prune_core.metrics import Choice
 from prune_core.networks import Architecture, Size
-from prune_core.normalisation import NORMALISATION_VERSION
+from prune_core.normalisation import NORMALISATION_VERSION, NORMALISATIONS
 from prune_core.preprocessing import PREPROCESSING_VERSION, Preprocessing
+from prune_core.registering import fingerprint_of
 from prune_core.schedule import ALL_AT_ONCE, Schedule
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
@@ -37,6 +38,7 @@ class Dataset:
     ----------
     own_validation : whether the source's own validation images are the held-out part.
     skipped, copies : images left out and images that are copies, of the whole data set.
+    plugin : the fingerprint of the plug-in that its source comes from; empty for other sources.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Dataset:
     own_validation: bool = False
     skipped: int = 0
     copies: Copies = NO_COPIES
+    plugin: str = ""
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes numbers: the pixels, the cut and the split, not the location."""
@@ -63,6 +66,7 @@ class Dataset:
             "cut": [self.cut, self.test_cut],
             "holdout": self.holdout,
             "split": SPLIT_VERSION,
+            **({"plugin": self.plugin} if self.plugin else {}),
         }
 
 
@@ -235,10 +239,17 @@ class Budget:
         """Everything that changes the widths."""
         return {
             "rule": self.choice.identity(),
-            "normalisation": [self.normalisation, NORMALISATION_VERSION],
+            "normalisation": self._normalisation_identity,
             "floor": asdict(self.floor),
             "reference": self.reference.identity if self.reference else None,
         }
+
+    @property
+    def _normalisation_identity(self) -> list[Any]:
+        found = NORMALISATIONS[self.normalisation]
+        version = {"version": found.version} if found.version > 1 else {}
+        own = version | fingerprint_of(found.provider)
+        return [self.normalisation, NORMALISATION_VERSION, *([own] if own else [])]
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
     except ImagesError as error:
         raise SpecError(f"dataset {entry.name}: {error}") from error
     own = images.validation_images is not None
+    by = parse_source(entry.located)[0].provider
     dataset = Dataset(
         name=entry.name,
         source=entry.located,
@@ -110,6 +111,7 @@ def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset
         own_validation=own,
         skipped=images.skipped,
         copies=images.copies,
+        plugin=by.fingerprint if by else "",
     )
     return dataset, images.notes + split.notes
 

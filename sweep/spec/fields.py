@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from prune_core.budgets import BudgetChoice, BudgetError, Floor, rules_of
 from prune_core.budgets.registry import Scope
 from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationError
 from prune_core.metrics import Choice, MetricError
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
+from prune_core.plugins import Plugin, PluginError, load_plugin
 from prune_core.schedule import ALL_AT_ONCE, Schedule, ScheduleError
 from prune_core.spelling import allowed
 from prune_core.training import Recipe
@@ -142,6 +150,23 @@ class ResourcesSpec(Strict):
         )
 
 
+def _plugin(value: Any, info: ValidationInfo) -> Any:
+    try:
+        if isinstance(value, Plugin):
+            value.load()
+            return value
+        if isinstance(value, str):
+            # The fields that follow may name what the file registers.
+            return load_plugin(value, info.context)
+    except PluginError as error:
+        raise ValueError(str(error)) from error
+    raise ValueError("must be the path of a Python file, such as my_metrics.py")
+
+
+def _once(plugins: list[Plugin]) -> list[Plugin]:
+    return list(dict.fromkeys(plugins))
+
+
 def _metric(value: Any) -> Any:
     try:
         return Choice.parse(value)
@@ -191,6 +216,11 @@ def _budget(value: Any) -> Any:
 BudgetSpec = Annotated[BudgetChoice, BeforeValidator(_budget)]
 LocalRule = Annotated[BudgetChoice, _rule_of("local")]
 GlobalRule = Annotated[BudgetChoice, _rule_of("global")]
+PluginSpecs = Annotated[
+    list[Annotated[Plugin, BeforeValidator(_plugin)]],
+    BeforeValidator(_several),
+    AfterValidator(_once),
+]
 CompensationSpec = Annotated[Compensation, BeforeValidator(_compensation)]
 FinetuneSpecs = Annotated[
     list[FinetuneSpec],
@@ -261,11 +291,17 @@ class ComparisonSpec(Strict):
 
 
 class Spec(Strict):
-    """A sweep: every dataset x seed x metric x budget x ratio is one cell."""
+    """A sweep: every dataset x seed x metric x budget x ratio is one cell.
+
+    `plugins` are Python files that register metrics, budget rules, normalisations, image sources
+    and networks. They are loaded first. A relative path starts at the folder that is the context of
+    the validation, that of the spec file, else at the current folder.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: Name
+    plugins: PluginSpecs = []
     datasets: Annotated[list[DatasetSpec], Field(min_length=1), AfterValidator(distinct)]
     network: NetworkSpec = NetworkSpec()
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)] = [0]

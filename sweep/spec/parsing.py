@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from prune_core.plugins import Plugin
 from prune_core.spelling import allowed
 from sweep.errors import SpecError
 from sweep.spec.datasets import DatasetSpec
@@ -30,27 +31,28 @@ from sweep.spec.packaged import packaged, text_of
 STANDARD_INPUT = "-"
 
 
-def read(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
+def read(name_or_path: str, overrides: Sequence[str] = (), plugins: Sequence[Plugin] = ()) -> Spec:
     """Reads a spec from a file, from standard input, or a packaged spec by its name.
 
     Parameters
     ----------
     name_or_path : `-` for standard input.
     overrides : fields in place of those of the file, such as `recipe.epochs=3`; see `override`.
+    plugins : in addition to those of the file.
 
     Raises
     ------
     SpecError
         Naming the file, the field, its value and what is allowed.
     """
-    path = Path(name_or_path)
+    path, base = Path(name_or_path), None
     if name_or_path in packaged():
         text = text_of(name_or_path)
     elif name_or_path == STANDARD_INPUT:
         text, name_or_path = sys.stdin.read(), "standard input"
     else:
         try:
-            text = path.read_text(encoding="utf-8")
+            text, base = path.read_text(encoding="utf-8"), path.parent.absolute()
         except FileNotFoundError:
             raise SpecError(
                 f"there is no spec file {name_or_path}; "
@@ -58,23 +60,44 @@ def read(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{name_or_path} cannot be read: {error}") from error
-    return parse(text, name_or_path, overrides)
+    return parse(text, name_or_path, overrides, plugins, base)
 
 
-def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Spec:
-    """Reads a spec from YAML text; `where` names the text in errors."""
+def parse(
+    text: str,
+    where: str,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Plugin] = (),
+    base: Path | None = None,
+) -> Spec:
+    """Reads a spec from YAML text; `where` names the text in errors.
+
+    Parameters
+    ----------
+    overrides, plugins : see `read`.
+    base : where relative paths of the field `plugins` start; by default the current folder.
+    """
     content = _load(text, where)
     if not isinstance(content, dict):
         raise SpecError(f"{where} must be a mapping of fields, such as `name: digits`")
     for one in overrides:
         override(content, one)
-    return checked(content, " ".join([where, *(["with", *overrides] if overrides else [])]))
+    if plugins:
+        own = content.get("plugins") or []
+        content["plugins"] = [*(own if isinstance(own, list) else [own]), *plugins]
+    words = " ".join([where, *(["with", *overrides] if overrides else [])])
+    return checked(content, words, base)
 
 
-def checked(content: Mapping[Any, Any], where: str) -> Spec:
-    """A spec from the fields that its YAML text would have; `where` names them in errors."""
+def checked(content: Mapping[Any, Any], where: str, base: Path | None = None) -> Spec:
+    """A spec from the fields that its YAML text would have; `where` names them in errors.
+
+    Parameters
+    ----------
+    base : see `parse`.
+    """
     try:
-        return Spec.model_validate(dict(content))
+        return Spec.model_validate(dict(content), context=base)
     except ValidationError as error:
         raise SpecError("\n".join(_explain(where, content, error))) from error
 
@@ -158,14 +181,18 @@ _Loader.add_implicit_resolver(*EXPONENTS)
 
 def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    # Without a plug-in, the names that it registers would be unknown as well.
+    of_plugins = [one for one in problems if one["loc"][:1] == ("plugins",)]
+    for problem in of_plugins or problems:
         # For a union, pydantic also lists the member, which is not a field of the spec.
         *path, last = problem["loc"] or ("",)
         named = problem["type"] in ("extra_forbidden", "missing")
         steps = [step for step in path if _is_field(step)]
         steps += [last] if named or _is_field(last) else []
-        if steps[:1] == ["finetune"] and not isinstance(content.get("finetune"), list):
-            del steps[1:2]  # a single recipe needs no list
+        first = steps[0] if steps else ""
+        if first in ("finetune", "plugins") and not isinstance(content.get(first), list):
+            del steps[1:2]  # a single one needs no list
         field = "".join(map(_step, steps)).lstrip(".")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

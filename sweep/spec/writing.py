@@ -11,6 +11,7 @@ from prune_core.budgets import BudgetChoice
 from prune_core.compensation import Compensation
 from prune_core.metrics import Choice
 from prune_core.metrics.registry import IMAGES
+from prune_core.plugins import Plugin
 from prune_core.schedule import Schedule
 from sweep.spec.fields import FinetuneSpec, Spec
 from sweep.spec.parsing import EXPONENTS
@@ -34,6 +35,8 @@ def _plain(value: Any) -> Any:
         options: dict[str, Any] = dict(value.options)
         options |= {IMAGES: value.images} if value.metric.reads_images else {}
         return {value.name: options} if options else value.name
+    if isinstance(value, Plugin):
+        return value.path
     if isinstance(value, Compensation):
         return {value.name: value.options} if value.options else value.name
     if isinstance(value, BudgetChoice):

@@ -1,18 +1,22 @@
-"""The files of a person's own networks, kept in FOLDER/sources/<fingerprint>.
+"""The files of a person's own networks and plug-ins, kept in FOLDER/sources/<fingerprint>.
 
-Workers do not read them: each task carries the texts. They are kept so that rows can be understood,
-and networks exported, when the original files have changed. Nothing runs them unasked.
+Workers do not read them: tasks and the workspace carry the texts. They are kept so that rows can be
+understood, and networks exported, when the original files have changed. Only the kept spec names
+plug-ins there; nothing else runs these files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from prune_core.networks import ModuleArchitecture
 from prune_core.networks.own import OwnNetwork
 from prune_core.networks.source import NetworkSource
+from prune_core.source_files import SourceFiles
 from results.storage.folder import Folder
 from sweep.plan.cells import Cell
+from sweep.spec.fields import Spec
 
 FOLDER = "sources"
 
@@ -25,8 +29,25 @@ def keep_sources(folder: Folder, cells: Iterable[Cell]) -> None:
         write_files(folder / FOLDER / source.fingerprint, source)
 
 
-def write_files(folder: Folder, source: NetworkSource) -> None:
-    """Writes the files of an own network that are not there yet, in folders as they were."""
+def with_plugins_in(folder: Folder, name: str, spec: Spec) -> Spec:
+    """Writes the plug-ins of a spec into folders of a folder, by their fingerprints.
+
+    Parameters
+    ----------
+    name : of the folder inside `folder`, where the spec will be.
+
+    Returns
+    -------
+    The spec with the new paths, relative to `folder`.
+    """
+    for plugin in spec.plugins:
+        write_files(folder / name / plugin.fingerprint, plugin)
+    there = [replace(one, path=f"{name}/{one.fingerprint}/{one.entry}") for one in spec.plugins]
+    return spec.model_copy(update={"plugins": there})
+
+
+def write_files(folder: Folder, source: SourceFiles) -> None:
+    """Writes the files of a source that are not there yet, in folders as they were."""
     for name, text in source.files:
         *parents, file = name.split("/")
         inside = folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prune_core.plugins import Plugin
 from results import Store
 from results.storage.locations import Where, folder_of
 from sweep.stages.artifacts import Artifacts
@@ -11,18 +12,21 @@ from sweep.stages.artifacts import Artifacts
 
 @dataclass(frozen=True)
 class Workspace:
-    """The results folder of a sweep, and the sweep's name.
+    """The results folder of a sweep, the sweep's name and its plug-ins.
 
     Attributes
     ----------
     folder : a path or URI of the same folder in every process and on every node; see
         `results.storage.locations`.
     keeps_networks : whether successful cells store their network.
+    plugins : what they register is used by tasks. Where a workspace is unpickled they are loaded,
+        so pickle it before the tasks.
     """
 
     folder: Where
     sweep: str
     keeps_networks: bool = False
+    plugins: tuple[Plugin, ...] = ()
 
     @property
     def store(self) -> Store:

@@ -17,8 +17,9 @@ from cluster.cli import app
 
 @pytest.fixture
 def submit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    # The client gets its address through this variable; it is restored after the test.
-    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    # These variables are set for the client; they are restored after the test.
+    for name in ("RAY_API_SERVER_ADDRESS", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
     return lambda *words: CliRunner().invoke(app, ["submit", *map(str, words)])
 
 
@@ -66,6 +67,26 @@ def test_a_server_without_https_is_reported(stranger, submit):
     found = submit("--status", "job", "--address", f"https://{stranger}")
     assert found.exit_code == 2
     assert "does not speak https" in found.stderr
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost"])
+def test_no_proxy_is_asked_for_this_machine(variable, host, stranger, submit, monkeypatch):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "internal")
+    address = f"http://{host}:{stranger.partition(':')[2]}"
+    found = submit("--status", "job", "--address", address)
+    assert found.exit_code == 2
+    assert f"{address} answers, but it is not a Ray dashboard" in found.stderr
+
+
+def test_a_proxy_that_was_asked_is_named_without_its_password(submit, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    found = submit("--status", "job", "--address", "http://head.invalid:8265")
+    assert found.exit_code == 2
+    assert "http://head.invalid:8265 through the proxy 127.0.0.1:9 " in found.stderr
+    assert "NO_PROXY=head.invalid" in found.stderr
+    assert "secret" not in found.stderr
 
 
 def test_a_missing_address_is_reported(submit):

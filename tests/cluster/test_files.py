@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,36 @@ def test_the_slurm_script_uses_known_options_of_ray() -> None:
     # symmetric-run does not pass the address of its Ray to the command.
     assert run[:2] == ["env", "RAY_ADDRESS=$head:6379"]
     _check_run(run[2:])
+
+
+def test_the_slurm_script_gives_ray_an_address_where_a_node_does_not_know_its_own_name(
+    tmp_path: Path,
+) -> None:
+    # Debian writes `127.0.1.1 HOSTNAME` into the hosts file; that is no address of the node.
+    (tmp_path / "bin").mkdir()
+    for name, text in {
+        "activate": "",
+        "scontrol": "echo 127.0.1.1",
+        "srun": 'echo "$RAY_TMPDIR" "$@"',
+        "prune-sweep": "",
+    }.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = {
+        "PATH": f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin",
+        "VENV": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "SLURM_JOB_NODELIST": "first",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    ended = subprocess.run(
+        ["bash", FILES / "slurm.sbatch"], env=job, capture_output=True, text=True, check=True
+    )
+    folder, *words = ended.stdout.split()
+    assert folder == f"/tmp/ray-{os.getuid()}"
+    assert words[words.index("--address") + 1] == "127.0.0.1:6379"
+    assert "RAY_ADDRESS=127.0.0.1:6379" in words
 
 
 def test_versions_agree_with_the_lock_file(locked: dict[str, str]) -> None:

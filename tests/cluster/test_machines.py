@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -151,7 +152,17 @@ def test_lost_nodes_change_no_row(
 def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
     network: Network, shared: Path, write_spec: Callable[..., Path], environment: dict[str, str]
 ) -> None:
-    nodes = [network.machine(name) for name in ("first", "second")]
+    first, second = nodes = [network.machine(name) for name in ("first", "second")]
+    # As Debian writes it: the own name is an address on which no other node can reach this one.
+    hosts = {
+        node: f"127.0.0.1 localhost\n127.0.1.1 {node.name}\n{other.address} {other.name}\n"
+        for node, other in ((first, second), (second, first))
+    }
+    for node, text in hosts.items():
+        node.run("sh", "-c", 'printf %s "$0" > /etc/hosts', text)
+        # The nodes share this machine's disk, but the sockets of each are its own.
+        sockets = f"/tmp/ray-{os.getuid()}"
+        node.run("sh", "-c", 'mkdir -p "$0" && mount -t tmpfs tmpfs "$0"', sockets)
     tools = shared / "slurm"
     tools.mkdir()
     # A substitute for srun: one process on each node of the job, with the same environment.
@@ -160,23 +171,33 @@ def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
         tools / "srun",
         f"shift\n{starts}\ncode=0\nfor pid in $pids; do wait $pid || code=$?; done\nexit $code",
     )
-    names = " ".join(node.address for node in nodes)
-    _write_command(tools / "scontrol", f"printf '%s\\n' {names}")
-    out = shared / "by-slurm"
+    _write_command(tools / "scontrol", "printf '%s\\n' first second")
+    out, long = shared / "by-slurm", shared / ("long" * 20)
+    long.mkdir()
     job = {
         "PATH": f"{tools}:{environment['PATH']}",
         "VENV": str(Path(sys.prefix)),
         "SPEC": str(write_spec("slurm", ratios="0.3, 0.4, 0.5, 0.6")),
         "OUT": str(out),
         "DATA": str(shared),
+        "TMPDIR": str(long),
         "SLURM_JOB_NODELIST": "made-up",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_CPUS_PER_TASK": "1",
     }
     own = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
     script = files("cluster") / "files" / "slurm.sbatch"
+    # Slurm runs the script on the first node. The substitute for srun must see the processes of
+    # this machine, so the script has only the network and the hosts file of the first node.
+    (shared / "hosts").write_text(hosts[first])
+    there = ["nsenter", "--target", first.first, "--net", "--uts", "--", "unshare", "--mount"]
+    begin = 'mount --bind "$0" /etc/hosts && exec bash "$1"'
     ended = subprocess.run(
-        ["bash", str(script)], env=own | job, capture_output=True, text=True, timeout=300
+        [*there, "sh", "-c", begin, shared / "hosts", str(script)],
+        env=own | job,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "8 of 8 cells ok" in ended.stdout

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -146,13 +147,30 @@ def test_a_network_that_cannot_be_read_is_refused(
         bundle("own.yaml", job)
 
 
+@pytest.mark.parametrize("name", ["own.yaml", "digits"])
+def test_the_spec_of_the_job_has_the_fields_given_on_the_command_line(
+    own: Path, job: Path, name: str
+) -> None:
+    fields = ["recipe.epochs=3", "ratios=[0.25, 0.75]"]
+    packed = bundle(name, job, fields)
+    there = read(str(job / packed.spec))
+    expected = read(name, fields)
+    assert (there.recipe.epochs, there.ratios) == (3, [0.25, 0.75])
+    # The files of the network have other names there.
+    assert there.model_copy(update={"network": expected.network}) == expected
+
+
 def _files(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
 def head(environment: dict[str, str]) -> Iterator[str]:
-    """The dashboard address of a Ray with one node and one CPU."""
+    """The dashboard address of a Ray with one node and one CPU.
+
+    It was started as by a service: its virtual environment is not on its PATH, but another Python,
+    which has no packages.
+    """
     if not Path("/proc/self/environ").exists():
         pytest.skip("without /proc the processes of this Ray cannot be identified")
     marker, port = f"TEST_HEAD={os.getpid()}", _free_port()
@@ -164,10 +182,19 @@ def head(environment: dict[str, str]) -> Iterator[str]:
     # If another Ray uses the agent's port, the agent keeps running but accepts no jobs.
     start += [f"--dashboard-agent-listen-port={_free_port()}"]
     start += ["--object-store-memory=100000000"]
+    bare = Path(folder) / "bin" / "python"
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    path = {"PATH": f"{bare.parent}:/usr/bin:/bin"}
     name, _, value = marker.partition("=")
     try:
         begun = subprocess.run(
-            start, env=environment | {name: value}, capture_output=True, text=True, cwd=folder
+            start,
+            env=environment | path | {name: value},
+            capture_output=True,
+            text=True,
+            cwd=folder,
         )
         assert begun.returncode == 0, begun.stdout + begun.stderr
         yield f"http://127.0.0.1:{port}"
@@ -212,8 +239,9 @@ def first(
 
     The connection breaks once, in the middle of the log.
     """
-    # The user's own Ray address, where nothing answers, must not be used.
+    # The user's own Ray address and proxy, where nothing answers, must not be used.
     elsewhere = {"RAY_ADDRESS": "127.0.0.1:9", "PYTHONPATH": str(checkout[0])}
+    elsewhere |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
     port = int(head.rpartition(":")[2])
     with Breaking(port, b"/logs/tail", after=600) as way:
         found = ended(
@@ -273,9 +301,8 @@ def test_the_code_that_submits_is_the_code_that_runs(
 def test_cells_that_are_not_ok_set_the_exit_code(
     first: tuple[int, str, str], head: str, spec: Path, folder: Path, ended: Ended
 ) -> None:
-    worse = spec.with_name("diverging.yaml")
-    worse.write_text(spec.read_text().replace("learning_rate: 0.05", "learning_rate: 1e30"))
-    begun = ended("submit", worse, "--address", head, "--out", folder, "--no-wait")
+    worse = "finetune.learning_rate=1e30"
+    begun = ended("submit", spec, worse, "--address", head, "--out", folder, "--no-wait")
     assert begun[0] == 0, begun
     job = _job(begun[1])
     assert f"--follow {job}" in begun[1]

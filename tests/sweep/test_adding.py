@@ -42,11 +42,12 @@ ratios: [0.5]
 scopes: [{scopes}]
 {more}
 """
+FEW_DIGITS = "{source: digits, train_images: 200, test_images: 40, image_size: 16}"
 REGISTRIES = (pc.METRICS, pc.BUDGETS, pc.SOURCES, EXECUTORS, REPORT_FIGURES)
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _registries_as_before() -> Iterator[None]:
     """Takes out of the registries what a test put in."""
     before = [dict(registry) for registry in REGISTRIES]
     yield
@@ -61,7 +62,7 @@ def swept(tmp_path: Path) -> Callable[..., Path]:
 
     def sweep(
         executor: str = "serial",
-        source: str = "digits",
+        source: str = FEW_DIGITS,
         metrics: str = "output_l1",
         scopes: str = "local",
         more: str = "",
@@ -165,6 +166,8 @@ def test_an_executor_is_one_class(swept):
 
 
 def test_a_figure_of_the_report_is_one_function(swept):
+    REPORT_FIGURES.clear()  # the others take seconds
+
     @report_figure("clock", "Seconds", "How long each cell took.")
     def clock(tables: SweepTables) -> Figure:
         figure = Figure()
@@ -193,5 +196,5 @@ def test_a_rule_of_another_scope_is_refused(more, words):
 def test_an_executor_that_is_unknown_is_refused(tmp_path, invoke):
     done = invoke("run", "digits", "--executor", "slrum", "--out", tmp_path / "runs")
     assert done.exit_code == 2
-    assert "--executor slrum is unknown; allowed: ray, serial" in done.stderr
+    assert "slrum is unknown; did you mean slurm? allowed: ray, serial, slurm" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -123,7 +123,7 @@ BAD_VALUES = [
     ("resources.baseline.cpu", 1, ["resources.baseline.cpu", "not a field", "cpus, gpus"]),
     ("resources.scale_to", 0, ["resources.scale_to", "is 0", "1"]),
     ("wait_for_nodes_s", -1, ["wait_for_nodes_s", "is -1"]),
-    ("ratio", 0.5, ["ratio is not a field", "did you mean ratios?", "allowed here: name, datas"]),
+    ("ratio", 0.5, ["ratio is not a field", "did you mean ratios?", "allowed here: name, plugins"]),
     ("my-field", 3, ["mine.yaml: my-field is not a field"]),
     ("my field", 3, ["mine.yaml: my field is not a field"]),
     ("two\nlines", 3, ["mine.yaml: 'two\\nlines' is not a field"]),

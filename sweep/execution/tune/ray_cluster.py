@@ -37,6 +37,7 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from prune_core.cpus import usable_cpus  # noqa: E402
 from sweep.errors import ClusterError  # noqa: E402
 from sweep.execution.resources import Resources  # noqa: E402
+from sweep.execution.tune.sockets import folder_for_sockets  # noqa: E402
 
 OBJECT_STORE_BYTES = 256 * 1024**2
 
@@ -72,6 +73,7 @@ class Cluster:
                     num_cpus=usable_cpus(),
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder_for_sockets()),
                     **quiet,
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:

@@ -49,14 +49,13 @@ class TaskTrial(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        workspace: Workspace,
-        tasks: dict[str, Task],
+        work: tuple[Workspace, dict[str, Task]],
         timeout: float | None,
         mailbox: Any,
     ) -> None:
         """Stores what every task needs; called once per process."""
-        self.workspace, self.tasks, self.mailbox = workspace, tasks, mailbox
-        self.watchdog = Watchdog(workspace.folder, timeout)
+        (self.workspace, self.tasks), self.mailbox = work, mailbox
+        self.watchdog = Watchdog(self.workspace.folder, timeout)
         keep_freed_memory()
         torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
 
@@ -242,8 +241,8 @@ def execute(
     trainable = tune.with_resources(
         tune.with_parameters(
             TaskTrial,
-            workspace=scheduler.workspace,
-            tasks=tasks,
+            # One value, because the workspace loads the plug-ins whose classes tasks may have.
+            work=(scheduler.workspace, tasks),
             timeout=timeout,
             mailbox=live.mailbox if live else None,
         ),

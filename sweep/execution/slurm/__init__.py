@@ -1,0 +1,1 @@
+"""The executor that runs tasks as jobs of Slurm, without Ray."""
