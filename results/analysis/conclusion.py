@@ -46,10 +46,15 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     ValueError
         As `results.paired_difference`.
     """
+    return [_best(leads(frame), frame), *remarks(frame)]
+
+
+def remarks(frame: pd.DataFrame) -> list[str]:
+    """The sentences of `conclusion` after the first: what is undecided, failed or missing."""
     table = claims(frame)
     applicable = [claim.text for claim in claims_of(frame)]
     judged = table[(table["stage"] == "finetuned") & table["claim"].isin(applicable)]
-    found = [_best(leads(frame), frame), _open(frame, judged), _missing(frame, judged)]
+    found = [_open(frame, judged), _missing(frame, judged)]
     weights = same_weights(frame[frame["status"] == "ok"])
     return [*found, *filter(None, [weights])]
 

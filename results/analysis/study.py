@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from results.analysis.identities import (
@@ -32,6 +34,9 @@ from results.storage.schema import (
     STAGES,
     UNPRUNED,
 )
+
+Numbers = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.bool_] | slice
 
 UNPRUNED_STUDY = (
     "dataset",
@@ -279,50 +284,79 @@ def check_alike(cells: pd.DataFrame) -> None:
     ValueError
         Naming the first value in which two of them differ, and both values.
     """
-    point = [*STUDY, *POINT, "metric"]
-    _check_column(cells, list(STUDY), "dataset_fingerprint")
-    _check_column(cells, point, "metric_options")
+    point = (*STUDY, *POINT, "metric")
+    groups = _Groups(cells)
+    _check_column(groups, STUDY, "dataset_fingerprint")
+    _check_column(groups, point, "metric_options")
     parts = identity_parts(cells["identity"])
-    _check_single(cells, list(STUDY), parts[VERSION])
+    _check_single(groups, STUDY, parts[VERSION])
     # Studies that differ only in what follows the baseline share it.
-    _check_single(cells, list(UNPRUNED_STUDY), parts[BASELINE_PART])
+    _check_single(groups, UNPRUNED_STUDY, parts[BASELINE_PART])
     # A network trained from scratch has the baseline's recipe, not the fine-tuning recipe.
     pruned = (cells["metric"] != SCRATCH).to_numpy()
-    _check_single(cells[pruned], list(TRAINED_STUDY), parts[FINETUNE][pruned])
-    _check_single(cells[pruned], list(STUDY), parts[GROUPS][pruned])
+    _check_single(groups, TRAINED_STUDY, parts[FINETUNE], pruned)
+    _check_single(groups, STUDY, parts[GROUPS], pruned)
     # It has channel groups; how scores are combined counts only where a ranking set its widths.
-    _check_single(cells[~pruned], [*STUDY, *POINT], parts[GROUPS][~pruned])
+    _check_single(groups, (*STUDY, *POINT), parts[GROUPS], ~pruned)
     # A network trained from scratch has none, also where it stands beside those that have one.
-    compensated = [*STUDY, "compensation"]
-    _check_single(cells[pruned], compensated, parts[COMPENSATION][pruned])
+    _check_single(groups, (*STUDY, "compensation"), parts[COMPENSATION], pruned)
     # All metrics of a point are compared with one another, so they must share the budget.
-    _check_single(cells, [*STUDY, *POINT], parts[BUDGET])
-    _check_single(cells, point, parts[REST])
+    _check_single(groups, (*STUDY, *POINT), parts[BUDGET])
+    _check_single(groups, point, parts[REST])
     # bf16 and fp32 differ as much as two seeds do, and `auto` depends on the device.
-    _check_column(cells.dropna(subset="precision"), list(STUDY), "precision")
+    _check_column(groups, STUDY, "precision", cells["precision"].notna().to_numpy())
 
 
-def _check_column(cells: pd.DataFrame, names: list[str], column: str) -> None:
+class _Groups:
+    """Numbers the rows of a table by the values of columns, and reads each column once.
+
+    A report checks the same cells many times, and tuples of columns begin with shorter ones.
+    """
+
+    def __init__(self, cells: pd.DataFrame) -> None:
+        self.cells = cells
+        self._known: dict[tuple[str, ...], Numbers] = {(): np.zeros(len(cells), np.int64)}
+
+    def of(self, names: tuple[str, ...]) -> Numbers:
+        """For each row a number [rows] that rows with the same values share."""
+        if names not in self._known:
+            *before, last = names
+            found = _pairs(self.of(tuple(before)), self.cells[last].array)
+            self._known[names] = np.unique(found, return_inverse=True)[1]
+        return self._known[names]
+
+
+def _pairs(numbers: Numbers, values: Any) -> Numbers:
+    """A number for each pair of a number and a value; missing values are equal."""
+    codes = pd.factorize(values, use_na_sentinel=False)[0]
+    return numbers * (codes.max(initial=0) + 1) + codes
+
+
+def _check_column(
+    groups: _Groups, names: tuple[str, ...], column: str, rows: Rows = slice(None)
+) -> None:
     """Refuses cells that agree in `names`, but not in a column of the frame."""
 
     def unlike(one: object, other: object) -> str:
         select = f'frame[frame["{column}"] == {one!r}]'
         return f"{column} is {one} and {other}; select rows that agree, such as {select}"
 
-    _check_single(cells, names, cells[column].array, unlike)
+    _check_single(groups, names, groups.cells[column].array, rows, unlike)
 
 
 def _check_single(
-    cells: pd.DataFrame,
-    names: list[str],
+    groups: _Groups,
+    names: tuple[str, ...],
     values: Any,
+    rows: Rows = slice(None),
     unlike: Callable[[Any, Any], str] = difference,
 ) -> None:
-    """Refuses cells that agree in `names`, but not in the value that each of them has."""
-    found = cells[names].assign(value=values).drop_duplicates()
-    if not (twice := found.duplicated(names, keep=False)).any():
+    """Refuses those of the rows that agree in `names`, but not in the value of each row."""
+    numbers = groups.of(names)[rows]
+    if len(np.unique(_pairs(numbers, values[rows]))) == len(np.unique(numbers)):
         return
-    first = found[twice].iloc[0]
+    found = groups.cells.loc[rows, list(names)].assign(value=values[rows]).drop_duplicates()
+    first = found[found.duplicated(list(names), keep=False)].iloc[0]
     one, other = found.loc[same(found, first, names), "value"].iloc[:2]
     raise ValueError(
         f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.agreement import rank_agreement
-from results.storage.frames import load, load_history, load_scores
+from results.storage.frames import load, load_history, load_scores, load_steps
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class SweepTables:
         """As `results.rank_agreement` returns it, of the scores that cells which are ok name."""
         used = self.frame.loc[self.frame["status"] == "ok", "scores_key"]
         return rank_agreement(self.scores[self.scores["scores_key"].isin(used)])
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """As `results.load_steps` returns them; they are read when they are asked for."""
+        return load_steps(self.folders)
 
 
 def read_tables(folders: Sequence[str]) -> SweepTables:

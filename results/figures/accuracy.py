@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,16 @@ from matplotlib.lines import Line2D
 from results.analysis.accuracy import accuracy_table
 from results.analysis.study import macs_ratio
 from results.analysis.sweep_tables import SweepTables
+from results.figures.front import (
+    any_grey,
+    coloured,
+    grey_handle,
+    known,
+    legend_room,
+    metric_handles,
+    name_coloured,
+    panel_looks,
+)
 from results.figures.macs import left_words, titled
 from results.figures.panels import (
     LETTER,
@@ -25,10 +35,9 @@ from results.figures.panels import (
     panels,
 )
 from results.figures.registry import report_figure
-from results.figures.style import FAINT, INK, PAPER, Look, looks, said, styled
+from results.figures.style import FAINT, INK, PAPER, REST, Look, looks, said, styled
 
-_FEW = 8
-_WIDTH = 4.1
+_WIDTH, _SHADE = 4.1, 0.12
 STAGE_WORDS = {
     "baseline": "of the unpruned network",
     "pruned": "after pruning",
@@ -39,7 +48,12 @@ STAGE_WORDS = {
 
 
 @styled
-def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") -> Figure:
+def accuracy(
+    frame: pd.DataFrame,
+    at: str = "finetuned",
+    split: str = "test",
+    forward: Sequence[str] = (),
+) -> Figure:
     """Mean top-1 accuracy of each metric over the achieved ratio of what the budget counts.
 
     A panel for each study and setting; the axis is the achieved ratio of multiply-accumulates where
@@ -52,24 +66,41 @@ def accuracy(frame: pd.DataFrame, at: str = "finetuned", split: str = "test") ->
     If all seeds start from the weights of one file, the band says how much fine-tuning and seeded
     metrics vary, not how much networks vary.
 
+    Where there are more than six metrics, each panel shows its best three (highest mean over the
+    ratios), `random`, `scratch` and `output_l1` in colour and names them; all others are grey and
+    have no band.
+
     Parameters
     ----------
     frame : what `results.load` returned; only cells that are ok count.
     at, split : see `results.accuracy_table`.
+    forward : metrics that every panel shows in colour and thick.
+
+    Raises
+    ------
+    ValueError
+        If `forward` names a metric that has no cell, or as `results.accuracy_table`.
     """
     cells = comparable(frame)
+    known(cells["metric"], forward)
     points = accuracy_points(cells, at, split)
     if points.empty:
         return said("No cell is ok, so there is no accuracy to draw.")
     found = [panel for panel in panels(cells) if len(panel.of(points))]
-    figure, axes = grid(len(found), _WIDTH, 3.1, columns_of(found))
     metrics = looks(cells["metric"])
-    for panel, place in zip(found, axes, strict=True):
-        _panel(place, panel.of(points), panel.rows, metrics, split)
-        ratios = panel.of(points)["ratio"]
+    drawn = [panel.of(points) for panel in found]
+    shown = [coloured(own, forward) for own in drawn]
+    named = any_grey(shown, drawn)
+    height = 3.1 + (legend_room(shown) if named else 0)
+    figure, axes = grid(len(found), _WIDTH, height, columns_of(found))
+    for panel, own, names, place in zip(found, drawn, shown, axes, strict=True):
+        _panel(place, own, panel.rows, panel_looks(metrics, names, forward), split)
+        ratios = own["ratio"]
         ends = list(dict.fromkeys([ratios.min(), ratios.max()]))
         titled(place, panel.title, left_words(panel.rows, ends), _WIDTH - 0.5)
     label_sizes(axes, found)
+    if named:
+        name_coloured(axes, metrics, shown)
     outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     curves_legend(figure, points, metrics)
     return figure
@@ -120,35 +151,37 @@ def label_sizes(axes: list[Axes], found: list[Panel]) -> None:
 def _panel(
     axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, metrics: dict[str, Look], split: str
 ) -> None:
-    many = points["metric"].nunique() > _FEW
     for at, (metric, look) in enumerate(metrics.items()):
         line = points[points["metric"] == metric].sort_values("x")
         if len(line):
-            curve(axes, line, look, f"metric{at}", 0.06 if many else 0.12).set_label(metric)
+            curve(axes, line, look, f"metric{at}").set_label(metric)
     unpruned_line(axes, points["mean"], rows, split)
 
 
-def curve(axes: Axes, line: pd.DataFrame, look: Look, name: str, shade: float) -> Line2D:
+def curve(axes: Axes, line: pd.DataFrame, look: Look, name: str) -> Line2D:
     """Draws a metric's points from left to right, with its band, and returns the line.
+
+    The band of a grey curve is there, but invisible: a page shows it when the curve is brought
+    forward.
 
     Parameters
     ----------
     line : rows of `accuracy_points`, ordered by `x`.
     name : begins the ids of what is drawn.
-    shade : opacity of the band.
     """
+    grey = look.colour == REST
     x, y = line["x"].to_numpy(float), 100 * line["mean"].to_numpy(float)
-    (drawn,) = axes.plot(x, y, color=look.colour, linestyle=look.dash or "-", linewidth=1.5)
-    drawn.set(gid=f"{name}-line")
+    (drawn,) = axes.plot(x, y, color=look.colour, linestyle=look.dash or "-", linewidth=look.width)
+    drawn.set(gid=f"{name}-line", zorder=1.5 if grey else 2)
     floor = line["collapsed"].to_numpy(int) > 0
     for kind, where, face in (("dots", ~floor, look.colour), ("collapsed", floor, PAPER)):
         (dots,) = axes.plot(x[where], y[where], linestyle="none", marker=look.marker)
-        dots.set(markersize=4, markeredgewidth=1.1, color=look.colour, markerfacecolor=face)
-        dots.set(zorder=3, gid=f"{name}-{kind}")
+        dots.set(markersize=look.size, markeredgewidth=1.1, color=look.colour)
+        dots.set(markerfacecolor=face, zorder=1.6 if grey else 3, gid=f"{name}-{kind}")
     if line["low"].notna().any():
         low, high = 100 * line["low"].to_numpy(float), 100 * line["high"].to_numpy(float)
         band = axes.fill_between(x, low, high, color=look.colour, linewidth=0)
-        band.set(alpha=shade, gid=f"{name}-band")
+        band.set(alpha=0 if grey else _SHADE, gid=f"{name}-band")
     return drawn
 
 
@@ -171,35 +204,35 @@ def _limits(means: pd.Series, unpruned: float) -> tuple[float, float]:
 def curves_legend(
     figure: Figure, points: pd.DataFrame, metrics: dict[str, Look], others: Iterable[Line2D] = ()
 ) -> None:
-    """Puts the legend of curves below all panels: metrics, others, and what all figures share."""
-    handles = [*metric_handles(metrics), *others]
-    handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="unpruned"))
+    """Puts the legend of curves below all panels: metrics, others, and what all figures share.
+
+    Metrics that the panels name themselves are left out.
+    """
+    named = any(place.get_legend() for place in figure.axes)
+    found = [grey_handle("grey: all other metrics")] if named else metric_handles(metrics)
+    found += others
+    found.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="unpruned"))
     if points["collapsed"].gt(0).any():
         hollow = Line2D([], [], color=FAINT, linestyle="none", marker="o", markersize=4)
         hollow.set(markerfacecolor=PAPER, label="hollow: a channel group at its floor")
-        handles.append(hollow)
+        found.append(hollow)
     if points["seeds"].max() == 1 or points["low"].notna().any():
-        handles.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
-    legend_below(figure, handles)
-
-
-def metric_handles(metrics: dict[str, Look]) -> list[Line2D]:
-    """An entry of the legend for each metric."""
-    return [
-        Line2D(
-            [], [], color=look.colour, linestyle=look.dash or "-", marker=look.marker, label=name
-        )
-        for name, look in metrics.items()
-    ]
+        found.append(Line2D([], [], linestyle="none", label=_band_words(points["seeds"])))
+    legend_below(figure, found)
 
 
 def legend_below(figure: Figure, handles: list[Line2D]) -> None:
     """Puts a legend below all panels, in as many columns as there is room for."""
     for handle in handles:
         handle.set_markersize(4)
+    columns = legend_columns(handles, figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def legend_columns(handles: list[Line2D], width: float) -> int:
+    """Columns of a legend below a figure of so many inches."""
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(figure.get_figwidth() / (LETTER * longest + 0.7))
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, 5)))
+    return max(1, min(int(width / (LETTER * longest + 0.7)), 5))
 
 
 def _band_words(seeds: pd.Series) -> str:
@@ -214,11 +247,11 @@ def _band_words(seeds: pd.Series) -> str:
     "accuracy",
     "Accuracy against size",
     "Mean top-1 accuracy on the test images after fine-tuning, over the achieved ratio of "
-    "parameters, or of multiply-accumulates (MACs) where the budget counts these. Bands are 95 % "
-    "t intervals of the mean over the seeds, or reach from one seed to the other where there are "
-    "two. Hollow points have a channel group at its floor in at least one seed; the dashed line "
-    "is the unpruned network. Networks of equal parameters may leave unequal MACs: under each "
-    "title is their range over the metrics.",
+    "parameters, or of multiply-accumulates (MACs) where the budget counts these. Of more than "
+    "six metrics, a panel shows its best three, random, scratch and output_l1 in colour. Bands "
+    "are 95 % t intervals of the mean over the seeds; with two seeds they reach from one to the "
+    "other. A hollow point has a channel group at its floor in at least one seed. The dashed line "
+    "is the unpruned network. Under each title is the range of MACs that the metrics leave.",
     position=10,
 )
 def _in_report(tables: SweepTables) -> Figure:

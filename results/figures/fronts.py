@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from textwrap import wrap
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,14 +15,16 @@ from matplotlib.lines import Line2D
 from results.analysis.pareto import FRONT, Cost, pareto
 from results.analysis.study import PROCEDURE
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import STAGE_WORDS, legend_below, metric_handles
+from results.figures.accuracy import STAGE_WORDS, legend_below, legend_columns
+from results.figures.front import metric_handles
 from results.figures.panels import (
     comparable,
-    even_columns,
     grid,
     outer,
     procedure_order,
     procedure_words,
+    rule_words,
+    scope_order,
     set_title,
     titled_study,
 )
@@ -28,6 +32,7 @@ from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
 from results.storage.schema import UNPRUNED
 
+Fill = Literal["full", "none", "left", "right", "bottom", "top"]
 # The cost, its unit, and how many of what is stored make one.
 _COSTS: dict[Cost, tuple[str, float]] = {
     "parameters": ("parameters, thousands", 1e3),
@@ -36,9 +41,14 @@ _COSTS: dict[Cost, tuple[str, float]] = {
     "latency_256_ms": ("latency at batch 256, ms per image", 1),
 }
 _FRONT = [*FRONT]
+_RULE = ("scope", "budget", "normalisation")
 _STUDY = [name for name in FRONT if name not in PROCEDURE]
-_LINE = 50
-_WIDTH = 4.1
+_LETTERS = 42
+_WIDTH, _HEIGHT, _COLUMNS = 3.1, 2.6, 4
+_LINE = 0.19
+"""Inches of a line of the legend."""
+_FILLS: tuple[Fill, ...] = ("full", "none", "left", "right", "bottom", "top")
+_FILL_WORDS = ("filled", "hollow", "left half", "right half", "lower half", "upper half")
 _MACHINE = ["device", "threads"]
 
 
@@ -48,8 +58,9 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
 
     A line of panels for each data set, network, training, choice of channel groups, compensation
     and schedule, and for latencies a panel for each device. Networks on the Pareto front have the
-    colour of their metric and a line through them; all others are grey. The diamond is the unpruned
-    network.
+    colour and marker of their metric and a line through them; all others are grey. Markers are
+    filled by the budget and normalisation, where these vary on the fronts; what comes after the
+    fifth of these has the sixth fill. The diamond is the unpruned network.
 
     Parameters
     ----------
@@ -63,16 +74,9 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     if not drawn:
         return said("No cell is ok, so there is no accuracy to set against its cost.")
     drawn.sort(key=lambda panel: _order(panel[1].iloc[0]))
-    lines = len({tuple(map(str, rows[_FRONT].iloc[0])) for _, rows in drawn})
-    columns = even_columns(math.ceil(len(drawn) / lines))
-    figure, axes = grid(len(drawn), _WIDTH, 3.0, columns)
+    rules = _rules(pd.concat([rows for _, rows in drawn]), cells)
+    fills = {rule: _FILLS[min(at, len(_FILLS) - 1)] for at, rule in enumerate(rules.values())}
     metrics = looks(cells["metric"])
-    for (cost, rows), place in zip(drawn, axes, strict=True):
-        _panel(place, rows, cost, metrics)
-        first = rows.iloc[0]
-        words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
-        set_title(place, ", ".join(words), _WIDTH - 0.5)
-    outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
     on_front = {name for _, rows in drawn for name in rows.loc[rows["on_front"], "metric"]}
     handles = metric_handles({name: look for name, look in metrics.items() if name in on_front})
     for handle in handles:
@@ -81,7 +85,19 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     other = Line2D(
         [], [], linestyle="none", marker="o", color=SOFT, label="another is better in both"
     )
-    legend_below(figure, [*handles, control, other])
+    handles += [*_fill_handles(fills), control, other]
+    columns = _columns([rows for _, rows in drawn])
+    legend = _LINE * math.ceil(len(handles) / legend_columns(handles, _WIDTH * columns))
+    height = _HEIGHT + legend / math.ceil(len(drawn) / columns)
+    figure, axes = grid(len(drawn), _WIDTH, height, columns)
+    for (cost, rows), place in zip(drawn, axes, strict=True):
+        named = rows[list(_RULE)].astype(str).apply(tuple, axis="columns").map(rules)
+        _panel(place, rows.assign(fill=named.map(fills)), cost, metrics)
+        first = rows.iloc[0]
+        words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
+        set_title(place, ", ".join(words), _WIDTH - 0.5)
+    outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
+    legend_below(figure, handles)
     return figure
 
 
@@ -97,6 +113,41 @@ def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for rows in groups if (rows["metric"] != UNPRUNED).any()]
 
 
+def _columns(drawn: Sequence[pd.DataFrame]) -> int:
+    """Columns such that no front is broken, if they all have as many panels."""
+    fronts = [tuple(map(str, rows[_FRONT].iloc[0])) for rows in drawn]
+    counts = {fronts.count(front) for front in fronts}
+    most = max(counts)
+    return _COLUMNS // most * most if len(counts) == 1 and most <= _COLUMNS else _COLUMNS
+
+
+def _rules(drawn: pd.DataFrame, cells: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """The budgets and normalisations on the fronts in words, the usual ones first."""
+    found = drawn[drawn["on_front"] & (drawn["metric"] != UNPRUNED)].drop_duplicates(list(_RULE))
+    rows = sorted((row for _, row in found.iterrows()), key=scope_order)
+    return {tuple(row[list(_RULE)].astype(str)): ", ".join(rule_words(row, cells)) for row in rows}
+
+
+def _fill_handles(fills: dict[str, Fill]) -> list[Line2D]:
+    """Entries of the legend for the budgets, if there are several."""
+    if len(fills) < 2:
+        return []
+    by_fill = {fill: [rule for rule in fills if fills[rule] == fill] for fill in _FILLS}
+    return [
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="o",
+            color=INK,
+            fillstyle=fill,
+            label=f"{words}: {' or '.join(by_fill[fill])}",
+        )
+        for fill, words in zip(_FILLS, _FILL_WORDS, strict=True)
+        if by_fill[fill]
+    ]
+
+
 def _order(row: pd.Series) -> tuple[str, ...]:
     return *row[_STUDY].map(str), *procedure_order(row)
 
@@ -106,7 +157,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look])
     if cost.startswith("latency"):
         first = rows.iloc[0]
         threads = f"{first['threads']} thread{'' if first['threads'] == 1 else 's'}"
-        words = "\n".join([words, *wrap(f"{first['device']}, {threads}", _LINE)])
+        words = "\n".join([words, *wrap(f"{first['device']}, {threads}", _LETTERS)])
     axes.set_xlabel(words)
     x, y = rows[cost] / unit, 100 * rows["accuracy"]
     front, unpruned = rows["on_front"].astype(bool), rows["metric"] == UNPRUNED
@@ -116,8 +167,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look])
     axes.plot(x[front], y[front], color=FAINT, linewidth=1, drawstyle="steps-post", gid="front")
     for at, (metric, look) in enumerate(metrics.items()):
         own = front & (rows["metric"] == metric)
-        (dots,) = axes.plot(x[own], y[own], linestyle="none", marker=look.marker)
-        dots.set(color=look.colour, markersize=5.5, label=metric, zorder=3, gid=f"metric{at}-front")
+        for fill, points in rows[own].groupby("fill"):
+            (dots,) = axes.plot(x[points.index], y[points.index], linestyle="none")
+            dots.set(marker=look.marker, color=look.colour, markersize=5.5, fillstyle=fill)
+            dots.set(label=metric, zorder=3, gid=f"metric{at}-front")
     axes.plot(x[unpruned], y[unpruned], linestyle="none", marker="D", color=INK, markersize=5)
     axes.set_xlim(left=0)
 
@@ -127,7 +180,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: Cost, metrics: dict[str, Look])
     "Accuracy against cost",
     "Mean accuracy over parameters, multiply-accumulates and, where measured, latency. "
     "Coloured points are on the Pareto front: no other network costs no more and is at "
-    "least as accurate. Fronts are made of means; they know nothing of intervals.",
+    "least as accurate. Budgets compete with one another; a marker's fill tells them apart. "
+    "Fronts are made of means; they know nothing of intervals.",
     position=30,
 )
 def _in_report(tables: SweepTables) -> Figure:

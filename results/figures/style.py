@@ -6,7 +6,7 @@ Figures are made without pyplot, so that nothing global changes and no display i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, FAINT, SOFT, GRID, PAPER = "#1f2328", "#656d76", "#b6bfc9", "#d8dee4", "#ffffff"
+REST = "#b6bfca"
+"""As `SOFT`, but in a page a curve of it gets its own colour when it is brought forward."""
 
 # Okabe and Ito's colours; their black is the text's and their yellow cannot be seen on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -27,8 +29,8 @@ _DASHES: tuple[Dash, ...] = (
     (0, (6, 1.5, 1.2, 1.5)),
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-# What every metric has to beat is drawn in grey.
-_CONTROLS = {"random": "o", "scratch": "s"}
+CONTROL_MARKERS = {"random": "o", "scratch": "s"}
+"""What every metric has to beat is drawn in the colour of the text."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that all machines draw the same
@@ -70,23 +72,37 @@ Parameters = ParamSpec("Parameters")
 
 @dataclass(frozen=True)
 class Look:
-    """How one metric is drawn, in every figure of a sweep alike."""
+    """How one metric is drawn, in every figure of a sweep alike; widths and sizes in points."""
 
     colour: str
     dash: Dash
     marker: str
+    width: float = 1.5
+    size: float = 4.0
 
 
 def looks(metrics: Iterable[str]) -> dict[str, Look]:
     """A look for each metric, no two alike up to 24 metrics, in alphabetical order."""
     names = sorted(set(metrics))
     found = {
-        name: Look(FAINT, (0, (2.5, 1.5)), _CONTROLS[name]) for name in names if name in _CONTROLS
+        name: Look(INK, (0, (2.5, 1.5)), CONTROL_MARKERS[name])
+        for name in names
+        if name in CONTROL_MARKERS
     }
-    for at, name in enumerate(name for name in names if name not in _CONTROLS):
+    for at, name in enumerate(name for name in names if name not in CONTROL_MARKERS):
         dash = _DASHES[at // len(COLOURS) % len(_DASHES)]
         found[name] = Look(COLOURS[at % len(COLOURS)], dash, _MARKERS[at % len(_MARKERS)])
     return {name: found[name] for name in names}
+
+
+def behind(look: Look) -> Look:
+    """The look of a metric among many that are not in colour."""
+    return replace(look, colour=REST, dash=None, width=0.9, size=2.5)
+
+
+def forwarded(look: Look) -> Look:
+    """The look of a metric that the reader asked for."""
+    return replace(look, width=2.8, size=5.5)
 
 
 def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:

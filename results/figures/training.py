@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from results.analysis.protocols import counted_name
 from results.analysis.study import FINETUNING, SETTING, STUDY, check_one_study, completed
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import legend_below, metric_handles
+from results.figures.accuracy import legend_below
+from results.figures.front import metric_handles
 from results.figures.panels import (
     comparable,
     even_columns,
@@ -30,6 +31,8 @@ from results.figures.style import INK, Look, looks, said, styled
 _PANEL = ["dataset", "finetune", *SETTING]
 _PLAIN = [name for name in STUDY if name not in FINETUNING]
 _WIDTH = 4.1
+_ASIDE = 0.03
+"""Room beside the first and the last epoch, as a part of their number."""
 
 
 @styled
@@ -90,13 +93,21 @@ def training_curves(
                 _curve(place, curve.set_index("epoch")["loss"], str(key), INK)
         else:
             _metrics(place, rows, styles)
-        place.set_ylim(0, place.get_ylim()[1])
-        place.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        _limits(place)
     outer(axes, "epoch", "training loss, nats")
     if len(drawn):
         handles = metric_handles({name: look for name, look in styles.items() if name in drawn})
         legend_below(figure, handles)
     return figure
+
+
+def _limits(axes: Axes) -> None:
+    """From zero to above the highest loss, and whole epochs even where there is only one."""
+    highest, last = axes.dataLim.y1, axes.dataLim.x1
+    axes.set_ylim(0, 1.08 * highest if highest > 0 else 1)
+    aside = _ASIDE * max(last, 2)
+    axes.set_xlim(1 - aside, last + aside)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7))
 
 
 def _counted(cells: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,15 @@ from results.figures.accuracy import (
     label_sizes,
     unpruned_line,
 )
+from results.figures.front import (
+    any_grey,
+    best,
+    coloured,
+    known,
+    legend_room,
+    name_coloured,
+    panel_looks,
+)
 from results.figures.macs import titled
 from results.figures.panels import (
     NO_BREAK,
@@ -29,18 +39,19 @@ from results.figures.panels import (
     panels,
 )
 from results.figures.registry import report_figure
-from results.figures.style import FAINT, Look, looks, said, styled
+from results.figures.style import FAINT, REST, Look, looks, said, styled
 from results.formatting import percent
 from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 _STAGE = "recalibrated"
 _WIDTH = 4.1
-_FEW = 8
-_PALE, _SHADE = 0.45, 0.12
+_PALE = 0.45
 
 
 @styled
-def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
+def without_training(
+    frame: pd.DataFrame, split: str = "test", forward: Sequence[str] = ()
+) -> Figure:
     """Mean top-1 accuracy before any training over the achieved ratio, by compensation.
 
     A panel for each study and setting with compensation and one step. The strong line of a metric
@@ -48,15 +59,23 @@ def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
     both sides batch normalisation is re-estimated, which needs no labels either, so that the
     distance of the two lines is what compensation adds. The metric with the highest mean over the
     ratios is drawn thick and named under the title, with the best one without compensation. For
-    bands, hollow points and the line of the unpruned network see `results.figures.accuracy`; pale
-    lines have neither bands nor points, and there are no bands of more than eight metrics.
+    bands, hollow points, the line of the unpruned network and the metrics in colour see
+    `results.figures.accuracy`; pale lines have neither bands nor points, and grey curves have no
+    pale line.
 
     Parameters
     ----------
     frame : what `results.load` returned; only cells that are ok count.
     split : test or validation.
+    forward : metrics that every panel shows in colour and thick.
+
+    Raises
+    ------
+    ValueError
+        As `results.figures.accuracy`.
     """
     cells = comparable(frame)
+    known(cells["metric"], forward)
     # In later steps of an iterative schedule networks were trained before.
     cells = cells[cells["schedule"] == ONE_SHOT]
     points = accuracy_points(cells, _STAGE, split)
@@ -65,26 +84,21 @@ def without_training(frame: pd.DataFrame, split: str = "test") -> Figure:
         return said("No cell with compensation is ok, so there is nothing to draw.")
     found = [panel for panel in panels(cells) if len(panel.of(compensated))]
     metrics = looks(cells["metric"])
-    many = compensated["metric"].nunique() > _FEW
-    if many:
-        # Their bands would hide the lines.
-        points, compensated = points.assign(low=np.nan), compensated.assign(low=np.nan)
-    figure, axes = grid(len(found), _WIDTH, 4.2 if many else 3.4, columns_of(found))
-    for panel, place in zip(found, axes, strict=True):
-        _panel(place, panel, points, metrics, split)
+    drawn = [panel.of(compensated) for panel in found]
+    shown = [coloured(own, forward) for own in drawn]
+    named = any_grey(shown, drawn)
+    height = 3.4 + (legend_room(shown) if named else 0)
+    figure, axes = grid(len(found), _WIDTH, height, columns_of(found))
+    for panel, names, place in zip(found, shown, axes, strict=True):
+        _panel(place, panel, points, panel_looks(metrics, names, forward), split)
     label_sizes(axes, found)
+    if named:
+        name_coloured(axes, metrics, shown)
     outer(axes, y=f"{split} accuracy, %\nbefore any training")
-    drawn = set(compensated["metric"])
     pale = Line2D([], [], color=FAINT, linewidth=1, label="pale: without compensation")
-    shown = {name: look for name, look in metrics.items() if name in drawn}
-    curves_legend(figure, compensated, shown, [pale])
+    with_it = {name: metrics[name] for name in metrics if name in set(compensated["metric"])}
+    curves_legend(figure, compensated, with_it, [pale])
     return figure
-
-
-def best(points: pd.DataFrame) -> pd.Series[float]:
-    """The mean accuracy over the ratios of each metric that has all of them, highest first."""
-    wide = points.pivot_table("mean", "metric", "ratio").dropna()
-    return wide.mean(axis="columns").sort_values(ascending=False, kind="stable")
 
 
 def _panel(
@@ -100,10 +114,11 @@ def _panel(
         if line.empty:
             continue
         (pale,) = axes.plot(without["x"], 100 * without["mean"], color=look.colour)
-        pale.set(linestyle=look.dash or "-", linewidth=1, alpha=_PALE, gid=f"metric{at}-pale")
+        pale.set(linestyle=look.dash or "-", linewidth=1, gid=f"metric{at}-pale")
+        pale.set_alpha(0 if look.colour == REST else _PALE)
         if len(without) == 1:
             pale.set(marker="o", markersize=4)  # a line of one point would not be seen
-        strong = curve(axes, line, look, f"metric{at}", _SHADE)
+        strong = curve(axes, line, look, f"metric{at}")
         strong.set_label(metric)
         if len(leading) and metric == leading.index[0]:
             strong.set(linewidth=3, zorder=2.5)
@@ -127,11 +142,10 @@ def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:
     "Accuracy against size without training",
     "Mean top-1 accuracy on the test images before any training, over the achieved ratio of "
     "parameters, or of multiply-accumulates where the budget counts these. Strong lines are with "
-    "compensation, pale lines of the same colour without; on both sides batch normalisation is "
-    "re-estimated on training images without labels, so the distance of the two lines is what "
-    "compensation adds. The thick line is the metric with the highest mean over the ratios, which "
-    "need not be better for certain. Bands, drawn for up to eight metrics, are 95 % t intervals "
-    "of the mean over the seeds, or reach from one seed to the other where there are two.",
+    "compensation, pale lines of the same colour without. On both sides batch normalisation is "
+    "re-estimated on training images without labels: the distance of the two lines is what "
+    "compensation adds. The thick line is the metric with the highest mean over the ratios. It "
+    "need not be better for certain. Colours and bands are those of the figure above.",
     position=15,
 )
 def _in_report(tables: SweepTables) -> Figure | None:

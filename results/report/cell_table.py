@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from results.analysis.networks import network_names
+from results.analysis.protocols import target_names
 from results.analysis.study import completed, macs_ratio
+from results.report.tables import SIZES
 from results.storage.schema import FINETUNE, NO_COMPENSATION, ONE_SHOT
 
 
@@ -41,16 +43,16 @@ _COLUMNS = (
     Column("compensation", "compensation", usual=NO_COMPENSATION),
     Column("finetune", "fine-tuning", usual=FINETUNE),
     Column("schedule", "schedule", usual=ONE_SHOT),
-    Column("ratio", "target", 1, 3),
-    Column("ratio_of", "target is a ratio of"),
+    Column("ratio", "ratio", 1, 3),
+    Column("ratio_of", "ratio of", varied=True),
     Column("seed", "seed", 1, 0),
     Column("finetuned_test_top1", "fine-tuned, %", 100, 2),
     Column("recalibrated_test_top1", "recalibrated, %", 100, 2),
     Column("compensated_test_top1", "compensated, %", 100, 2),
     Column("pruned_test_top1", "pruned, %", 100, 2),
     Column("baseline_test_top1", "unpruned, %", 100, 2),
-    Column("parameter_ratio", "parameter ratio", 1, 4),
-    Column("macs_ratio", "MACs ratio", 1, 4),
+    Column("parameter_ratio", SIZES[0], 1, 4),
+    Column("macs_ratio", SIZES[1], 1, 4),
     Column("parameters", "parameters", 1, 0),
     Column("macs", "MACs, millions", 1e-6, 2),
     Column("latency_1_ms", "latency at batch 1, ms", 1, 3),
@@ -91,6 +93,8 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
         if column.usual is not None and frame[column.name].eq(column.usual).all():
             continue
         made: dict[str, Any] = {"name": column.name, "label": column.label}
+        if column.name == "ratio":
+            made["label"] = target_names(frame["ratio_of"].unique())
         made["choice"] = column.name in _CHOICES
         if column.decimals is None:
             texts = _text(frame[column.name])

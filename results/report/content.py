@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Generic, TypeVar
 
 import pandas as pd
 
-from results.analysis.conclusion import conclusion
+from results.analysis.conclusion import remarks
 from results.analysis.networks import network_names, same_weights
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
 from results.report import facts, gains, tables, verdicts
 from results.report.facts import Failure
+from results.report.first_lines import FirstLines, first_lines
 from results.report.gains import Gains
+from results.report.refusal import Refusal, refusal
+from results.report.steps import steps
 from results.report.tables import Table
 from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, PlanError, PlannedCells, read_plan
@@ -38,13 +41,16 @@ class Content:
 
     Attributes
     ----------
+    refusal : what most parts cannot be computed for, or None.
     weights : what intervals over seeds mean where baselines start from a file, or empty.
     """
 
     title: str
     summary: str
     folders: tuple[str, ...]
-    conclusion: Part[list[str]]
+    refusal: Refusal | None
+    leads: Part[FirstLines]
+    remarks: Part[list[str]]
     planned: Part[Table | None]
     exploratory: Part[str]
     statuses: list[tuple[str, int]]
@@ -60,12 +66,21 @@ class Content:
     equal_macs: Part[list[Table]]
     ranks: Part[list[Table]]
     allocations: Part[Table | None]
+    steps: Part[list[Table]]
     front: Part[Table | None]
     failures: list[Failure]
     more_failures: int
     provenance: list[tuple[str, str]]
     example_key: str
     example_identity: str
+
+    @property
+    def selecting(self) -> str:
+        """Lines of Python that select cells which may be averaged; empty without a refusal."""
+        if self.refusal is None:
+            return ""
+        folders = self.folders[0] if len(self.folders) == 1 else list(self.folders)
+        return f"frame = results.load({folders!r})\nframe = {self.refusal.line}"
 
 
 def content(sweep: SweepTables) -> Content:
@@ -76,11 +91,13 @@ def content(sweep: SweepTables) -> Content:
     plans = _plans(sweep.folders)
     planned = _comparisons(plans)
     none: tuple[list[Table], list[str]] = ([], [])
-    return Content(
+    made = Content(
         title=", ".join(dict.fromkeys(frame["sweep"].dropna())) or "A sweep without cells",
         summary=_summary(sweep),
         folders=tuple(str(folder_of(folder)) for folder in sweep.folders),
-        conclusion=_part(lambda: conclusion(frame), []),
+        refusal=None,
+        leads=_part(lambda: first_lines(frame), FirstLines("")),
+        remarks=_part(lambda: remarks(frame), []),
         planned=_part(lambda: verdicts.planned(frame, planned), None),
         exploratory=_part(lambda: verdicts.exploratory(frame, planned), ""),
         statuses=facts.statuses(frame, {key for plan in plans for key in plan.cells}),
@@ -96,6 +113,7 @@ def content(sweep: SweepTables) -> Content:
         equal_macs=_part(lambda: tables.equal_macs(frame), []),
         ranks=_part(lambda: tables.ranks(frame), []),
         allocations=_part(lambda: tables.allocations(frame), None),
+        steps=_part(lambda: steps(sweep), []),
         front=_part(lambda: tables.front(frame), None),
         failures=failures,
         more_failures=more,
@@ -103,6 +121,9 @@ def content(sweep: SweepTables) -> Content:
         example_key=key,
         example_identity=identity,
     )
+    parts = (getattr(made, field.name) for field in fields(made))
+    problems = [part.problem for part in parts if isinstance(part, Part) and part.problem]
+    return replace(made, refusal=refusal(problems))
 
 
 def _part(make: Callable[[], Made], otherwise: Made) -> Part[Made]:

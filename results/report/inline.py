@@ -14,13 +14,15 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from results.figures.style import FAINT, GRID, INK, PAPER, SOFT, STYLE
+from results.figures.style import FAINT, GRID, INK, PAPER, REST, SOFT, STYLE
 
 # The page's colours change with light and dark; what carries data keeps its own.
-_PAGE_COLOURS = {
+PAGE_COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
     SOFT: "var(--soft)",
+    # The script sets the first of the two where a metric is brought forward.
+    REST: "var(--own, var(--soft))",
     GRID: "var(--rule)",
     PAPER: "var(--paper)",
 }
@@ -48,7 +50,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     text = _REFERENCES.sub(rf"\g<1>{name}-", text)
     seen: Counter[str] = Counter()
     text = _IDS.sub(lambda found: _distinct(found[1], seen), text)
-    for colour, variable in _PAGE_COLOURS.items():
+    for colour, variable in PAGE_COLOURS.items():
         text = text.replace(f": {colour}", f": {variable}")
     width = round(96 * figure.get_figwidth())
     start = f'<svg role="img" aria-label="{escape(label)}" style="--natural: {width}px"'

@@ -67,23 +67,26 @@ def _place(row: pd.Series, table: pd.DataFrame) -> str:
 
 def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     """How many p values of the report are exploratory, in words; empty if there is none."""
-    count = _exploratory_count(cells, comparisons)
+    count, primary = _p_values(cells, comparisons)
     if not count:
         return ""
-    chance = f"{count * (1 - LEVEL):.0f}"
+    but = " but those of the claims' primary family" if primary else ""
     start = (
         "All other p values of this report are exploratory"
         if comparisons
-        else "No comparison was named before the run, so all p values of this report but those of "
-        "the claims' primary family are exploratory"
+        else f"No comparison was named before the run, so all p values of this report{but} are "
+        "exploratory"
     )
+    chance = round(count * (1 - LEVEL))
     return (
         f"{start}: {several(count, 'comparison')}. If no metric differed from another, about "
-        f"{chance} of them would have p below 0.05 by chance; Holm's correction allows for that."
+        f"{chance or 'none'} of them would have p below 0.05 by chance; Holm's correction allows "
+        "for that."
     )
 
 
-def _exploratory_count(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> int:
+def _p_values(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> tuple[int, int]:
+    """How many p values are exploratory, and how many are of the claims' primary family."""
     known = comparable(cells)
     judged = claims(cells)
     tuned = judged["stage"] == "finetuned"
@@ -97,7 +100,7 @@ def _exploratory_count(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -
     own = own[own["reference"] == REFERENCE]
     names = [*STUDY, *POINT, "metric"]
     parts = [table.dropna(subset="p")[names] for table in (named, own)]
-    return found - len(pd.concat(parts).drop_duplicates())
+    return found - len(pd.concat(parts).drop_duplicates()), len(parts[0])
 
 
 def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:

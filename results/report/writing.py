@@ -15,10 +15,11 @@ from results.analysis.comparison import REFERENCE
 from results.analysis.sweep_tables import SweepTables, read_tables
 from results.figures import save
 from results.figures.registry import ReportFigure, in_order
-from results.figures.style import said
+from results.figures.style import looks, said
 from results.report.cell_table import packed
-from results.report.content import content
-from results.report.inline import data, script_hash, svg
+from results.report.content import Content, content
+from results.report.inline import PAGE_COLOURS, data, script_hash, svg
+from results.report.refusal import Refusal
 from results.storage.locations import DiskFolder, folder_of
 from results.storage.schema import UNPRUNED
 
@@ -71,11 +72,16 @@ def _html(tables: SweepTables) -> str:
     frame = tables.frame
     # The control without pruning is in no figure; figures number the metrics that they draw.
     drawn = frame[(frame["status"] == "ok") & (frame["metric"] != UNPRUNED)]
+    report = content(tables)
+    figures = _drawn(tables, report.refusal)
     return _render(
         "report.html.j2",
-        tables,
-        figures=[(one, svg(figure, one.name, one.title)) for one, figure in _drawn(tables)],
-        metrics=sorted(drawn["metric"].dropna().unique()),
+        report,
+        figures=[(one, svg(figure, one.name, one.title)) for one, figure in figures],
+        metrics=[
+            (name, PAGE_COLOURS.get(look.colour, look.colour))
+            for name, look in looks(drawn["metric"].dropna()).items()
+        ],
         cells=data(packed(frame)),
         style=(templates / "report.css").read_text(encoding="utf-8"),
         script=script,
@@ -85,25 +91,31 @@ def _html(tables: SweepTables) -> str:
 
 def _markdown(tables: SweepTables, path: Path) -> str:
     folder = path.with_name(f"{path.stem}-figures")
+    report = content(tables)
     written = []
-    for one, figure in _drawn(tables):
+    for one, figure in _drawn(tables, report.refusal):
         png, _ = save(figure, folder / one.name)
         written.append((one, f"{folder.name}/{png.name}"))
-    return _render("report.md.j2", tables, figures=written)
+    return _render("report.md.j2", report, figures=written)
 
 
-def _drawn(tables: SweepTables) -> Iterator[tuple[ReportFigure, Figure]]:
-    """The figures that the sweep has; one that cannot be drawn says why."""
+def _drawn(tables: SweepTables, refusal: Refusal | None) -> Iterator[tuple[ReportFigure, Figure]]:
+    """The figures that the sweep has; one that cannot be drawn says why.
+
+    Figures that are refused for the reason at the top of the report are left out.
+    """
     for one in in_order():
         try:
             figure = one.draw(tables)
         except ValueError as error:
+            if refusal is not None and refusal.explains(str(error)):
+                continue
             figure = said(str(error))
         if figure is not None:
             yield one, figure
 
 
-def _render(template: str, tables: SweepTables, **names: Any) -> str:
+def _render(template: str, report: Content, **names: Any) -> str:
     environment = Environment(
         loader=PackageLoader("results.report"),
         autoescape=template.endswith(".html.j2"),
@@ -113,9 +125,7 @@ def _render(template: str, tables: SweepTables, **names: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": _in_table, "indented": _code}
-    text = environment.get_template(template).render(
-        report=content(tables), reference=REFERENCE, **names
-    )
+    text = environment.get_template(template).render(report=report, reference=REFERENCE, **names)
     return text if environment.autoescape else re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -1,5 +1,6 @@
 """Figures show what the tables say, and say so where there is nothing to show."""
 
+import io
 import math
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import results
 from results import figures
 from results.figures.differences import spread
 from results.figures.panels import title_lines
-from results.figures.style import COLOURS, looks
+from results.figures.style import COLOURS, REST, looks
 from results.figures.widths import shortened
 
 SMALL = Grid(
@@ -414,6 +415,46 @@ def test_training_has_a_curve_for_each_baseline_and_metric():
     )
 
 
+def test_curves_of_training_are_whole_and_epochs_are_whole_numbers():
+    one = history()[history()["epoch"] == 1]
+    for told, epochs in ((history(), [1, 2]), (one, [1])):
+        figure = figures.training_curves(told)
+        for axes in figure.axes:
+            low, high = axes.get_xlim()
+            assert [at for at in axes.get_xticks() if low <= at <= high] == epochs
+            highest = max(line.get_ydata().max() for line in axes.lines)
+            assert axes.get_ylim() == (0, pytest.approx(1.08 * highest))
+
+
+def test_fronts_tell_budgets_apart_and_are_wider_than_high(frame):
+    figure = figures.pareto_fronts(frame)
+    assert figure.get_figwidth() > figure.get_figheight()
+    table = results.pareto(frame, "parameters")
+    table = table[table["on_front"] & (table["dataset"] == "cifar10")]
+    axes = figure.axes[0]
+    shown = {
+        (round(1e3 * x), line.get_fillstyle())
+        for line in axes.lines
+        if "front" in str(line.get_gid()) and line.get_marker() != "None"
+        for x in line.get_xdata()
+    }
+    fills = {"local": "full", "none": "none", "layer_zscore": "left"}
+    expected = {
+        (
+            round(row["parameters"]),
+            fills["local" if row["scope"] == "local" else row["normalisation"]],
+        )
+        for _, row in table[table["metric"] != "unpruned"].iterrows()
+    }
+    assert shown == expected
+    assert len({fill for _, fill in expected}) > 1
+    legend = words(figure)
+    for rule in ("filled: local", "hollow: global, raw scores", "left half: global, layer_zscore"):
+        assert rule in legend
+    alone = words(figures.pareto_fronts(frame[frame["scope"] == "local"]))
+    assert "filled" not in alone
+
+
 def test_trainings_of_two_studies_are_not_averaged():
     other = history().assign(key=lambda rows: rows["key"] + "x")
     with pytest.raises(ValueError, match=r"taylor has two trainings for svhn, seed 0, .* 0\.3"):
@@ -566,7 +607,9 @@ def test_each_compensation_has_panels_of_its_own(draw, both):
 
 
 def test_compensations_do_not_compete_on_a_front(both):
-    found = {title(place) for place in figures.pareto_fronts(both).axes}
+    fronts = figures.pareto_fronts(both).axes
+    # A long name is broken before its options.
+    found = {title(place).replace("sequential (", "sequential(") for place in fronts}
     names = ("no compensation", *OTHERS)
     assert found == {f"cifar10, simplenet_310k, {name}" for name in names}
     alone = figures.pareto_fronts(compensation_of(both, "least_squares"))
@@ -676,13 +719,43 @@ def test_a_metric_that_lacks_a_ratio_is_not_the_best_of_the_mean(both):
         assert macs_notes(axes)[0].startswith("highest mean: taylor 99.0 %") == best
 
 
-def test_without_training_of_many_metrics_has_no_bands(compensated, tmp_path):
+def in_colour(axes) -> list[str]:
+    """The metrics of a panel whose curves are not grey, in the order of its legend."""
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    lines = [line for line in axes.lines if str(line.get_gid()).endswith("-line")]
+    coloured = {line.get_label() for line in lines if line.get_color() != REST}
+    assert coloured == set(named)
+    bands = [found for found in axes.collections if "band" in str(found.get_gid())]
+    assert sum(band.get_alpha() > 0 for band in bands) == len(named)
+    assert len(bands) == len(lines)
+    return named
+
+
+def test_of_many_metrics_the_best_three_and_the_controls_are_in_colour(compensated, tmp_path):
     grid = Grid(("cifar10",), made_up_sweep.METRICS[:16], (0.3, 0.6))
     table = results.load(made_up_sweep.write(tmp_path / "runs", compensated(grid, OTHERS[0])))
-    (axes,) = figures.without_training(table).axes
-    assert len([line for line in axes.lines if str(line.get_gid()).endswith("-pale")]) == 16
-    assert not [artist for artist in axes.collections if "band" in str(artist.get_gid())]
-    assert "interval" not in words(figures.without_training(table))
+    plain = compensation_of(table, "none")
+    (axes,) = figures.accuracy(plain).axes
+    means = results.accuracy_table(plain).groupby("metric")["mean"].mean()
+    best = means.sort_values(ascending=False)
+    expected = {*best.index[:3], "random", "output_l1"}
+    assert in_colour(axes) == [name for name in best.index if name in expected]
+    # What is asked for comes forward, in every figure of accuracies.
+    worst = best.index[-1]
+    assert worst not in expected
+    for draw in (figures.accuracy, figures.without_training):
+        (axes,) = draw(compensation_of(table, OTHERS[0]), forward=[worst]).axes
+        assert worst in in_colour(axes)
+        (line,) = (line for line in axes.lines if line.get_label() == worst)
+        assert line.get_linewidth() > 2
+        with pytest.raises(ValueError, match="forward has 'nothing'; allowed: activation_l1, apoz"):
+            draw(table, forward=["nothing"])
+    # The names below the panels cover neither these nor the next line of panels.
+    figure = figures.accuracy(plain)
+    figure.savefig(io.BytesIO())
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert box.y1 < figure.axes[0].get_window_extent().y0
+    assert box.y0 > figure.legends[0].get_window_extent().y1
 
 
 def test_without_training_needs_cells_with_compensation(both, frame):

@@ -141,7 +141,7 @@ def test_the_cells_can_be_filtered_and_paged(visit):
     page.get_by_role("button", name="Next").click()
     at.to_have_text(f"26 to 50 of {ROWS}")
     page.get_by_role("combobox", name="data set").select_option(label="cifar10")
-    page.get_by_role("combobox", name="ratio").select_option(label="0.3")
+    page.get_by_role("combobox", name="ratio of parameters").select_option(label="0.3")
     found.to_have_text(f"36 of {ROWS} cells")
     assert set(column(page, "data set")) == {"cifar10"}
     page.get_by_role("searchbox").fill("ENTROPY gaussian")
@@ -212,15 +212,40 @@ def test_figures_follow_the_dark_and_light_colour_schemes(visit):
     assert set(dark).isdisjoint(light)
 
 
-def test_one_metric_can_be_highlighted(visit):
+def test_metrics_are_brought_forward_by_their_names(visit):
     page = visit()
-    names = page.locator("#highlight option").all_inner_texts()
-    page.locator("#highlight").select_option(label="taylor")
-    at = names.index("taylor") - 1
-    marks = page.locator("#figure-accuracy [id*='-metric'][id*='-line']").all()
-    assert len(marks) == 3 * 12
-    for mark in marks:
-        own = f"metric{at}-" in mark.get_attribute("id")
-        assert own != ("dimmed" in (mark.get_attribute("class") or ""))
-    page.locator("#highlight").select_option(label="all metrics")
-    assert page.locator(".dimmed").count() == 0
+    names = page.locator("#names button").all_inner_texts()
+    mark = f"#figure-accuracy [id$='-metric{names.index('taylor')}-line'] path"
+    strokes = f"[...document.querySelectorAll({mark!r})].map(one => getComputedStyle(one).stroke)"
+    grey = page.evaluate(strokes)
+    button = page.get_by_role("button", name="taylor", exact=True)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    # It is grey in the first panel, and gets the colour that stands before its name.
+    own = page.evaluate(
+        "getComputedStyle(document.querySelector('#names [aria-pressed=true] i')).backgroundColor"
+    )
+    assert grey[0] != own == page.evaluate(strokes)[0]
+    lines = page.locator("#figure-accuracy [id*='-metric'][id*='-line']")
+    assert lines.count() == 3 * 12
+    dimmed = page.locator("#figure-accuracy .dimmed[id*='-line']")
+    assert dimmed.count() == 3 * 11
+    page.get_by_role("button", name="apoz", exact=True).press("Enter")
+    assert dimmed.count() == 3 * 10
+    page.emulate_media(media="print")
+    shown = [one.inner_text() for one in page.locator("#names button").all() if one.is_visible()]
+    assert sorted(shown) == ["apoz", "taylor"]
+    page.emulate_media(media="screen")
+    for name in shown:
+        page.get_by_role("button", name=name, exact=True).click()
+    assert page.locator(".dimmed, .forward").count() == 0
+    assert page.evaluate(strokes) == grey
+
+
+def test_the_first_screen_says_who_is_ahead_in_every_setting(visit):
+    for width, height in ((1300, 900), (400, 900)):
+        page = visit(viewport={"width": width, "height": height})
+        box = page.locator("#conclusion table").bounding_box()
+        assert box["y"] + box["height"] < height
+        assert box["x"] + box["width"] <= width
+        assert page.locator("#conclusion tbody tr").count() == 3

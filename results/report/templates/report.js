@@ -142,11 +142,26 @@
   later.addEventListener("click", () => { first += PAGE; draw(); });
   draw();
 
-  const highlight = document.getElementById("highlight");
-  highlight?.addEventListener("change", () => {
+  const names = document.getElementById("names");
+  names?.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    button.ariaPressed = String(button.ariaPressed !== "true");
+    const chosen = new Map();
+    for (const one of names.querySelectorAll("[aria-pressed='true']")) {
+      chosen.set(one.value, one.style.getPropertyValue("--own"));
+    }
+    // Two metrics may share a colour, so names below the panels fade with their curves.
+    for (const below of document.querySelectorAll("figure svg [id*='-names-below']")) {
+      below.classList.toggle("dimmed", chosen.size > 0);
+    }
     for (const mark of document.querySelectorAll("figure svg [id*='-metric']")) {
-      const of = /-metric(\d+)-/.exec(mark.id)?.[1];
-      mark.classList.toggle("dimmed", highlight.value !== "" && of !== highlight.value);
+      const colour = chosen.get(/-metric(\d+)-/.exec(mark.id)?.[1]);
+      mark.classList.toggle("forward", colour !== undefined);
+      mark.classList.toggle("dimmed", chosen.size > 0 && colour === undefined);
+      mark.style.setProperty("--own", colour ?? "");
+      // What comes last is drawn on top.
+      if (colour !== undefined) mark.parentNode.append(mark);
     }
   });
 
