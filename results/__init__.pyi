@@ -13,6 +13,7 @@ from .analysis.identities import identities
 from .analysis.pareto import pareto
 from .analysis.planned import planned_differences
 from .analysis.ranking import rank_metrics
+from .analysis.two_sweeps import SweepComparison, compare
 from .storage.frames import (
     ManyFilesWarning,
     load,
@@ -33,9 +34,11 @@ __all__ = [
     "SchemaError",
     "Store",
     "StoreError",
+    "SweepComparison",
     "accuracy_table",
     "at_equal_macs",
     "claims",
+    "compare",
     "compensation_gain",
     "conclusion",
     "finetuning_control",

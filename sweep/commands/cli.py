@@ -1,4 +1,4 @@
-"""The command line: plan, run, status, compact, report, export, prune, predict and the lists.
+"""The command line: all commands that need no cluster.
 
 Each command imports what it needs when it runs, because importing torch takes seconds and most
 commands do not need it.
@@ -35,6 +35,8 @@ app = typer.Typer(
 
 EXIT_OK, EXIT_NOT_ALL_OK, EXIT_BAD_INPUT = 0, 1, 2
 DEFAULT_SPEC = "digits"
+NOT_IN_LIGHT = ("torch", "torchvision", "ray", "safetensors", "sklearn")
+"""Modules that the distribution prune-sweep-results does not install."""
 
 
 def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> Callable[..., None]:
@@ -66,6 +68,13 @@ def guarded(command: Callable[..., bool], interrupted: str = "interrupted") -> C
                 f"error: the encoding {error.encoding} of this locale has no {error.object!r}; set "
                 "LC_ALL=C.UTF-8 or PYTHONUTF8=1",
                 style="red",
+            )
+            code = EXIT_BAD_INPUT
+        except ModuleNotFoundError as error:
+            if error.name not in NOT_IN_LIGHT:
+                raise
+            errors.print(
+                f"error: this command needs {error.name}: pip install prune-sweep", style="red"
             )
             code = EXIT_BAD_INPUT
         except KeyboardInterrupt:
@@ -241,6 +250,22 @@ def report(
 
     Terminal().print(str(write(folders, form, to)), markup=False, highlight=False, soft_wrap=True)
     return True
+
+
+@app.command()
+@guarded
+def compare(
+    folders: Annotated[
+        list[str], typer.Argument(help="Two or more results folders; the first with each other.")
+    ],
+    form: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="text: tables; json: one list.")
+    ] = "text",
+) -> bool:
+    """Compare sweeps: cells in both, recipes, differences. Exit code 1 if shared cells differ."""
+    from sweep.commands.compare import compare as compare_sweeps
+
+    return compare_sweeps(folders, Terminal(), form)
 
 
 SourceOption = Annotated[

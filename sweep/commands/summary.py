@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +16,7 @@ from results.formatting import number, several
 from results.storage.failure_logs import without_log
 from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
+from sweep.commands.terminal import print_whole, width
 from sweep.execution.messages import say
 from sweep.plan.grid import Plan
 
@@ -185,10 +184,10 @@ def _print_in_parts(
     while start < len(columns):
         end = len(columns)
         table = _part(names, columns, lines, start, end)
-        while console.is_terminal and end > start + 1 and _width(console, table) > console.width:
+        while console.is_terminal and end > start + 1 and width(console, table) > console.width:
             end -= 1
             table = _part(names, columns, lines, start, end)
-        _print_whole(console, table)
+        print_whole(console, table)
         start = end
 
 
@@ -201,15 +200,3 @@ def _part(
     for said, figures in lines:
         table.add_row(*map(Text, said), *(text for one in figures[start:end] for text in one))
     return table
-
-
-def _width(console: Console, table: Table) -> int:
-    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
-
-
-def _print_whole(console: Console, table: Table) -> None:
-    """Prints a table at full width: the terminal may wrap lines, but must not cut figures."""
-    width = console.width
-    console.width = max(width, _width(console, table))
-    console.print(table)
-    console.width = width

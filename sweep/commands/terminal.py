@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 EXIT_PIPE_CLOSED = 141
 """As a shell reports a program that SIGPIPE ended."""
@@ -45,6 +47,19 @@ class Terminal(Console):
         """Prints like `Console.print`, with the safe options as defaults."""
         safe = [plain(thing) if isinstance(thing, str) else thing for thing in objects]
         super().print(*safe, **{"markup": False, "highlight": False, "soft_wrap": True, **options})
+
+
+def width(console: Console, table: Table) -> int:
+    """Columns of the terminal that a table needs for figures in one line each."""
+    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table at full width: the terminal may wrap lines, but must not cut figures."""
+    before = console.width
+    console.width = max(before, width(console, table))
+    console.print(table, soft_wrap=False)
+    console.width = before
 
 
 def print_every_text() -> None:
