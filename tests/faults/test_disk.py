@@ -15,7 +15,8 @@ import pytest
 from faults.disturbance import run, table
 
 import results
-from results import DamagedFileWarning, SchemaError
+from results import DamagedFileWarning
+from sweep.stages.artifacts import DamagedArtifactWarning
 
 
 @pytest.fixture
@@ -34,15 +35,15 @@ def test_a_full_disk_ends_the_run_with_intact_files(
     spec: Path, small_disk: Path, undisturbed: pd.DataFrame
 ) -> None:
     folder = small_disk / "runs"
-    ended = run(folder, spec, "--executor", "serial")
-    assert ended.returncode == 2, ended.stdout + ended.stderr
+    ended = run(folder, spec)
+    assert ended.exit_code == 2, ended.output
     assert "No space left" in ended.stderr
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamagedFileWarning)
         results.load(folder)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    ended = run(folder, spec, "--executor", "serial")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ended = run(folder, spec)
+    assert ended.exit_code == 0, ended.output
     pd.testing.assert_frame_equal(table(folder), undisturbed)
 
 
@@ -62,6 +63,7 @@ def test_a_cell_truncated_at_any_offset_is_run_again(
         assert len(statuses) == len(list((folder / "cells").iterdir())) - 1
 
 
+@pytest.mark.filterwarnings("ignore::results.DamagedFileWarning")
 def test_damaged_cells_and_artifacts_are_made_again(
     done: Path, spec: Path, tmp_path: Path, undisturbed: pd.DataFrame, chance: random.Random
 ) -> None:
@@ -73,28 +75,7 @@ def test_damaged_cells_and_artifacts_are_made_again(
         content = bytearray(path.read_bytes())
         content[-chance.randrange(1, len(content) // 2)] ^= 1
         path.write_bytes(content)
-    ended = run(folder, spec, "--executor", "serial")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "is damaged and is computed again" in ended.stderr
+    with pytest.warns(DamagedArtifactWarning, match="is damaged and is computed again"):
+        ended = run(folder, spec)
+    assert ended.exit_code == 0, ended.output
     pd.testing.assert_frame_equal(table(folder), undisturbed)
-
-
-def test_a_flipped_bit_never_changes_a_value(
-    done: Path, tmp_path: Path, undisturbed: pd.DataFrame, chance: random.Random
-) -> None:
-    folder = tmp_path / "runs"
-    shutil.copytree(done, folder)
-    victim = chance.choice(sorted((folder / "cells").glob("*.parquet")))
-    whole = victim.read_bytes()
-    for _ in range(300):
-        content = bytearray(whole)
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-        victim.write_bytes(content)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DamagedFileWarning)
-            try:
-                frame = table(folder)
-            except SchemaError:
-                continue
-        if len(frame) == len(undisturbed):
-            pd.testing.assert_frame_equal(frame, undisturbed)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,19 @@ from faults.disturbance import Sweep, pause, run, table
 Start = Callable[..., Sweep]
 # Ray's processes wait so long for a driver that is gone; a minute if nothing is set.
 SOON = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+
+
+@pytest.fixture(scope="module")
+def orphans() -> Iterator[dict[int, str]]:
+    """Processes of drivers that were killed. When all tests have run, they must have ended."""
+    found: dict[int, str] = {}
+    yield found
+    # Ray's last processes notice only after about a minute that the driver is gone.
+    for _ in range(1500):
+        if not (alive := [pid for pid in found if _alive(pid)]):
+            break
+        pause()
+    assert not alive, [found[pid] for pid in alive]
 
 
 def test_killed_workers_cost_only_the_cells_in_flight(
@@ -37,45 +50,45 @@ def test_killed_workers_cost_only_the_cells_in_flight(
 
 
 def test_after_kill_9_of_the_driver_the_next_run_goes_on(
-    spec: Path, start: Start, undisturbed: pd.DataFrame, chance: random.Random
+    spec: Path,
+    start: Start,
+    undisturbed: pd.DataFrame,
+    chance: random.Random,
+    orphans: dict[int, str],
 ) -> None:
     sweep = start(spec, **SOON)
     sweep.until_cells(chance.randint(2, 4))
     # A Ray that we start listens on 127.0.0.1 only, here also in its IPv6 form.
     assert sweep.listens_on() <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    family = sweep.family()
+    orphans.update(sweep.family())
     sweep.process.kill()
     sweep.process.wait()
     kept = {path: path.stat().st_mtime_ns for path in sweep.finished()}
     assert kept
     ended = run(sweep.folder, spec)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.exit_code == 0, ended.output
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
-    # Ray's last processes notice only after about a minute that the driver is gone.
-    for _ in range(1500):
-        if not (alive := [pid for pid in family if _alive(pid)]):
-            break
-        pause()
-    assert not alive, [family[pid] for pid in alive]
 
 
 def test_a_stopped_worker_is_ended_and_its_cell_gets_a_row(
     spec: Path, start: Start, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
     limited = tmp_path / "limited.yaml"
-    limited.write_text(spec.read_text() + "timeout_s: 15\n")
+    limited.write_text(spec.read_text() + "timeout_s: 20\n")
     sweep = start(limited)
     sweep.until_cells(2)
-    os.kill(sweep.workers()[0], signal.SIGSTOP)
+    sweep.stop_a_worker()
     code, out = sweep.end()
     assert code == 1, out
     frame = table(sweep.folder)
     late = frame[frame["status"] != "ok"]
-    assert list(late["status"]) == ["timeout"]
-    assert "15" in late["error"].iloc[0]
+    # Without the limit the run would never end. Where others use the processors, a cell whose
+    # worker was not stopped may be late as well.
+    assert set(late["status"]) == {"timeout"}
+    assert late["error"].str.contains("20").all()
     ended = run(sweep.folder, limited, "--retry", "timeout")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.exit_code == 0, ended.output
     pd.testing.assert_frame_equal(table(sweep.folder), undisturbed)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from faults.disturbance import Sweep, run, table
+from faults.disturbance import Sweep, table
 
 import results
 
@@ -56,11 +56,11 @@ def test_stages_run_on_different_nodes_until_the_last_one_that_fits_is_lost(
     cluster.wait_for_nodes()
     folder, address = tmp_path / "runs", {"RAY_ADDRESS": cluster.address}
     greedy = asking({"cpus": 1.0, "gpus": 0.0, "baseline": {"cpus": 1.0, "gpus": 2.0}})
-    ended = run(folder, greedy, env=address)
-    assert ended.returncode == 2, ended.stdout + ended.stderr
+    code, out = start(greedy, **address).end()
+    assert code == 2, out
     assert (
         "stage baseline asks for 1 CPU and 2 GPUs, which no node has: "
-        "the largest of 3 has 1 CPU and 1 GPU" in ended.stderr
+        "the largest of 3 has 1 CPU and 1 GPU" in out
     )
     assert not list((folder / "cells").glob("*.parquet"))
     # The baseline fits only on the node with the GPU, cells fit only on the other node.

@@ -24,7 +24,7 @@ from prune_core.networks import SimpleNetArchitecture
 from prune_core.options import option_defaults
 
 FLOORS = [Floor(), Floor(2, 0.25), Floor(1, round_to=4)]
-RATIOS = [0.9, 0.72, 0.5, 0.41, 0.3]
+RATIOS = [0.9, 0.5, 0.3]
 
 NETWORKS = {
     "chain": SimpleNetArchitecture((8, 16, 12, 9), (3, 3, 1, 3), (False, True, False, True), 4),

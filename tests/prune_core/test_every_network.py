@@ -1,6 +1,7 @@
 """What holds for every network, metric and budget rule; and exported networks of every kind."""
 
 from functools import lru_cache
+from itertools import cycle, product
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ from prune_core.surgery import masked, prune
 
 SCALING = Preprocessing((120.0, 120.0, 120.0), (60.0, 60.0, 60.0))
 # Budgets that leave something to choose in each of these small networks.
-RATIOS = (0.95, 0.85, 0.75)
+RATIOS = (0.95, 0.75)
+BUDGET_RULES = ("uniform_parameters", "uniform_channels", "global")
 
 
 @lru_cache(maxsize=1)
@@ -44,6 +46,8 @@ def scored_network(name):
 def test_every_metric_and_budget(name):
     net, layers, images = scored_network(name)
     shape, pixels = architecture_of(net), SCALING(images.images[:2])
+    # Each metric has one of the normalisations and one of the budgets; all pairs of them occur.
+    ways = cycle(product(("none", "layer_zscore", "lamp"), BUDGET_RULES))
     for metric in sorted(METRICS):
         if METRICS[metric].reads_norm and any(layer.gamma is None for layer in layers):
             with pytest.raises(MetricError, match="no batch normalisation follows"):
@@ -54,29 +58,25 @@ def test_every_metric_and_budget(name):
         scores = combined(of_producers, layers, "mean")
         assert [len(values) for values in scores] == list(shape.widths)
         assert all(bool(torch.isfinite(values).all()) for values in scores)
-        for normalisation in (
-            "none",
-            "layer_zscore",
-            *(["lamp"] if METRICS[metric].nonnegative else []),
-        ):
-            comparable = normalise(normalisation, choice, of_producers, layers)
-            ranked = [kept_by("global", shape, ratio, scores, comparable) for ratio in RATIOS]
-            for small, large in zip(ranked[1:], ranked[:-1], strict=True):
-                for few, many in zip(small, large, strict=True):
-                    assert set(few.tolist()) <= set(many.tolist())
-        for rule in ("uniform_parameters", "uniform_channels", "global"):
-            kept = kept_by(rule, shape, RATIOS[-1], scores, comparable)
-            pruned = prune(net, kept)
-            count = count_parameters(pruned)
-            assert count == parameters(shape, lengths(kept)) < parameters(shape)
-            if rule == "uniform_parameters":
-                assert count <= RATIOS[-1] * parameters(shape)
-            with torch.no_grad(), masked(net, kept):
-                expected = net(pixels)
-            with torch.no_grad():
-                found = pruned(pixels)
-            scale = max(1.0, float(expected.abs().max()))
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
+        normalisation, rule = next(
+            (way, rule) for way, rule in ways if way != "lamp" or METRICS[metric].nonnegative
+        )
+        comparable = normalise(normalisation, choice, of_producers, layers)
+        large, small = (kept_by("global", shape, ratio, scores, comparable) for ratio in RATIOS)
+        for few, many in zip(small, large, strict=True):
+            assert set(few.tolist()) <= set(many.tolist())
+        kept = kept_by(rule, shape, RATIOS[-1], scores, comparable)
+        pruned = prune(net, kept)
+        count = count_parameters(pruned)
+        assert count == parameters(shape, lengths(kept)) < parameters(shape)
+        if rule == "uniform_parameters":
+            assert count <= RATIOS[-1] * parameters(shape)
+        with torch.no_grad(), masked(net, kept):
+            expected = net(pixels)
+        with torch.no_grad():
+            found = pruned(pixels)
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
 
 
 def kept_by(rule, shape, ratio, scores, comparable):
@@ -256,7 +256,7 @@ def test_a_stored_network_is_the_same(name, tmp_path):
         assert torch.equal(tensor, again.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", ["vgg", "resnet_a_all", "resnet_b_inner", "resnet18_all", *OWN])
+@pytest.mark.parametrize("name", ["vgg", "resnet_a_all", *OWN])
 def test_an_exported_network_gives_the_same_logits(name, tmp_path):
     shape = architecture(name)
     net = prune(lived_in(shape), random_kept(shape.widths, seed=9, share=0.7))

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from prune_core.metrics import METRICS
+
+# Before any test registers its own.
+BUILT_IN = tuple(METRICS)
 
 METRIC = '''
 from prune_core.layer import LayerView
@@ -27,39 +30,32 @@ def install(site: Path, module: str, content: str) -> None:
     (metadata / "entry_points.txt").write_text(f"[prune_sweep.metrics]\nmine = {module}\n")
 
 
-def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Runs code in a new Python process that has the package."""
-    return subprocess.run(
+def test_packages_register_metrics_and_those_that_cannot_be_loaded_are_named_and_left_out(tmp_path):
+    broken = {
+        "a_missing_import": ("import nothing_of_that_name", "No module named"),
+        "a_taken_name": (
+            METRIC.replace("widest", "output_l1"),
+            "'output_l1' is already registered",
+        ),
+    }
+    install(tmp_path, "wide_metrics", METRIC)
+    for module, (content, _) in broken.items():
+        install(tmp_path, module, content)
+    code = (
+        "from prune_core.metrics import METRICS; print(*METRICS); print(METRICS['widest'].summary)"
+    )
+    said = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-
-
-def test_an_installed_package_registers_its_metrics(tmp_path):
-    install(tmp_path, "wide_metrics", METRIC)
-    said = python(
-        tmp_path,
-        "from prune_core.metrics import Choice; print(Choice.parse('widest').metric.summary)",
-    )
-    assert said.stdout == "Largest weight of each filter.\n"
-    assert not said.stderr
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
-        (METRIC.replace("widest", "output_l1"), "metric 'output_l1' is already registered"),
-    ],
-)
-def test_a_package_that_cannot_be_loaded_is_named_and_left_out(tmp_path, content, reason):
-    names = "from prune_core.metrics import METRICS; print(*METRICS)"
-    built_in = python(tmp_path, names)
-    install(tmp_path, "broken_metrics", content)
-    said = python(tmp_path, names)
-    assert said.stdout == built_in.stdout
-    assert "the metrics of broken_metrics (broken_metrics) could not be loaded" in said.stderr
-    assert reason in said.stderr
+    names, summary = said.stdout.splitlines()
+    assert names.split() == [*BUILT_IN, "widest"]
+    assert summary == "Largest weight of each filter."
+    notes = said.stderr.splitlines()
+    for module, (_, reason) in broken.items():
+        (note,) = (note for note in notes if f"metrics of {module} ({module})" in note)
+        assert "could not be loaded" in note
+        assert reason in note

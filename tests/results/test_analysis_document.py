@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs" / "analysis.md"
 
 # Changes that let the study train in seconds; everything that the snippets read stays the same.
 SMALLER = {
-    "datasets": [{"source": "digits", "train_images": 200}],
+    "datasets": [{"source": "digits", "train_images": 200, "test_images": 40, "image_size": 16}],
     "network": {"variant": "simplenet_310k", "width": 0.1},
     "seeds": [0, 1],
     "metrics": ["random", "output_l1", "weighted_mutual_information"],
@@ -36,8 +37,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (spec,) = (yaml.safe_load(block) for block in blocks("yaml"))
     assert set(SMALLER) < set(spec)
     (place / "study.yaml").write_text(yaml.safe_dump(spec | SMALLER))
-    command = Path(sys.executable).with_name("prune-sweep")
-    subprocess.run([command, "run", "study.yaml", "--executor", "serial"], cwd=place, check=True)
+    from sweep.commands.cli import app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        done = CliRunner().invoke(app, ["run", "study.yaml", "--executor", "serial"])
+    assert done.exit_code == 0, done.output
     return place
 
 

@@ -190,7 +190,7 @@ def test_metrics_that_cannot_be_compared_are_refused(metric, reference, why):
 accuracies = some.lists(some.integers(0, 100).map(lambda n: n / 100), min_size=4, max_size=4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(accuracies, accuracies, accuracies, some.randoms(use_true_random=False))
 def test_neither_order_nor_other_rows_change_a_difference(one, other, third, chance):
     def difference(rows):

@@ -281,7 +281,7 @@ def test_a_flipped_bit_never_changes_a_row(tmp_path: Path) -> None:
     expected = store.read(columns)
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     # These bits of the footer hold column types; a float64 read as float32 is a valid number.
-    for at in range(footer, footer + 1_500):
+    for at in (*range(0, footer, 9), *range(footer, footer + 1_500)):
         for bit in (1, 3):
             content = bytearray(whole)
             content[at] ^= 1 << bit

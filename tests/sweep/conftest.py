@@ -6,19 +6,18 @@ import select
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from prune_core.images import Images, load
 from results import Store
 from sweep.commands.cli import app
 from sweep.spec.fields import Spec
@@ -28,10 +27,11 @@ Content = dict[str, Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
 ABSENT = object()
 
+DIGITS: Content = {"source": "digits", "train_images": 300, "test_images": 60, "image_size": 16}
 # As small as a sweep can be that still trains, prunes and fine-tunes every layer.
 SMALL: Content = {
     "name": "small",
-    "datasets": [{"source": "digits", "train_images": 300}],
+    "datasets": [DIGITS],
     "network": {"variant": "simplenet_310k", "width": 0.125},
     "recipe": {"epochs": 1, "batch_size": 64},
     "finetune": {"epochs": 1, "batch_size": 64, "learning_rate": 0.05},
@@ -39,18 +39,6 @@ SMALL: Content = {
     "ratios": [0.3, 0.6],
     "controls": {"unpruned": False},
 }
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """One thread, as in a trial; and what the command sets in its process is set back."""
-    threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    formatted = warnings.formatwarning
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, on_terminate)
-    warnings.formatwarning = formatted
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +161,14 @@ def run_digits(
         return CliRunner().invoke(app, [*fixed, *words])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_images() -> Images:
+    """The images of the small sweep."""
+    side = DIGITS["image_size"]
+    images = load(DIGITS["source"], image_size=(side, side))
+    return images.cut(DIGITS["train_images"], DIGITS["test_images"])
 
 
 @pytest.fixture(scope="session")

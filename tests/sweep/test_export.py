@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import prune_core
-from prune_core.images import load as load_images
 from results import Store
 from sweep.commands.model_card import card, of_cell
 from sweep.stages.kept_networks import KeptNetworks
@@ -63,16 +62,15 @@ def test_all_files_are_there_and_said_to_be(exported):
     assert onnx.startswith("model.onnx gives the network's logits to within ")
 
 
-def test_the_exported_network_has_the_accuracy_of_its_row(exported, kept_sweep):
+def test_the_exported_network_has_the_accuracy_of_its_row(exported, kept_sweep, small_images):
     to, _ = exported
     row = row_of(kept_sweep, local_key(kept_sweep))
-    test = load_images("digits")
     net = prune_core.load(to)
     program = torch.export.load(to / "model.pt2").module()
     for run in (net, program):
         with torch.no_grad():
-            guesses = run(test.test_images).argmax(1)
-        right = float((guesses == test.test_labels).double().mean())
+            guesses = run(small_images.test_images).argmax(1)
+        right = float((guesses == small_images.test_labels).double().mean())
         assert right == row["finetuned_test_top1"]
 
 
@@ -110,9 +108,9 @@ def test_the_card_says_what_the_row_says(exported, kept_sweep):
     assert f"{100 * row['finetuned_test_top5']:.2f} %" in text
 
 
-def test_the_code_in_the_card_works_without_prune_sweep(exported, tmp_path):
+def test_the_code_in_the_card_works_without_prune_sweep(exported, tmp_path, small_images):
     to, _ = exported
-    image = load_images("digits").test_images[:1]
+    image = small_images.test_images[:1]
     with torch.no_grad():
         expected = prune_core.load(to)(image)
     blocks = re.findall(r"```python\n(.*?)```", (to / "README.md").read_text(), re.DOTALL)
@@ -251,10 +249,10 @@ def test_nothing_is_written_over(kept_sweep, tmp_path, invoke):
 
 
 def test_predicting_every_test_image_gives_the_accuracy_of_the_row(
-    exported, kept_sweep, tmp_path, invoke
+    exported, kept_sweep, tmp_path, invoke, small_images
 ):
     to, _ = exported
-    images = load_images("digits")
+    images = small_images
     paths = [tmp_path / f"{at}.png" for at in range(len(images.test_labels))]
     for path, image in zip(paths, images.test_images, strict=True):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
@@ -271,14 +269,16 @@ def test_predicting_every_test_image_gives_the_accuracy_of_the_row(
     assert [line[2] for line in lines] == [f"{100 * p:.2f} %" for p in expected.tolist()]
 
 
-def test_images_of_any_kind_are_read_as_training_images_are(exported, tmp_path, invoke):
-    digit = load_images("digits").test_images[0].permute(1, 2, 0).numpy()
+def test_images_of_any_kind_are_read_as_training_images_are(
+    exported, tmp_path, invoke, small_images
+):
+    digit = small_images.test_images[0].permute(1, 2, 0).numpy()
     Image.fromarray(digit).convert("L").save(tmp_path / "grey.png")
     Image.fromarray(digit).resize((64, 48)).convert("P").save(tmp_path / "large.gif")
     done = invoke("predict", exported[0], tmp_path / "grey.png", tmp_path / "large.gif")
     assert done.exit_code == 0, done.output
     assert len([line for line in done.stdout.splitlines() if line.endswith(" %")]) == 2
-    assert "note: 1 image of another size: resized to 32 x 32" in done.stderr
+    assert "note: 1 image of another size: resized to 16 x 16" in done.stderr
     assert "note" not in done.stdout
 
 
@@ -288,7 +288,7 @@ def test_class_names_are_printed(exported, tmp_path, invoke):
     names = [f"the \x1b[31m{at}\n" for at in "0123456789"]
     prune_core.network_files.save(stored.net, stored.preprocessing, folder, names)
     image = tmp_path / "image.png"
-    Image.new("RGB", (32, 32)).save(image)
+    Image.new("RGB", (16, 16)).save(image)
     done = invoke("predict", folder, image)
     assert re.fullmatch(rf"{image}  the .?\[31m\d  \d+\.\d\d %\n", done.stdout)
     assert "\x1b" not in done.stdout
@@ -299,7 +299,7 @@ def test_class_names_are_printed(exported, tmp_path, invoke):
 )
 def test_what_is_no_image_is_named(name, held, exported, tmp_path, invoke):
     good, bad = tmp_path / "good.png", tmp_path / name
-    Image.new("RGB", (32, 32)).save(good)
+    Image.new("RGB", (16, 16)).save(good)
     if held is not None:
         bad.write_bytes(held)
     done = invoke("predict", exported[0], good, bad)
@@ -319,7 +319,7 @@ def test_what_is_no_image_is_named(name, held, exported, tmp_path, invoke):
 
 def test_a_network_that_is_none_is_named(tmp_path, invoke, exported):
     image = tmp_path / "image.png"
-    Image.new("RGB", (32, 32)).save(image)
+    Image.new("RGB", (16, 16)).save(image)
     done = invoke("predict", tmp_path / "nowhere", image)
     assert (done.exit_code, "nowhere" in done.stderr) == (2, True)
     damaged = shutil.copytree(exported[0], tmp_path / "damaged")

@@ -8,7 +8,6 @@ import pytest
 import prune_core
 import results
 from prune_core.evaluation import evaluate
-from prune_core.images import load as load_images
 from prune_core.network_files import load
 from results import Store
 from sweep.stages.kept_networks import KeptNetworks
@@ -34,9 +33,9 @@ def test_the_best_seed_of_each_family_is_there(kept_sweep):
     assert len(kept) == 2
 
 
-def test_a_kept_network_gives_the_figures_of_its_row(kept_sweep):
+def test_a_kept_network_gives_the_figures_of_its_row(kept_sweep, small_images):
     rows = Store(kept_sweep).read().to_pylist()
-    images = load_images("digits").cut(300).split(0.1)
+    images = small_images.split(0.1)
     for key in sorted(KeptNetworks(kept_sweep).keys()):
         (row,) = (row for row in rows if row["key"] == key)
         stored = load(kept_sweep / "networks" / key)

@@ -19,7 +19,7 @@ from results import Store
 from sweep.errors import SpecError
 from sweep.plan.grid import plan
 
-DIGITS = {"source": "digits", "train_images": 120, "test_images": 40}
+DIGITS = {"source": "digits", "train_images": 120, "test_images": 40, "image_size": 16}
 RESNET = {"variant": "resnet20", "width": 0.25}
 VGG = {"variant": "vgg11_bn", "width": 0.06}
 SIMPLENET = {"variant": "simplenet_310k", "width": 0.125}
@@ -43,7 +43,8 @@ def keys(spec) -> Keys:
 
 
 def test_keys_of_a_spec_of_simplenet_are_those_of_before_other_networks(keys):
-    ranked, baselines, controls = keys(SIMPLENET, ratios=[0.5])
+    digits = {"source": "digits", "train_images": 300}
+    ranked, baselines, controls = keys(SIMPLENET, datasets=[digits], ratios=[0.5])
     assert baselines == {"159e9c127b876743"}
     assert controls == {"a269b1cf6fa6bec8"}
     assert ranked == {
@@ -84,7 +85,8 @@ def test_combine_changes_the_cells_that_a_metric_ranks(keys):
     ids=str,
 )
 def test_what_changes_nothing_changes_no_key(network, without_effect, keys):
-    assert keys(network | without_effect) == keys(network)
+    large = {"datasets": [DIGITS | {"image_size": 32}]}
+    assert keys(network | without_effect, **large) == keys(network, **large)
 
 
 @pytest.mark.parametrize("network", [RESNET, SIMPLENET], ids=str)
@@ -165,9 +167,9 @@ def test_every_cell_is_ok(finished, frame):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("A all", ("resnet20", 0.25, {"shortcut": "A"}, "all", "max", 32, 32)),
-        ("A inner", ("resnet20", 0.25, {"shortcut": "A"}, "inner", "mean", 32, 32)),
-        ("B all", ("resnet20", 0.25, {"shortcut": "B"}, "all", "mean", 32, 32)),
+        ("A all", ("resnet20", 0.25, {"shortcut": "A"}, "all", "max", 16, 16)),
+        ("A inner", ("resnet20", 0.25, {"shortcut": "A"}, "inner", "mean", 16, 16)),
+        ("B all", ("resnet20", 0.25, {"shortcut": "B"}, "all", "mean", 16, 16)),
         ("vgg", ("vgg11_bn", 0.06, {}, "all", "mean", 40, 56)),
     ],
 )

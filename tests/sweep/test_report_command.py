@@ -1,12 +1,23 @@
 """`prune-sweep report` writes where it says, and says what is wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import made_up_sweep
 import pytest
 from made_up_sweep import Grid
 
+from results.figures.registry import REPORT_FIGURES
+
 GRID = Grid(("svhn",), ("output_l1", "random"), (0.5,), (0,))
+
+
+@pytest.fixture(autouse=True)
+def _no_figures() -> Iterator[None]:
+    """Leaves the figures out, which take seconds."""
+    with mock.patch.dict(REPORT_FIGURES, clear=True):
+        yield
 
 
 @pytest.fixture

@@ -108,8 +108,9 @@ def test_ray_gives_the_same_rows_and_says_nothing_of_its_own(
     output, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     assert leftovers("equal") == []
-    note, *lines = output.splitlines()
+    note, resized, *lines = output.splitlines()
     assert note.startswith("svhn: column label has no class names")
+    assert "resized to 16 x 16" in resized
     assert lines[0].startswith("small: 8 cells, 0 done before, 8 to run")
     ends = [line for line in lines if line.startswith("[")]
     assert lines[1:11] == ends
@@ -333,7 +334,8 @@ def svhn_spec(
     content: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Path]]:
     """Writes the small sweep over house numbers, with changes, to a file."""
-    source = {"source": "parquet:svhn_sample", "name": "svhn", "train_images": 500, "flip": False}
+    source = {"source": "parquet:svhn_sample", "name": "svhn", "flip": False}
+    source |= {"train_images": 300, "test_images": 100, "image_size": 16}
 
     def write(changes: dict[str, Any] | None = None) -> Path:
         path = tmp_path_factory.mktemp("spec") / "small.yaml"
