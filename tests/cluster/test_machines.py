@@ -197,7 +197,7 @@ def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
         env=own | job,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "8 of 8 cells ok" in ended.stdout
