@@ -72,7 +72,7 @@ def check_new(
         raise raises(f"{what} '{name}' is already registered by {by}; give yours another name")
 
 
-def fingerprint_of(by: Provider | None) -> dict[str, str]:
+def plugin_identity(by: Provider | None) -> dict[str, str]:
     """The part of an entry's identity that says which version of a plug-in it comes from.
 
     Empty for all others, so that their keys do not change.

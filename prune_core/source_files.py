@@ -68,7 +68,7 @@ class SourceFiles(ABC):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the sha256 of all names and texts."""
-        return fingerprint_of([self.entry, self.files])
+        return digest_of([self.entry, self.files])
 
     def module(self) -> ModuleType:
         """Imports the entry from the texts; once for each fingerprint.
@@ -155,7 +155,7 @@ class SourceFiles(ABC):
         return sys.modules[name]
 
 
-def fingerprint_of(content: object) -> str:
+def digest_of(content: object) -> str:
     """16 hexadecimal digits of the sha256 of JSON values."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

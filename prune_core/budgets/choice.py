@@ -20,7 +20,7 @@ from prune_core.budgets.registry import (
 )
 from prune_core.networks import Architecture
 from prune_core.options import Option, named_options, option_defaults
-from prune_core.registering import fingerprint_of
+from prune_core.registering import plugin_identity
 from prune_core.spelling import allowed
 
 
@@ -101,7 +101,7 @@ class BudgetChoice:
         found: list[Any] = [self.name] if version == 1 else [self.name, version]
         if self.options:
             found.append(dict(map(_identified, self.options)))
-        if plugin := fingerprint_of(self.rule.provider):
+        if plugin := plugin_identity(self.rule.provider):
             return {"rule": found, **plugin}
         return found if len(found) > 1 else self.name
 

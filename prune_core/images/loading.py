@@ -14,7 +14,7 @@ from prune_core.images.errors import ImagesError
 from prune_core.images.options import split_options
 from prune_core.images.size import Size, check_size
 from prune_core.images.sources import ClassNames, Location, Source, parse_source
-from prune_core.registering import fingerprint_of
+from prune_core.registering import plugin_identity
 
 
 def load(
@@ -71,7 +71,7 @@ def load(
             return found
 
         # Another version of a plug-in may decode the same files to other pixels.
-        by = fingerprint_of(kind.provider)
+        by = plugin_identity(kind.provider)
         identity = [*origin.identity, by] if by else origin.identity
         entry = entry_folder(cache_folder(cache), identity, size)
         arrays, digest = cached(entry, read, size, shared_cache(cache))

@@ -12,7 +12,7 @@ from torch import Tensor
 from prune_core.layer import Combine, LayerView
 from prune_core.metrics.registry import IMAGES, METRICS, Metric, MetricError
 from prune_core.options import Option, checked, named_options
-from prune_core.registering import fingerprint_of
+from prune_core.registering import plugin_identity
 from prune_core.spelling import allowed
 from prune_core.statistics import Request
 
@@ -112,7 +112,7 @@ class Choice:
             "name": self.name,
             "options": dict(self.options),
             "version": self.metric.version,
-            **fingerprint_of(self.metric.provider),
+            **plugin_identity(self.metric.provider),
         }
 
     def needs(self) -> frozenset[Request]:

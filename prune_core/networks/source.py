@@ -13,7 +13,7 @@ from torch import nn
 
 from prune_core.networks.errors import ArchitectureError
 from prune_core.options import checked_options, options_of
-from prune_core.source_files import SourceFiles, fingerprint_of, texts_of
+from prune_core.source_files import SourceFiles, digest_of, texts_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class NetworkSource(SourceFiles):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the sha256 of all names and texts."""
-        return fingerprint_of([self.function, self.entry, self.files])
+        return digest_of([self.function, self.entry, self.files])
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:

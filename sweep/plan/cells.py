@@ -20,7 +20,7 @@ from prune_core.metrics import Choice
 from prune_core.networks import Architecture, Size
 from prune_core.normalisation import NORMALISATION_VERSION, NORMALISATIONS
 from prune_core.preprocessing import PREPROCESSING_VERSION, Preprocessing
-from prune_core.registering import fingerprint_of
+from prune_core.registering import plugin_identity
 from prune_core.schedule import ALL_AT_ONCE, Schedule
 from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
@@ -248,7 +248,7 @@ class Budget:
     def _normalisation_identity(self) -> list[Any]:
         found = NORMALISATIONS[self.normalisation]
         version = {"version": found.version} if found.version > 1 else {}
-        own = version | fingerprint_of(found.provider)
+        own = version | plugin_identity(found.provider)
         return [self.normalisation, NORMALISATION_VERSION, *([own] if own else [])]
 
 
