@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -62,8 +63,25 @@ def identity_parts(texts: pd.Series[Any]) -> dict[str, Any]:
     return {name: parsed[name].array[numbers] for name in names}
 
 
-def difference(one: str, other: str) -> str:
-    """Why two cells cannot be pooled, and how to select one of them.
+@dataclass(frozen=True)
+class Difference:
+    """Why cells cannot be pooled; as text it says how to select some of them.
+
+    Attributes
+    ----------
+    values : the name of what differs, and two of its values.
+    line : an expression that selects cells of a frame that agree in it.
+    """
+
+    values: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.values}; select rows that agree, such as {self.line}"
+
+
+def difference(one: str, other: str) -> Difference:
+    """The first value in which two cells differ.
 
     Parameters
     ----------
@@ -74,9 +92,9 @@ def difference(one: str, other: str) -> str:
     name = next(name for name in names if values[0].get(name) != values[1].get(name))
     first, second = (found.get(name, _ABSENT) for found in values)
     selected = second if first == _ABSENT else first
-    return (
-        f"{name} is {first} and {second}; select rows that agree, such as "
-        f'frame[results.identities(frame)["{name}"] == {selected!r}]'
+    return Difference(
+        f"{name} is {first} and {second}",
+        f'frame[results.identities(frame)["{name}"] == {selected!r}]',
     )
 
 

@@ -22,6 +22,7 @@ from results.analysis.identities import (
     GROUPS,
     REST,
     VERSION,
+    Difference,
     difference,
     identity_parts,
 )
@@ -272,6 +273,22 @@ def _known_checksums(cells: pd.DataFrame) -> pd.Series[str]:
     return found.fillna("").astype("str")
 
 
+class UnlikeCells(ValueError):
+    """Cells that must not be averaged, because they differ in more than the seed.
+
+    Attributes
+    ----------
+    difference : the first value in which two of them differ.
+    """
+
+    def __init__(self, cells: str, difference: Difference) -> None:
+        super().__init__(
+            f"cells of {cells} cannot be pooled, because they differ in more than the seed: "
+            f"{difference}"
+        )
+        self.difference = difference
+
+
 def check_alike(cells: pd.DataFrame) -> None:
     """Refuses cells that differ in something for which a study has no column.
 
@@ -281,7 +298,7 @@ def check_alike(cells: pd.DataFrame) -> None:
 
     Raises
     ------
-    ValueError
+    UnlikeCells
         Naming the first value in which two of them differ, and both values.
     """
     point = (*STUDY, *POINT, "metric")
@@ -337,9 +354,8 @@ def _check_column(
 ) -> None:
     """Refuses cells that agree in `names`, but not in a column of the frame."""
 
-    def unlike(one: object, other: object) -> str:
-        select = f'frame[frame["{column}"] == {one!r}]'
-        return f"{column} is {one} and {other}; select rows that agree, such as {select}"
+    def unlike(one: object, other: object) -> Difference:
+        return Difference(f"{column} is {one} and {other}", f'frame[frame["{column}"] == {one!r}]')
 
     _check_single(groups, names, groups.cells[column].array, rows, unlike)
 
@@ -349,7 +365,7 @@ def _check_single(
     names: tuple[str, ...],
     values: Any,
     rows: Rows = slice(None),
-    unlike: Callable[[Any, Any], str] = difference,
+    unlike: Callable[[Any, Any], Difference] = difference,
 ) -> None:
     """Refuses those of the rows that agree in `names`, but not in the value of each row."""
     numbers = groups.of(names)[rows]
@@ -358,10 +374,7 @@ def _check_single(
     found = groups.cells.loc[rows, list(names)].assign(value=values[rows]).drop_duplicates()
     first = found[found.duplicated(list(names), keep=False)].iloc[0]
     one, other = found.loc[same(found, first, names), "value"].iloc[:2]
-    raise ValueError(
-        f"cells of {_words(first)} cannot be pooled, because they differ in more than the seed: "
-        f"{unlike(one, other)}"
-    )
+    raise UnlikeCells(_words(first), unlike(one, other))
 
 
 def _words(row: pd.Series[Any]) -> str:

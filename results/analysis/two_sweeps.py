@@ -142,14 +142,18 @@ def _unlike_values(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         if name in _UNCOMPARED or name.startswith(_MEASURED):
             continue
         one, other = first.loc[shared, name], second.loc[shared, name]
-        alike = ((one == other) | (one.isna() & other.isna())).fillna(False).astype(bool)
-        for key in shared[~alike]:
+        for key in shared[~_alike(one, other)]:
             pair = one[key], other[key]
             known = pd.api.types.is_numeric_dtype(one) and not any(pd.isna(value) for value in pair)
             known = known and not pd.api.types.is_bool_dtype(one)
             difference = float(pair[1] - pair[0]) if known else float("nan")
             found.append((key, name, *pair, difference))
     return pd.DataFrame(found, columns=["key", "column", "first", "second", "difference"])
+
+
+def _alike(one: pd.Series[Any], other: pd.Series[Any]) -> pd.Series[bool]:
+    """Which rows have the same value; missing values are the same."""
+    return ((one == other) | (one.isna() & other.isna())).fillna(False).astype(bool)
 
 
 def _unlike(what: str, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -178,13 +182,13 @@ def _paired(
     both, ambiguous = _one_to_one(*matched)
     pairs = [side.loc[both[name]].reset_index() for side, name in zip(sides, _KEYS, strict=True)]
     kept = [*dict.fromkeys(["metric", *STUDY, *POINT])]
-    names = [name for name in kept if _texts_equal(pairs[0][name], pairs[1][name])]
+    names = [name for name in kept if _alike(pairs[0][name], pairs[1][name]).all()]
     names += ["baselines"]
     if both.empty:
         return no_comparison(names), ambiguous
     alike = pd.Series(True, index=both.index)
     for name in BASELINE:
-        alike &= pairs[0][name].fillna("") == pairs[1][name].fillna("")
+        alike &= _alike(pairs[0][name], pairs[1][name])
     # Precision is no part of an identity, but changes numbers: it is never pooled.
     precisions = [pair["precision"].fillna("") for pair in pairs if "precision" in pair]
     setting = pd.concat([both["setting"], *precisions], axis=1).apply(tuple, axis=1)
@@ -204,10 +208,6 @@ def _paired(
 
 
 _KEYS = ("key_first", "key_second")
-
-
-def _texts_equal(one: pd.Series[Any], other: pd.Series[Any]) -> bool:
-    return bool(((one == other) | (one.isna() & other.isna())).fillna(False).all())
 
 
 def _matched(

@@ -10,14 +10,15 @@ from typing import Generic, TypeVar
 import pandas as pd
 
 from results.analysis.conclusion import remarks
+from results.analysis.identities import Difference
 from results.analysis.networks import network_names, same_weights
+from results.analysis.study import UnlikeCells
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
 from results.report import facts, gains, tables, verdicts
 from results.report.facts import Failure
 from results.report.first_lines import FirstLines, first_lines
 from results.report.gains import Gains
-from results.report.refusal import Refusal, refusal
 from results.report.steps import steps
 from results.report.tables import Table
 from results.storage.locations import folder_of
@@ -29,10 +30,16 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Part(Generic[Made]):
-    """A part of the report, or the reason why the cells do not give one."""
+    """A part of the report, or the reason why the cells do not give one.
+
+    Attributes
+    ----------
+    unlike : what the cells differ in, if they must not be averaged.
+    """
 
     content: Made
     problem: str = ""
+    unlike: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,14 @@ class Content:
 
     Attributes
     ----------
-    refusal : what most parts cannot be computed for, or None.
+    refusal : the first difference for which parts cannot be computed, or None.
     weights : what intervals over seeds mean where baselines start from a file, or empty.
     """
 
     title: str
     summary: str
     folders: tuple[str, ...]
-    refusal: Refusal | None
+    refusal: Difference | None
     leads: Part[FirstLines]
     remarks: Part[list[str]]
     planned: Part[Table | None]
@@ -122,13 +129,15 @@ def content(sweep: SweepTables) -> Content:
         example_identity=identity,
     )
     parts = (getattr(made, field.name) for field in fields(made))
-    problems = [part.problem for part in parts if isinstance(part, Part) and part.problem]
-    return replace(made, refusal=refusal(problems))
+    unlike = (part.unlike for part in parts if isinstance(part, Part))
+    return replace(made, refusal=next(filter(None, unlike), None))
 
 
 def _part(make: Callable[[], Made], otherwise: Made) -> Part[Made]:
     try:
         return Part(make())
+    except UnlikeCells as error:
+        return Part(otherwise, str(error), error.difference)
     except ValueError as error:
         # Cells that must not be put side by side: the statistics say which, and why.
         return Part(otherwise, str(error))

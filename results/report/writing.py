@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from results.analysis.comparison import REFERENCE
+from results.analysis.identities import Difference
+from results.analysis.study import UnlikeCells
 from results.analysis.sweep_tables import SweepTables, read_tables
 from results.figures import save
 from results.figures.registry import ReportFigure, in_order
@@ -19,7 +21,6 @@ from results.figures.style import looks, said
 from results.report.cell_table import packed
 from results.report.content import Content, content
 from results.report.inline import PAGE_COLOURS, data, script_hash, svg
-from results.report.refusal import Refusal
 from results.storage.locations import DiskFolder, folder_of
 from results.storage.schema import UNPRUNED
 
@@ -99,7 +100,9 @@ def _markdown(tables: SweepTables, path: Path) -> str:
     return _render("report.md.j2", report, figures=written)
 
 
-def _drawn(tables: SweepTables, refusal: Refusal | None) -> Iterator[tuple[ReportFigure, Figure]]:
+def _drawn(
+    tables: SweepTables, refusal: Difference | None
+) -> Iterator[tuple[ReportFigure, Figure]]:
     """The figures that the sweep has; one that cannot be drawn says why.
 
     Figures that are refused for the reason at the top of the report are left out.
@@ -107,9 +110,9 @@ def _drawn(tables: SweepTables, refusal: Refusal | None) -> Iterator[tuple[Repor
     for one in in_order():
         try:
             figure = one.draw(tables)
+        except UnlikeCells as error:
+            figure = None if error.difference == refusal else said(str(error))
         except ValueError as error:
-            if refusal is not None and refusal.explains(str(error)):
-                continue
             figure = said(str(error))
         if figure is not None:
             yield one, figure
