@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from idle_tasks import idle
 from rich.console import Console
 
 from results import Store
@@ -24,24 +25,8 @@ def scheduler(folder: Path, *tasks: Task, **options: object) -> Scheduler:
     return Scheduler(Workspace(folder, "sweep"), list(tasks), progress, **options)  # type: ignore[arg-type]
 
 
-class Kind(Task):
-    """A task of no work, counted as a statistic."""
-
-    @property
-    def kind(self) -> str:
-        return "statistics"
-
-    @property
-    def cost(self) -> float:
-        return 1.0
-
-
-def plain(name: str, *needs: str) -> Task:
-    return Kind(name, name, None, frozenset(needs))  # type: ignore[arg-type]
-
-
 def test_out_of_memory_is_tried_once_more_when_nothing_else_runs(tmp_path: Path) -> None:
-    large, other, third = plain("large"), plain("other"), plain("third")
+    large, other, third = idle("large"), idle("other"), idle("third")
     run = scheduler(tmp_path, large, other, third)
     assert [run.next(), run.next()] == [large, other]
     run.ended(large, OUT_OF_MEMORY)
@@ -59,7 +44,7 @@ def test_out_of_memory_is_tried_once_more_when_nothing_else_runs(tmp_path: Path)
 
 
 def test_what_needs_it_waits_for_the_second_try(tmp_path: Path) -> None:
-    large, follower = plain("large"), plain("follower", "large")
+    large, follower = idle("large"), idle("follower", "large")
     run = scheduler(tmp_path, large, follower)
     run.ended(run.next(), OUT_OF_MEMORY)  # type: ignore[arg-type]
     assert run.next() == large
@@ -72,11 +57,11 @@ def test_a_lost_lease_ends_the_run_before_the_next_task(tmp_path: Path) -> None:
         raise RuntimeError("another run has taken over")
 
     with pytest.raises(RuntimeError, match="taken over"):
-        scheduler(tmp_path, plain("one"), may_go_on=stop).next()
+        scheduler(tmp_path, idle("one"), may_go_on=stop).next()
 
 
 def test_a_lost_process_is_replaced_as_often_as_asked(tmp_path: Path) -> None:
-    fragile, follower = plain("fragile"), plain("follower", "fragile")
+    fragile, follower = idle("fragile"), idle("follower", "fragile")
     run = scheduler(tmp_path, fragile, follower, retries=2)
     for _ in range(2):
         assert run.next() == fragile
@@ -121,7 +106,7 @@ def test_an_ok_row_outlives_the_failure_of_its_baseline(
     tmp_path: Path, spec: Callable[..., Spec]
 ) -> None:
     done, missing = plan(spec()).cells[:2]
-    baseline = plain("baseline")
+    baseline = idle("baseline")
     needs = frozenset({"baseline"})
     run = scheduler(
         tmp_path, baseline, *(Task(cell.key, cell.label, cell, needs) for cell in (done, missing))
@@ -136,7 +121,7 @@ def test_an_ok_row_outlives_the_failure_of_its_baseline(
 
 
 def test_what_has_ended_for_good_is_told_once(tmp_path: Path) -> None:
-    large, follower, fine = plain("large"), plain("follower", "large"), plain("fine")
+    large, follower, fine = idle("large"), idle("follower", "large"), idle("fine")
     told: list[tuple[str, str]] = []
     run = scheduler(
         tmp_path,

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from click.testing import Result
 from faults.disturbance import table
+from idle_tasks import idle
 from rich.console import Console
 from submitit import LocalExecutor
 
@@ -45,18 +46,6 @@ TRACE = "Traceback (most recent call last):\n  File ...\nStoreError: the disk is
 GRID = {"ratios": [0.5], "scopes": ["local"]}
 
 
-class Kind(Task):
-    """A task of no work, counted as a statistic."""
-
-    @property
-    def kind(self) -> str:
-        return "statistics"
-
-    @property
-    def cost(self) -> float:
-        return 1.0
-
-
 @dataclass
 class Machine:
     """A fake Slurm, and a job of tasks without work on it."""
@@ -83,7 +72,7 @@ class Machine:
         job = Job(
             self.spec,
             Workspace(self.folder, "small"),
-            [Kind(name, name, None) for name in names],  # type: ignore[arg-type]
+            [idle(name) for name in names],
             Console(file=self.printed, width=200),
             lambda: self.before(),
             [lambda task, outcome: self.told.update({task.name: outcome})],

@@ -4,34 +4,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from idle_tasks import idle
 from rich.console import Console
 
 from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
-from sweep.execution.tasks import KINDS, Outcome, Task, missing_tasks
+from sweep.execution.tasks import KINDS, Outcome, missing_tasks
 from sweep.execution.tune.trials import ReadyTasks, wave_of
 from sweep.plan.grid import plan
 from sweep.stages.workspace import Workspace
 
 
-class Plain(Task):
-    """A task of no work, counted as a cell; names in their order say which is costlier."""
-
-    @property
-    def kind(self) -> str:
-        return "cell"
-
-    @property
-    def cost(self) -> float:
-        return 1.0
-
-
 @pytest.fixture
 def searcher(tmp_path: Path) -> ReadyTasks:
     """Six tasks of which two can run at once; `second` waits for `first`."""
-    needs = {"second": frozenset({"first"})}
+    needs = {"second": ["first"]}
     names = ["first", "second", "third", "fourth", "fifth", "sixth"]
-    tasks = [Plain(name, name, None, needs.get(name, frozenset())) for name in names]  # type: ignore[arg-type]
+    tasks = [idle(name, *needs.get(name, ()), kind="cell") for name in names]
     progress = Progress(Console(quiet=True), tasks, dict.fromkeys(KINDS, 2), tmp_path)
     return ReadyTasks(Scheduler(Workspace(tmp_path, "sweep"), tasks, progress), at_once=2)
 
