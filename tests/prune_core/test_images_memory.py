@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prune_core.images import RESIDENT_BYTES, load
-from prune_core.images.arrays import Arrays, fingerprint
+from prune_core.images.arrays import Arrays, Copies, fingerprint
 from prune_core.images.cache import entry_folder
 
 SIZE = (224, 224)
@@ -88,7 +89,13 @@ def test_images_that_do_not_fit_into_memory_are_opened_split_and_trained_on(
         labels[part] = np.arange(count) % 2
         np.save(entry / f"{part}_labels.npy", labels[part])
     arrays = Arrays(images["train"], labels["train"], images["test"], labels["test"])
-    meta = {"fingerprint": fingerprint(arrays), "notes": []}
+    meta = {
+        "fingerprint": fingerprint(arrays),
+        "notes": [],
+        "validation": 0,
+        "skipped": 0,
+        "copies": asdict(Copies()),
+    }
     (entry / "meta.json").write_text(json.dumps(meta))
     assert images["train"].nbytes > RESIDENT_BYTES
     mapped = sum(array.nbytes for array in images.values())
