@@ -18,7 +18,7 @@ from cluster import DISTRIBUTION
 from results.storage.locations import folder_of
 from sweep.commands.plugins import load
 from sweep.errors import SpecError
-from sweep.plan.network import own_network
+from sweep.planning.network import own_network
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged
 from sweep.spec.parsing import STANDARD_INPUT, read

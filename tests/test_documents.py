@@ -19,7 +19,7 @@ from prune_core.network_files import save
 from prune_core.networks import Architecture, architecture_of
 from prune_core.plugins import REGISTRIES, load_plugin
 from prune_core.preprocessing import Preprocessing
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.packaged import text_of
 from sweep.spec.parsing import parse, read
 

@@ -9,7 +9,7 @@ import pandas as pd
 import results
 from results import Store
 from results.storage.wrong_folder import has_results
-from sweep.plan.grid import Plan
+from sweep.planning.grid import Plan
 
 SHOWN = 3
 """Changed values that are told."""

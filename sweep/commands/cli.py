@@ -143,7 +143,7 @@ def plan(
     """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
     from sweep.commands.plan import describe
     from sweep.commands.plugins import load
-    from sweep.plan.grid import plan as make_plan
+    from sweep.planning.grid import plan as make_plan
     from sweep.spec.parsing import read
 
     wanted = read(spec, overrides or (), load(plugin or ()))

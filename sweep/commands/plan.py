@@ -15,7 +15,7 @@ from results.storage.schema import FINETUNE
 from sweep.execution.estimate import Estimate
 from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
 from sweep.execution.tasks import Task, missing_tasks
-from sweep.plan.grid import Plan
+from sweep.planning.grid import Plan
 from sweep.spec.fields import Spec
 from sweep.stages.workspace import Workspace
 

@@ -27,8 +27,8 @@ from sweep.execution.executors import executor_named
 from sweep.execution.merging import FileMerger
 from sweep.execution.messages import say
 from sweep.execution.tasks import Outcome, Task, missing_tasks
-from sweep.plan.cells import Cell
-from sweep.plan.grid import Plan, plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import Plan, plan
 from sweep.spec.fields import Spec
 from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks

@@ -18,7 +18,7 @@ from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
 from sweep.commands.terminal import print_whole, width
 from sweep.execution.messages import say
-from sweep.plan.grid import Plan
+from sweep.planning.grid import Plan
 
 Column = list[str]
 """The titles of a ratio's columns, or its figures in one line."""

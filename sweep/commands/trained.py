@@ -19,7 +19,7 @@ from prune_core.networks.weights import load_weights, read_weights
 from prune_core.options import named_options
 from prune_core.preprocessing import Preprocessing
 from sweep.errors import SpecError, UserError
-from sweep.plan.network import network_of
+from sweep.planning.network import network_of
 from sweep.spec.fields import Spec
 from sweep.spec.networks import NetworkSpec
 from sweep.stages.artifacts import BASELINES

@@ -19,8 +19,8 @@ from prune_core.training import Recipe, train
 from results.storage.schema import LATENCY_BATCHES
 from sweep.execution.resources import StageResources
 from sweep.execution.tasks import KINDS, Task
-from sweep.plan.cells import Baseline, Cell, Statistics
-from sweep.plan.images_seen import images_seen
+from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.images_seen import images_seen
 from sweep.stages.costs import LONGEST_RUN
 
 STEPS = 3

@@ -11,7 +11,7 @@ from prune_core.training import Recipe
 from results import StoreError
 from sweep.execution.failures import diagnosis, write_log
 from sweep.execution.tasks import Outcome, Task
-from sweep.plan.cells import Baseline, Cell, Statistics
+from sweep.planning.cells import Baseline, Cell, Statistics
 from sweep.stages.baseline import baseline
 from sweep.stages.cell import cell
 from sweep.stages.observer import SILENT, Observer

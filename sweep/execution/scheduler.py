@@ -11,7 +11,7 @@ from sweep.execution.progress import Progress
 from sweep.execution.queue import TaskQueue
 from sweep.execution.run_task import write_row
 from sweep.execution.tasks import Outcome, Task
-from sweep.plan.cells import Cell
+from sweep.planning.cells import Cell
 from sweep.stages.workspace import Workspace
 
 _OUTCOME = ("status", "seconds", "finetuned_test_top1", "finetuned_validation_top1")

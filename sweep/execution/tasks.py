@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from prune_core.cost import multiply_accumulates
-from sweep.plan.cells import Baseline, Cell, Statistics
-from sweep.plan.images_seen import images_seen
+from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.images_seen import images_seen
 from sweep.stages.workspace import Workspace
 
 KINDS = ("baseline", "statistics", "cell")

@@ -12,7 +12,7 @@ from torch import nn
 from prune_core.network_files import save
 from prune_core.preprocessing import Preprocessing
 from results.storage.locations import Where, folder_of
-from sweep.plan.cells import Cell
+from sweep.planning.cells import Cell
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.rows import Row
 

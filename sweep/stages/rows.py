@@ -18,7 +18,7 @@ import torch
 from prune_core.evaluation import Evaluation
 from prune_core.precision import best_device, resolve
 from prune_core.training import Recipe
-from sweep.plan.cells import Cell
+from sweep.planning.cells import Cell
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ from prune_core.networks.own import OwnNetwork
 from prune_core.networks.source import NetworkSource
 from prune_core.source_files import SourceFiles
 from results.storage.folder import Folder
-from sweep.plan.cells import Cell
+from sweep.planning.cells import Cell
 from sweep.spec.fields import Spec
 
 FOLDER = "sources"

@@ -14,7 +14,7 @@ from prune_core.network_files import DESCRIPTION, TENSORS, NetworkFileError, loa
 from prune_core.networks import ModuleArchitecture, attach
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
-from sweep.plan.cells import Cell
+from sweep.planning.cells import Cell
 from sweep.stages.rows import Row
 from sweep.stages.workspace import Workspace
 

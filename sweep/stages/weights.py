@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prune_core.networks import ArchitectureError
 from prune_core.networks.weights import read_weights, weights_fingerprint
-from sweep.plan.cells import Cell, Weights
+from sweep.planning.cells import Cell, Weights
 from sweep.stages.workspace import Workspace
 
 FOLDER, TENSORS = "weights", "weights.safetensors"

@@ -26,8 +26,8 @@ from sweep.execution.progress import Progress
 from sweep.execution.resources import resources_of
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import Outcome, Task
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 from sweep.spec.parsing import parse
 from sweep.stages.rows import Row
 from sweep.stages.workspace import Workspace

@@ -26,7 +26,7 @@ from results import Store
 from results.storage.parquet_files import MANY
 from results.storage.plan_file import PLAN
 from results.storage.schema import table as rows_table
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.fields import Spec
 
 # Only for this import: folders of tests have the same names as the packages that they test.

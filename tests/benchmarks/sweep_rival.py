@@ -24,7 +24,7 @@ from hardware import cores
 from measuring import Spread, begin, finish, options, section, table
 
 import results
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.parsing import read
 
 HERE = Path(__file__).resolve().parent

@@ -36,8 +36,8 @@ from prune_core.seeds import derive
 from prune_core.statistics import collect
 from prune_core.surgery import prune
 from prune_core.training import recalibrate
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 from sweep.spec.parsing import read
 
 REPORTED = ("seconds", "accuracy")

@@ -27,7 +27,7 @@ import results
 from cluster.bundle import bundle
 from prune_core.networks.source import NetworkSource
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.parsing import parse, read
 
 REPOSITORY = Path(__file__).resolve().parents[2]

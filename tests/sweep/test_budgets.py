@@ -12,8 +12,8 @@ from prune_core.cost import cost, macs
 from prune_core.layer import views
 from prune_core.metrics import Choice
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
-from sweep.plan.images_seen import images_seen
+from sweep.planning.grid import plan
+from sweep.planning.images_seen import images_seen
 from sweep.spec.parsing import parse
 from sweep.spec.writing import resolved
 from sweep.stages.artifacts import Artifacts

@@ -10,7 +10,7 @@ import results
 from prune_core.seeds import derive
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.baseline import evaluated
 from sweep.stages.data import split_of

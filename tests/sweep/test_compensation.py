@@ -14,7 +14,7 @@ from prune_core.metrics import Choice
 from prune_core.seeds import derive
 from prune_core.training import recalibrate
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.parsing import parse
 from sweep.spec.writing import resolved
 from sweep.stages.artifacts import Artifacts

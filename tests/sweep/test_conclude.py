@@ -9,7 +9,7 @@ from rich.console import Console
 from results import Store
 from results.storage.failure_logs import with_log
 from sweep.commands.summary import conclude
-from sweep.plan.grid import Plan, plan
+from sweep.planning.grid import Plan, plan
 from sweep.stages.rows import Row, identity_row
 
 RATIOS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]

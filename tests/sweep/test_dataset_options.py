@@ -13,7 +13,7 @@ from PIL import Image
 from prune_core.images.options import NAMES
 from prune_core.images.parquet import IMAGE_COLUMNS, LABEL_COLUMNS
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.data import class_names_of, split_of
 from sweep.stages.rows import identity_row
 

@@ -22,8 +22,8 @@ from sweep.execution.progress import Progress
 from sweep.execution.run_task import run_task
 from sweep.execution.serial import Serial
 from sweep.execution.tasks import KINDS, Outcome, Task
-from sweep.plan.cells import Baseline, Cell, Statistics
-from sweep.plan.grid import plan
+from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.grid import plan
 from sweep.stages.workspace import Workspace
 
 

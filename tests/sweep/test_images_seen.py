@@ -9,9 +9,9 @@ import pytest
 from prune_core.training import RECALIBRATION_IMAGES
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import missing_tasks
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
-from sweep.plan.images_seen import images_seen
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
+from sweep.planning.images_seen import images_seen
 from sweep.stages import baseline, cell
 from sweep.stages.workspace import Workspace
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prune_core.network_files import load
 from prune_core.networks import SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
 
 SCALING = Preprocessing((90.0, 85.0, 80.0), (60.0, 55.0, 50.0))

@@ -13,8 +13,8 @@ from prune_core.metrics import Choice
 from prune_core.networks import Architecture
 from prune_core.schedule import Schedule
 from prune_core.training import Recipe
-from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
-from sweep.plan.keys import canonical, key_of
+from sweep.planning.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.planning.keys import canonical, key_of
 
 DATASET = Dataset(
     name="digits",
@@ -193,7 +193,7 @@ def test_flips_that_the_data_forbid_do_not_count():
 )
 def test_the_versions_of_the_stages_count(stage, monkeypatch):
     before = cell().key
-    monkeypatch.setattr(f"sweep.plan.cells.{stage}_VERSION", 1_000)
+    monkeypatch.setattr(f"sweep.planning.cells.{stage}_VERSION", 1_000)
     assert cell().key != before
 
 

@@ -11,7 +11,7 @@ import pytest
 import results
 from results import Store, StoreError
 from sweep.execution.merging import FileMerger
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 
 
 @pytest.fixture

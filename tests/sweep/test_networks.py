@@ -17,7 +17,7 @@ from prune_core.network_files import load
 from prune_core.networks import Architecture
 from results import Store
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 
 DIGITS = {"source": "digits", "train_images": 120, "test_images": 40, "image_size": 16}
 RESNET = {"variant": "resnet20", "width": 0.25}

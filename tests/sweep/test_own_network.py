@@ -16,8 +16,8 @@ from faults.disturbance import table
 
 import results
 from sweep.errors import SpecError
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sweep.errors import SpecError
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.data import split_of
 
 AXES = {

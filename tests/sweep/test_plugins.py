@@ -24,8 +24,8 @@ from prune_core.images import load
 from prune_core.network_files import NetworkFileError
 from prune_core.plugins import _LOADED, REGISTRIES, PluginError, load_plugin
 from sweep.errors import SpecError
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 from sweep.spec.parsing import parse, read
 from sweep.stages.workspace import Workspace
 

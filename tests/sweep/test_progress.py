@@ -13,7 +13,7 @@ from results.formatting import rough_duration
 from results.storage.processes import this_process
 from sweep.execution.progress import Count, Progress, read_progress
 from sweep.execution.tasks import KINDS, Outcome, Task, missing_tasks
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.workspace import Workspace
 
 ONE, TWO = dict.fromkeys(KINDS, 1), dict.fromkeys(KINDS, 2)

@@ -18,7 +18,7 @@ import results
 from results import DamagedFileWarning, Store
 from results.storage.schema import CELLS
 from sweep.commands.cli import app
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.parsing import read
 from sweep.stages.artifacts import DamagedArtifactWarning
 

@@ -19,8 +19,8 @@ from prune_core.training import recalibrate, train
 from sweep.errors import SpecError
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import missing_tasks
-from sweep.plan.grid import plan
-from sweep.plan.images_seen import images_seen
+from sweep.planning.grid import plan
+from sweep.planning.images_seen import images_seen
 from sweep.spec.parsing import parse
 from sweep.spec.writing import resolved
 from sweep.stages import steps

@@ -12,7 +12,7 @@ from results import Store
 from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import KINDS, Outcome, Task
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.fields import Spec
 from sweep.stages.rows import identity_row
 from sweep.stages.workspace import Workspace

@@ -30,7 +30,7 @@ from sweep.execution.slurm.executor import Slurm
 from sweep.execution.slurm.jobs import Jobs
 from sweep.execution.slurm.on_node import run_on_node
 from sweep.execution.tasks import KINDS, Outcome, Task
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.spec.fields import Spec
 from sweep.stages.workspace import Workspace
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep.execution.queue import TaskQueue
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import Task, missing_tasks
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.baseline import baseline
 from sweep.stages.statistics import statistics

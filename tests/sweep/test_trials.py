@@ -11,7 +11,7 @@ from sweep.execution.progress import Progress
 from sweep.execution.scheduler import Scheduler
 from sweep.execution.tasks import KINDS, Outcome, missing_tasks
 from sweep.execution.tune.trials import ReadyTasks, wave_of
-from sweep.plan.grid import plan
+from sweep.planning.grid import plan
 from sweep.stages.workspace import Workspace
 
 

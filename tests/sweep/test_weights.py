@@ -15,8 +15,8 @@ from prune_core.networks import Architecture
 from sweep.errors import SpecError
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import missing_tasks
-from sweep.plan.cells import Cell
-from sweep.plan.grid import plan
+from sweep.planning.cells import Cell
+from sweep.planning.grid import plan
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.weights import store_weights
 from sweep.stages.workspace import Workspace

@@ -27,7 +27,7 @@ from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
 from results.formatting import several
 from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
-from sweep.plan.keys import canonical, key_of
+from sweep.planning.keys import canonical, key_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Baseline:
 
     @cached_property
     def key(self) -> str:
-        """See `sweep.plan.keys`."""
+        """See `sweep.planning.keys`."""
         return key_of(self.identity)
 
     @property
@@ -196,7 +196,7 @@ class Importance:
 
     @cached_property
     def key(self) -> str:
-        """See `sweep.plan.keys`."""
+        """See `sweep.planning.keys`."""
         return key_of({"stage": "scores", "baseline": self.baseline.key, **self.identity})
 
 
@@ -392,7 +392,7 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """See `sweep.plan.keys`."""
+        """See `sweep.planning.keys`."""
         return key_of({"cell": self.identity})
 
     @property

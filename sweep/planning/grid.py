@@ -15,8 +15,8 @@ from prune_core.metrics import Choice
 from prune_core.networks import ArchitectureError
 from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
-from sweep.plan.cells import Baseline, Budget, Cell, Dataset, Importance
-from sweep.plan.network import Network, network_of
+from sweep.planning.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.planning.network import Network, network_of
 from sweep.spec.fields import DatasetSpec, Spec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prune_core.compensation import NO_COMPENSATION
 from prune_core.training import RECALIBRATION_IMAGES, Recipe
-from sweep.plan.cells import Baseline, Cell, Dataset, Statistics
+from sweep.planning.cells import Baseline, Cell, Dataset, Statistics
 
 EVALUATIONS = 3
 """Evaluations of a cell: after pruning, recalibration and fine-tuning; one more after compensation.
