@@ -16,12 +16,12 @@ from pathlib import Path
 
 from cluster import DISTRIBUTION
 from results.storage.locations import folder_of
-from sweep.commands.plugins import load
 from sweep.errors import SpecError
 from sweep.planning.network import own_network
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged
 from sweep.spec.parsing import STANDARD_INPUT, read
+from sweep.spec.plugin_files import load
 from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
 from sweep.stages.sources import with_plugins_in, write_files

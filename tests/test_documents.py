@@ -12,6 +12,7 @@ import typer
 import yaml
 from made_up_sweep import Grid
 
+import sweep
 from cluster.cli import app
 from prune_core.budgets import BudgetChoice, rules_of
 from prune_core.cost import parameters
@@ -145,12 +146,53 @@ def test_the_readmes_rows_in_pandas(
     grid = Grid(["digits"], ["output_l1", "random"], [0.3], [0])
     made_up_sweep.write(tmp_path / "runs" / "digits", list(made_up_sweep.rows(grid)))
     monkeypatch.chdir(tmp_path)
-    *_, first, _ = snippets(README)
+    first = next(code for code in snippets(README) if code.startswith("import results"))
     exec(first, {})
     lines = capsys.readouterr().out.splitlines()
     shown = README.partition(first)[2].partition("```\n")[2].partition("```")[2]
     assert lines[0].split() == shown.splitlines()[1].split()
     assert [line.split()[0] for line in lines[1:]] == ["output_l1", "random"]
+
+
+def test_the_documented_functions_run_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (
+        code
+        for code in snippets((ROOT / "docs/spec.md").read_text())
+        if code.startswith("import sweep")
+    )
+    few = "{'source': 'digits', 'train_images': 100, 'test_images': 60, 'image_size': 16}"
+    smaller = {
+        '"digits"': few,
+        "0.25": "0.1",
+        '"epochs": 5': '"epochs": 1',
+        "epochs=10": "epochs=2",
+        "range(3)": "range(1)",
+        "planned.run()": "planned.run('serial')",
+    }
+    for text, instead in smaller.items():
+        assert text in code
+        code = code.replace(text, instead)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["done"].status().complete
+    assert len(names["frame"]) == len(names["planned"].cells) == 9  # as 27 for three seeds
+    assert "9 cells, 0 done before" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "longer").is_dir()
+
+
+def test_the_readmes_functions_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (code for code in snippets(README) if code.startswith("import sweep"))
+    _, run, *used, plan = code.strip().splitlines()[1:]
+    few = ["datasets.0={source: digits, train_images: 100, image_size: 16}", "metrics=[random]"]
+    names: dict[str, Any] = {"sweep": sweep}
+    run = run.replace('"ratios=[0.3]"', f'"ratios=[0.3]", "recipe.epochs=1", *{few}')
+    exec(run, names)
+    assert [type(eval(line, names)).__name__ for line in used] == ["bool", "DataFrame"]
+    assert plan.startswith('sweep.plan("cifar10-small", data=')
 
 
 def test_the_readmes_three_lines_make_a_network_smaller(

@@ -17,12 +17,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from results import SchemaError, Store
-from results.storage.schema import STATUSES
 from sweep.commands import options
 from sweep.commands.interrupts import EXIT_INTERRUPTED, finish, raise_at_ctrl_c
 from sweep.commands.interrupts import interrupted as was_interrupted
 from sweep.commands.terminal import EXIT_PIPE_CLOSED, Terminal, print_every_text
-from sweep.errors import SpecError, UserError
+from sweep.errors import UserError
 from sweep.spec.packaged import packaged
 
 app = typer.Typer(
@@ -141,15 +140,11 @@ def plan(
     out: OutOption = None,
 ) -> bool:
     """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
+    from sweep.api import plan as make_plan
     from sweep.commands.plan import describe
-    from sweep.commands.plugins import load
-    from sweep.planning.grid import plan as make_plan
-    from sweep.spec.parsing import read
 
-    wanted = read(spec, overrides or (), load(plugin or ()))
-    store = Store(out or f"runs/{wanted.name}")
-    store.check()
-    describe(Terminal(), wanted, make_plan(wanted, data), store)
+    described = make_plan(spec, overrides or (), plugins=plugin or (), data=data, out=out)
+    describe(Terminal(), described)
     return True
 
 
@@ -191,22 +186,29 @@ def run(
     ] = False,
 ) -> bool:
     """Run the cells of a spec that have no result yet. Ctrl-C keeps all finished cells."""
-    from sweep.commands.plugins import load
-    from sweep.commands.run import run as run_sweep
-    from sweep.spec.parsing import read
+    from sweep.api import run as run_sweep
+    from sweep.commands.summary import conclude
 
     signal.signal(signal.SIGTERM, _interrupt)
     fields = overrides or []
     if "=" in spec and not Path(spec).exists():
         spec, fields = DEFAULT_SPEC, [spec, *fields]
-    wanted = read(spec, fields, load(plugin or ()))
-    folder = out or f"runs/{wanted.name}"
     # While Ray runs, standard output is redirected to its log; keep the real one for messages.
     console = Terminal(file=sys.stdout, goes_on=True)
-    only = cell or ()
-    return run_sweep(
-        wanted, folder, data, executor, _statuses(retry), console, only, pdb, slurm or ()
+    done = run_sweep(
+        spec,
+        fields,
+        plugins=plugin or (),
+        data=data,
+        out=out,
+        executor=executor,
+        retry=[name.strip() for name in (retry or "").split(",") if name.strip()],
+        only=cell or (),
+        slurm=slurm or (),
+        debugger=pdb,
+        console=console,
     )
+    return conclude(console, done)
 
 
 @app.command()
@@ -287,7 +289,7 @@ def export(
 ) -> bool:
     """Write a cell's network for other programs: safetensors, torch.export, ONNX and a README."""
     from sweep.commands.export import export as write_export
-    from sweep.commands.plugins import load
+    from sweep.spec.plugin_files import load
 
     load(plugin or ())
     write_export(folder, cell, to, Terminal(), source)
@@ -345,10 +347,10 @@ def prune(
 
     Writes the same files as `export`.
     """
-    from sweep.commands.plugins import load
     from sweep.commands.prune import Source, Wishes
     from sweep.commands.prune import prune as prune_network
     from sweep.commands.trained import Origin
+    from sweep.spec.plugin_files import load
 
     signal.signal(signal.SIGTERM, _interrupt)
     load(plugin or ())
@@ -389,8 +391,8 @@ def predict(
 
     Exit code 1 if an image cannot be read; the others are answered.
     """
-    from sweep.commands.plugins import load
     from sweep.commands.predict import predict as show_classes
+    from sweep.spec.plugin_files import load
 
     load(plugin or ())
     return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form)
@@ -400,9 +402,10 @@ def predict(
 @guarded
 def metrics(plugin: PluginOption = None) -> bool:
     """List the metrics, budget rules, normalisations and compensations that a spec can name."""
-    from sweep.commands import listing, plugins
+    from sweep.commands import listing
+    from sweep.spec.plugin_files import load
 
-    plugins.load(plugin or ())
+    load(plugin or ())
     listing.metrics(Terminal())
     return True
 
@@ -411,9 +414,10 @@ def metrics(plugin: PluginOption = None) -> bool:
 @guarded
 def networks(plugin: PluginOption = None) -> bool:
     """List the networks that a spec can name, with their sizes and published accuracies."""
-    from sweep.commands import listing, plugins
+    from sweep.commands import listing
+    from sweep.spec.plugin_files import load
 
-    plugins.load(plugin or ())
+    load(plugin or ())
     listing.networks(Terminal())
     return True
 
@@ -422,20 +426,12 @@ def networks(plugin: PluginOption = None) -> bool:
 @guarded
 def datasets(plugin: PluginOption = None) -> bool:
     """List the sources of images that a spec can name."""
-    from sweep.commands import listing, plugins
+    from sweep.commands import listing
+    from sweep.spec.plugin_files import load
 
-    plugins.load(plugin or ())
+    load(plugin or ())
     listing.datasets(Terminal())
     return True
-
-
-def _statuses(text: str | None) -> frozenset[str]:
-    names = frozenset(name.strip() for name in (text or "").split(",") if name.strip())
-    if unknown := sorted(names - set(STATUSES)):
-        from prune_core.spelling import allowed
-
-        raise SpecError(f"--retry {', '.join(unknown)}: {allowed(unknown[0], STATUSES)}")
-    return names
 
 
 def _interrupt(*_: object) -> None:

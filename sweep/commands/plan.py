@@ -9,9 +9,9 @@ from rich.text import Text
 from prune_core.compensation import NO_COMPENSATION
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.schedule import ALL_AT_ONCE
-from results import Store
 from results.formatting import rough_duration, several
 from results.storage.schema import FINETUNE
+from sweep.api import Sweep
 from sweep.execution.estimate import Estimate
 from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
 from sweep.execution.tasks import Task, missing_tasks
@@ -23,8 +23,9 @@ COUNTED = {"parameters": "parameters", "macs": "multiply-accumulates", "channels
 """What the ratio of a budget counts, in words."""
 
 
-def describe(console: Console, spec: Spec, planned: Plan, store: Store) -> None:
+def describe(console: Console, sweep: Sweep) -> None:
     """Prints the grid, how many cells are done, network sizes and the time for the rest."""
+    spec, planned, store = sweep.spec, sweep.planned, sweep.store
     statuses = store.statuses()
     missing = [cell for cell in planned.cells if cell.key not in statuses]
     bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in planned.cells)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from rich.console import Console
 from rich.table import Table
 
-from results import Store
 from results.formatting import rough_duration
 from results.storage.locations import Where, folder_of
-from results.storage.plan_file import PlanError, read_plan
-from results.storage.wrong_folder import check_results
-from sweep.errors import UserError
-from sweep.execution.progress import read_progress
+from sweep.execution.status import read_status
 
 
 def show(console: Console, where: Where) -> bool:
@@ -28,36 +22,20 @@ def show(console: Console, where: Where) -> bool:
     UserError, StoreError
         If the folder does not exist, or no sweep was run in it.
     """
-    folder = folder_of(where)
-    check_results(folder)
-    try:
-        planned = read_plan(folder)
-    except PlanError as error:
-        raise UserError(str(error)) from error
-    cells = planned.cells
-    statuses = Store(folder).statuses()
-    counts = Counter(statuses[key] for key in cells if key in statuses)
-    progress = read_progress(folder)
-    running = progress["running"] if progress else []
-    ok, failed = counts["ok"], sum(counts.values()) - counts["ok"]
-    left = len(cells) - ok - failed
+    status = read_status(where)
     table = Table("cells", "done", "running", "failed", "left", "time left", box=None)
-    seconds = progress["seconds_left"] if progress else None
+    seconds = status.seconds_left
+    counts = status.cells, status.ok, len(status.running), status.failed, status.left
     table.add_row(
-        str(len(cells)),
-        str(ok),
-        str(len(running)),
-        str(failed),
-        str(left),
-        rough_duration(seconds) if seconds is not None and left else "-",
+        *map(str, counts),
+        rough_duration(seconds) if seconds is not None and status.left else "-",
     )
-    console.print(f"{planned.name} in {folder}", markup=False, highlight=False)
+    console.print(f"{status.name} in {folder_of(where)}", markup=False, highlight=False)
     console.print(table)
-    for label in running:
+    for label in status.running:
         console.print(f"running: {label}", markup=False, highlight=False)
-    for status, number in sorted(counts.items()):
-        if status != "ok":
-            console.print(f"{number} {status}", markup=False, highlight=False)
-    if left and not progress:
+    for one, number in status.not_ok.items():
+        console.print(f"{number} {one}", markup=False, highlight=False)
+    if status.left and not status.active:
         console.print("no run is active; run the spec again to continue", markup=False)
-    return ok == len(cells)
+    return status.complete

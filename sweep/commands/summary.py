@@ -10,15 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 import results
-from results import Store
 from results.analysis.study import PROCEDURE, USUAL, completed
 from results.formatting import number, several
 from results.storage.failure_logs import without_log
 from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
+from sweep.api import Sweep
 from sweep.commands.terminal import print_whole, width
 from sweep.execution.messages import say
-from sweep.planning.grid import Plan
 
 Column = list[str]
 """The titles of a ratio's columns, or its figures in one line."""
@@ -27,10 +26,9 @@ _ERRORS = 10
 """Distinct errors that are shown of each status."""
 
 
-def conclude(console: Console, planned: Plan, store: Store) -> bool:
-    """Prints the accuracies of the planned cells; returns whether all cells are ok."""
-    frame = results.load(store.folder)
-    frame = _as_planned(frame, planned)
+def conclude(console: Console, sweep: Sweep) -> bool:
+    """Prints the accuracies of a sweep's cells; returns whether all cells are ok."""
+    frame = sweep.load()
     good = frame[frame["status"] == "ok"]
     for dataset, rows in good.groupby("dataset"):
         _accuracies(console, str(dataset), rows)
@@ -39,12 +37,12 @@ def conclude(console: Console, planned: Plan, store: Store) -> bool:
         say(console, f"{several(len(rows), 'cell')} {status}:")
         for line in _distinct_errors(rows):
             say(console, f"  {line}")
-    absent = len(planned.cells) - len(frame)
-    summary = f"{len(good)} of {len(planned.cells)} cells ok"
+    absent = len(sweep.cells) - len(frame)
+    summary = f"{len(good)} of {len(sweep.cells)} cells ok"
     if absent:
         summary += f", {absent} not run"
-    say(console, f"{summary}; pandas: results.load({str(store.folder)!r})")
-    return len(good) == len(planned.cells)
+    say(console, f"{summary}; pandas: results.load({str(sweep.folder)!r})")
+    return len(good) == len(sweep.cells)
 
 
 def _distinct_errors(rows: pd.DataFrame) -> Iterator[str]:
@@ -58,23 +56,6 @@ def _distinct_errors(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{times}{'such as ' if len(group) > 1 else ''}{label}: {first['error']}"
     if len(groups) > _ERRORS:
         yield f"and {several(len(groups) - _ERRORS, 'other error')}"
-
-
-def _as_planned(frame: pd.DataFrame, planned: Plan) -> pd.DataFrame:
-    """The rows of the planned cells, with the names of this spec.
-
-    A row holds the names of the spec that ran it first. Names are not part of a cell's key, so
-    this spec may use other names.
-    """
-    cells = {cell.key: cell for cell in planned.cells}
-    frame = frame[frame["key"].isin(cells)].copy()
-    frame["dataset"] = [cells[key].baseline.dataset.name for key in frame["key"]]
-    frame["metric"] = [cells[key].metric for key in frame["key"]]
-    frame["budget"] = [cells[key].budget.label for key in frame["key"]]
-    frame["compensation"] = [cells[key].compensation.label for key in frame["key"]]
-    frame["schedule"] = [cells[key].schedule.label for key in frame["key"]]
-    frame["finetune"] = [cells[key].finetune_name for key in frame["key"]]
-    return frame
 
 
 def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -80,26 +80,53 @@ def parse(
     content = _load(text, where)
     if not isinstance(content, dict):
         raise SpecError(f"{where} must be a mapping of fields, such as `name: digits`")
+    return _checked(content, where, overrides, plugins, base)
+
+
+def of_fields(
+    fields: Mapping[Any, Any],
+    where: str,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Plugin] = (),
+) -> Spec:
+    """A spec from the fields that its YAML text would have; `where` names them in errors.
+
+    Parameters
+    ----------
+    fields : is not changed. Tuples, ranges and arrays are lists, and paths are texts.
+    overrides, plugins : see `parse`.
+    """
+    return _checked(_plain(fields), where, overrides, plugins, None)
+
+
+def _checked(
+    content: dict[Any, Any],
+    where: str,
+    overrides: Sequence[str],
+    plugins: Sequence[Plugin],
+    base: Path | None,
+) -> Spec:
     for one in overrides:
         override(content, one)
     if plugins:
         own = content.get("plugins") or []
         content["plugins"] = [*(own if isinstance(own, list) else [own]), *plugins]
-    words = " ".join([where, *(["with", *overrides] if overrides else [])])
-    return checked(content, words, base)
-
-
-def checked(content: Mapping[Any, Any], where: str, base: Path | None = None) -> Spec:
-    """A spec from the fields that its YAML text would have; `where` names them in errors.
-
-    Parameters
-    ----------
-    base : see `parse`.
-    """
     try:
-        return Spec.model_validate(dict(content), context=base)
+        return Spec.model_validate(content, context=base)
     except ValidationError as error:
-        raise SpecError("\n".join(_explain(where, content, error))) from error
+        words = " ".join([where, *(["with", *overrides] if overrides else [])])
+        raise SpecError("\n".join(_explain(words, content, error))) from error
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a field as YAML would give it."""
+    if hasattr(value, "tolist"):  # an array or number of NumPy, a Series of pandas
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def override(content: dict[Any, Any], text: str) -> None:

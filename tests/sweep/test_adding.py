@@ -6,7 +6,6 @@ lines, and runs it. docs/contributing.md says the same in words.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from prune_core.statistics import Moments
 from results import report
 from results.analysis.sweep_tables import SweepTables
 from results.figures.registry import REPORT_FIGURES, report_figure
-from sweep.commands.run import run
+from sweep.api import run
 from sweep.execution.executor import EXECUTORS, Job, executor
 from sweep.execution.run_task import run_task
 from sweep.execution.tasks import KINDS
@@ -68,9 +67,9 @@ def swept(tmp_path: Path) -> Callable[..., Path]:
         more: str = "",
     ) -> Path:
         text = SPEC.format(source=source, metrics=metrics, scopes=scopes, more=more)
-        console = Console(file=io.StringIO())
-        folder = tmp_path / "runs"
-        assert run(parse(text, "new.yaml"), folder, None, executor, frozenset(), console)
+        folder, quiet = tmp_path / "runs", Console(quiet=True)
+        done = run(parse(text, "new.yaml"), out=folder, executor=executor, console=quiet)
+        assert done.status().complete
         return folder
 
     return sweep

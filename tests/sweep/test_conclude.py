@@ -8,21 +8,22 @@ from rich.console import Console
 
 from results import Store
 from results.storage.failure_logs import with_log
+from sweep.api import Sweep, plan
 from sweep.commands.summary import conclude
-from sweep.planning.grid import Plan, plan
 from sweep.stages.rows import Row, identity_row
 
 RATIOS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
 
 
 @pytest.fixture
-def planned(spec) -> Plan:
+def planned(spec, store: Store) -> Sweep:
     """Two metrics, both scopes, nine ratios."""
-    return plan(spec({"ratios": RATIOS, "metrics": ["random", "weighted_mutual_information"]}))
+    changes = {"ratios": RATIOS, "metrics": ["random", "weighted_mutual_information"]}
+    return plan(spec(changes), out=store.folder)
 
 
 @pytest.fixture
-def concluded(planned: Plan, store: Store) -> Callable[[Callable[[int], Row]], tuple[bool, str]]:
+def concluded(planned: Sweep, store: Store) -> Callable[[Callable[[int], Row]], tuple[bool, str]]:
     """Concludes with a row for each cell, `figures` giving what it is but its identity."""
 
     def conclusion(figures: Callable[[int], Row]) -> tuple[bool, str]:
@@ -30,7 +31,7 @@ def concluded(planned: Plan, store: Store) -> Callable[[Callable[[int], Row]], t
             if row := figures(at):
                 store.write(identity_row(cell, "small") | row)
         on = Console(file=io.StringIO(), width=80)
-        complete = conclude(on, planned, store)
+        complete = conclude(on, planned)
         assert isinstance(on.file, io.StringIO)
         return complete, on.file.getvalue()
 
@@ -69,11 +70,12 @@ def test_every_figure_is_shown_whole_however_narrow_the_console(concluded, store
     ids=str,
 )
 def test_ratios_of_channels_and_of_parameters_are_named_apart(changes, words, spec, store):
-    planned = plan(spec({"ratios": [0.3], "metrics": ["random"], **changes}))
+    changes = {"ratios": [0.3], "metrics": ["random"], **changes}
+    planned = plan(spec(changes), out=store.folder)
     for at, cell in enumerate(planned.cells):
         store.write(identity_row(cell, "small") | ok(at))
     on = Console(file=io.StringIO(), width=80)
-    conclude(on, planned, store)
+    conclude(on, planned)
     text = on.file.getvalue()
     assert words in text
     assert ("uniform_channels (channels)" in text) == ("local_budgets" in changes)
@@ -123,7 +125,7 @@ def test_a_table_fits_the_terminal(planned, store):
     for at, cell in enumerate(planned.cells):
         store.write(identity_row(cell, "small") | ok(at))
     on = Console(file=Screen(), width=80, color_system=None)
-    conclude(on, planned, store)
+    conclude(on, planned)
     lines = on.file.getvalue().splitlines()
     tables = [line for line in lines if line.startswith(("budget", "uniform", "global"))]
     assert max(map(len, tables)) <= 80

@@ -1,8 +1,7 @@
-"""`prune-sweep run`: plan, run the missing cells, show the accuracies."""
+"""Runs the missing cells of a plan under the lease of its results folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from results import Store
+from results.formatting import several
 from results.storage.lease import Lease
-from results.storage.locations import Where
 from results.storage.plan_file import (
     Comparison,
     PlanError,
@@ -19,16 +18,12 @@ from results.storage.plan_file import (
     read_plan,
     write_plan,
 )
-from sweep.commands.changes import changes
-from sweep.commands.summary import conclude
-from sweep.errors import SpecError
-from sweep.execution.executor import Follow, Job
-from sweep.execution.executors import executor_named
+from sweep.execution.executor import Executor, Follow, Job
 from sweep.execution.merging import FileMerger
 from sweep.execution.messages import say
 from sweep.execution.tasks import Outcome, Task, missing_tasks
 from sweep.planning.cells import Cell
-from sweep.planning.grid import Plan, plan
+from sweep.planning.grid import Plan
 from sweep.spec.fields import Spec
 from sweep.spec.kept import keep_spec
 from sweep.stages.kept_networks import BestSeeds, KeptNetworks
@@ -41,45 +36,32 @@ from sweep.stages.workspace import Workspace
 _WAITING = "waiting for another run on this folder to end: {}"
 
 
-def run(
+def run_sweep(
     spec: Spec,
-    folder: Where,
-    data: Path | None,
-    executor: str,
+    planned: Plan,
+    chosen: Plan,
+    store: Store,
+    executor: Executor,
     retry: frozenset[str],
     console: Console,
-    only: Sequence[str] = (),
+    data: Path | None = None,
     debugger: bool = False,
-    slurm: Sequence[str] = (),
-) -> bool:
-    """Runs the cells of a spec that have no row, and prints a table of accuracies.
+) -> None:
+    """Runs the cells of a plan that have no row.
 
     Parameters
     ----------
-    folder : the results folder, a path or URI.
-    executor : a name in `sweep.execution.executor.EXECUTORS`.
+    planned, chosen : all cells of the spec, and those of them that run.
     retry : statuses of rows that count as missing.
-    only : keys of cells or their beginnings; if given, no other cells run.
+    console : for the notes of the plan and the progress.
+    data : the folder of the images, which is kept beside the spec.
     debugger : whether to open the debugger where a task fails; needs the executor `serial`.
-    slurm : options KEY=VALUE of the executor `slurm`.
-
-    Returns
-    -------
-    Whether every cell of the spec, or of `only`, has a row with status ok.
 
     Raises
     ------
     UserError, SchemaError, StoreError
-        If the input cannot be run. No existing result is overwritten.
+        If the run cannot start or go on. No existing result is overwritten.
     """
-    chosen_executor = executor_named(executor, debugger, slurm)
-    chosen_executor.check(spec)
-    store = Store(folder)
-    store.check()
-    planned = plan(spec, data)
-    chosen = _only(planned, only, store) if only else planned
-    for note in planned.notes:
-        say(console, note)
     store.create()
     workspace = Workspace(
         store.folder.absolute(), spec.name, spec.keep != "none", tuple(spec.plugins)
@@ -99,26 +81,17 @@ def run(
             _removing_networks(spec, workspace, planned, missing, rows),
             _merging_files(store, missing, console),
         ]
-        cells = f"{len(chosen.cells)} cell{'s' if len(chosen.cells) > 1 else ''}"
         done = len(chosen.cells) - len(missing)
         say(
             console,
-            f"{spec.name}: {cells}, {done} done before, {len(missing)} to run in {store.folder}",
+            f"{spec.name}: {several(len(chosen.cells), 'cell')}, {done} done before, "
+            f"{len(missing)} to run in {store.folder}",
         )
         if missing:
             store_weights(workspace, missing)
             keep_sources(store.folder, missing)
             tasks = missing_tasks(workspace, missing)
-            job = Job(spec, workspace, tasks, console, lease.check, follow, debugger)
-            chosen_executor.execute(job)
-    return conclude(console, chosen, store)
-
-
-def _only(planned: Plan, keys: Sequence[str], store: Store) -> Plan:
-    try:
-        return planned.only(keys)
-    except SpecError as error:
-        raise SpecError("; ".join([str(error), *changes(planned, keys, store)])) from error
+            executor.execute(Job(spec, workspace, tasks, console, lease.check, follow, debugger))
 
 
 def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]:

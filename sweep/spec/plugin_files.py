@@ -9,7 +9,7 @@ from prune_core.plugins import Plugin, PluginError, load_plugin
 from sweep.errors import UserError
 
 
-def load(paths: Iterable[Path]) -> list[Plugin]:
+def load(paths: Iterable[str | Path]) -> list[Plugin]:
     """Registers what the files of --plugin register.
 
     Raises

@@ -1,0 +1,218 @@
+"""Sweeps from Python: what a person gets is what the command line gives."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+import results
+import sweep
+from results.storage.processes import this_process
+
+QUIET = Console(quiet=True)
+FEW = {"metrics": ["output_l1"], "ratios": [0.5], "scopes": ["local"], "finetune": {"epochs": 0}}
+
+
+@pytest.fixture(scope="module")
+def fields(content):
+    """A sweep of two cells that trains for an instant."""
+    return content({**FEW, "seeds": [0, 1]})
+
+
+@pytest.fixture(scope="module")
+def done(fields, tmp_path_factory) -> sweep.Sweep:
+    """That sweep after it ran; not to be changed."""
+    folder = tmp_path_factory.mktemp("api") / "runs"
+    return sweep.run(fields, out=folder, executor="serial", console=QUIET)
+
+
+def test_importing_it_takes_no_torch_and_no_pandas():
+    code = "import sys, sweep; print(*{'torch', 'pandas', 'ray'} & set(sys.modules)); sweep.run"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+    assert sorted(dir(sweep)) == sorted(sweep.__all__)
+
+
+def test_fields_a_file_and_a_spec_are_the_same_sweep(fields, tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(fields))
+    of_fields = sweep.plan(fields)
+    assert len(of_fields.cells) == 2
+    for same in (file, str(file), of_fields.spec):
+        assert sweep.plan(same).planned == of_fields.planned
+    assert str(of_fields.folder) == "runs/small"
+    assert not Path("runs/small").exists()
+
+
+def test_a_packaged_spec_goes_by_its_name():
+    planned = sweep.plan("digits", ["ratios=[0.3]", "seeds=[0]"])
+    assert planned.spec.name == "digits"
+    assert {cell.ratio for cell in planned.cells} == {0.3, 1.0}
+
+
+def test_overrides_leave_the_fields_as_they_are(fields):
+    before = yaml.safe_dump(fields)
+    changed = sweep.plan(fields, ["recipe.epochs=7", "datasets.0.train_images=200"])
+    assert changed.spec.recipe.epochs == 7
+    assert changed.cells[0].baseline.dataset.train_images == 180  # a tenth is held out
+    assert yaml.safe_dump(fields) == before
+
+
+def test_arrays_tuples_and_ranges_are_lists(fields):
+    python = {**fields, "ratios": np.array([0.3, 0.5]), "seeds": range(2), "metrics": ("random",)}
+    python["recipe"] = {**fields["recipe"], "epochs": np.int64(2), "learning_rate": np.float32(0.5)}
+    python["datasets"] = pd.Series(["digits"])
+    read = sweep.plan(python).spec
+    assert (read.ratios, read.seeds) == ([0.3, 0.5], [0, 1])
+    assert read.metrics[0].name == "random"
+    assert (read.recipe.epochs, read.recipe.learning_rate) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"receipe": {"epochs": 1}}, "the spec: receipe is not a field of the spec; did you mean"),
+        ({"metrics": ["ouput_l1"]}, "did you mean output_l1"),
+        ({"recipe": {}}, "recipe.epochs is missing"),
+    ],
+)
+def test_a_wrong_field_is_named(fields, changes, words):
+    with pytest.raises(sweep.SpecError, match=words):
+        sweep.plan({**fields, **changes})
+
+
+def test_a_spec_takes_no_overrides(fields):
+    with pytest.raises(sweep.SpecError, match="not a Spec"):
+        sweep.plan(sweep.plan(fields).spec, ["seeds=[3]"])
+
+
+def test_a_run_returns_its_rows(done, fields):
+    status = done.status()
+    assert (status.cells, status.ok, status.failed, status.left) == (2, 2, 0, 0)
+    assert status.complete
+    assert not status.active
+    frame = done.load()
+    pd.testing.assert_frame_equal(frame, results.load(done.folder))
+    assert set(frame["key"]) == {cell.key for cell in done.cells}
+    again = sweep.run(fields, out=done.folder, executor="serial", console=QUIET)
+    pd.testing.assert_frame_equal(again.load(), frame)
+
+
+def test_the_command_and_the_function_make_the_same_rows(done, fields, invoke, tmp_path):
+    file, folder = tmp_path / "small.yaml", tmp_path / "runs"
+    file.write_text(yaml.safe_dump(fields))
+    assert invoke("run", file, "--out", folder, "--executor", "serial").exit_code == 0
+    columns = ["key", "status", "baseline_test_top1", "finetuned_test_top1", "parameters"]
+    pd.testing.assert_frame_equal(results.load(folder)[columns], done.load()[columns])
+
+
+def test_before_a_run_all_is_left(fields, tmp_path):
+    planned = sweep.plan(fields, out=tmp_path / "new")
+    assert planned.status() == sweep.Status("small", cells=2, ok=0, not_ok={})
+    assert planned.status().left == 2
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(results.StoreError, match="there is no results folder"):
+        planned.load()
+
+
+def test_only_its_own_cells_count(done, fields):
+    one = sweep.plan({**fields, "seeds": [1, 2]}, out=done.folder)
+    assert (one.status().ok, one.status().left) == (1, 1)
+    assert one.load()["seed"].tolist() == [1]
+
+
+def test_a_frame_has_the_names_of_this_spec(done, fields):
+    renamed = {**fields, "datasets": [{**fields["datasets"][0], "name": "numbers"}]}
+    frame = sweep.plan(renamed, out=done.folder).load()
+    assert frame["dataset"].tolist() == ["numbers"] * 2
+    assert frame.dtypes.equals(done.load().dtypes)
+
+
+def test_one_cell_of_many(fields, tmp_path):
+    key = sweep.plan(fields).cells[1].key
+    run = sweep.run(fields, out=tmp_path, executor="serial", only=[key[:8]], console=QUIET)
+    assert run.status().complete
+    assert run.load()["key"].tolist() == [key]
+    assert sweep.plan(fields, out=tmp_path).status().left == 1
+
+
+def test_failed_cells_are_told_and_run_again(fields, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sweep.execution.run_task.cell", lambda *_: 1 / 0)
+        failed = sweep.run(fields, out=tmp_path, executor="serial", console=QUIET)
+    assert failed.status().not_ok == {"failed": 2}
+    assert not failed.status().complete
+    again = failed.run("serial", retry=["failed"], console=QUIET)
+    assert again.status().complete
+
+
+def test_a_run_under_way_is_seen(fields, tmp_path):
+    planned = sweep.plan(fields, out=tmp_path)
+    record = {"active": True, **this_process(), "running": ["a cell"], "seconds_left": 60}
+    (tmp_path / "progress.json").write_text(json.dumps(record))
+    status = planned.status()
+    assert (status.active, status.running, status.seconds_left) == (True, ("a cell",), 60)
+
+
+def test_progress_goes_where_it_is_sent(fields, tmp_path, capsys):
+    on = io.StringIO()
+    sweep.run(fields, out=tmp_path, executor="serial", console=Console(file=on))
+    assert "2 cells, 0 done before, 2 to run" in on.getvalue()
+    assert capsys.readouterr().out == ""
+    sweep.run(fields, out=tmp_path, executor="serial")
+    assert "2 cells, 2 done before, 0 to run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"executor": "cereal"}, "cereal is unknown; allowed: ray, serial"),
+        ({"executor": "serial", "retry": ["lost"]}, "lost"),
+        ({"executor": "serial", "slurm": {"partition": "gpu"}}, "is for --executor slurm"),
+        ({"executor": "ray", "debugger": True}, "cannot be used with --executor ray"),
+        ({"executor": "serial", "only": ["zzzz"]}, "matches none of the 2 cells"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(fields, tmp_path, options, words):
+    with pytest.raises(sweep.UserError, match=words):
+        sweep.run(fields, out=tmp_path / "new", console=QUIET, **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_plug_ins_are_files(fields, tmp_path):
+    file = tmp_path / "api_metrics.py"
+    file.write_text(
+        "import prune_core as pc\n\n\n@pc.metric(source='a test')\ndef of_the_api(layer):\n"
+        '    """The largest weight."""\n    return layer.weight.abs().amax(dim=(1, 2, 3))\n'
+    )
+    planned = sweep.plan({**fields, "metrics": ["of_the_api"]}, plugins=[file])
+    assert {cell.metric for cell in planned.cells} == {"of_the_api"}
+    assert [str(one.path) for one in planned.spec.plugins] == [str(file)]
+
+
+def test_a_metric_of_the_program_itself_is_refused(fields, tmp_path):
+    # No key would say which version of the program made a row, and workers could not load it.
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json, sys\nimport prune_core as pc\nimport sweep\n\n\n"
+        "@pc.metric(source='a test')\ndef mine(layer):\n"
+        '    """The largest weight."""\n    return layer.weight.abs().amax(dim=(1, 2, 3))\n\n\n'
+        "try:\n    sweep.plan(json.load(sys.stdin))\nexcept sweep.UserError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, program],
+        input=json.dumps({**fields, "metrics": ["mine"]}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "metric 'mine' is defined in the program that runs now" in ended.stdout
+    assert "`plugins`" in ended.stdout
