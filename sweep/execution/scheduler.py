@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from results.formatting import several
 from results.storage.failure_logs import log_of, with_log, without_log
 from sweep.execution.progress import Progress
 from sweep.execution.queue import TaskQueue
@@ -102,7 +103,7 @@ class Scheduler:
         """Call when the process or node of a task was lost; retries the task or gives it up."""
         self._crashes[task.name] += 1
         if self._crashes[task.name] > self.retries:
-            error = f"{without_log(reason)}, {self._crashes[task.name]} times"
+            error = f"{without_log(reason)}, {several(self._crashes[task.name], 'time')}"
             if log_of(reason) is not None:
                 error = with_log(error, task.name)
             self.stopped(task, Outcome("failed", error))

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import results
+import sweep
+from sweep.execution.changes import changes
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "docs/studies"
@@ -61,6 +63,12 @@ def test_a_row_is_made_again_bit_for_bit(tmp_path):
     rows = results.load(STUDIES / "cifar10-cpu")
     wanted = rows.query("metric == 'output_l1' and scope == 'local' and ratio == 0.1 and seed == 0")
     row = wanted.iloc[0]
+    planned = sweep.plan(
+        STUDIES / "cifar10-cpu/spec.yaml", data=images, out=STUDIES / "cifar10-cpu"
+    )
+    if row["key"] not in {cell.key for cell in planned.cells}:
+        (since,) = changes(planned.planned, [row["key"]], planned.store)
+        pytest.skip(f"the study is of an earlier version: {since}")
     command = [sys.executable, "-m", "sweep", "run", STUDIES / "cifar10-cpu/spec.yaml"]
     command += ["--data", images, "--out", tmp_path / "again", "--cell", row["key"]]
     command += ["--executor", "serial"]
