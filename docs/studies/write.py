@@ -225,9 +225,9 @@ def _allocation_words(effects: pd.DataFrame, judged: pd.DataFrame) -> str:
     for _, row in raw[raw["effect"] == "both"].iterrows():
         said.append(
             f"On {row['dataset']} at {row['ratio']:g}, the accuracy with channels taken at random "
-            f"from one global ranking, minus that of output_l1, is {_interval(row)} points; the raw "
-            f"ranking of output_l1 had a layer at its floor in {row['collapsed_reference']} of "
-            f"{row['seeds']} seeds."
+            f"from one global ranking, minus that of output_l1, is {_interval(row)} points; the "
+            f"raw ranking of output_l1 had a layer at its floor in {row['collapsed_reference']} "
+            f"of {row['seeds']} seeds."
         )
     claim = judged[judged["claimed_points"].eq(51) & judged["stage"].eq("finetuned")]
     for _, row in claim[claim["verdict"] != "not run"].iterrows():
