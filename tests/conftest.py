@@ -13,6 +13,7 @@ import torch
 from object_store import CREDENTIALS, ObjectStore, serving
 
 from prune_core.images.cache import CACHE_VARIABLE
+from prune_core.plugins import _LOADED
 from sweep.stages import costs
 
 
@@ -27,11 +28,13 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """One thread, as in a trial; and what the command sets in its process is set back."""
+    """One thread, as in a trial; what the command sets and a plug-in registers is set back."""
     threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    formatted = warnings.formatwarning
+    formatted, loaded = warnings.formatwarning, set(_LOADED)
     torch.set_num_threads(1)
     yield
+    for plugin in [one for one in _LOADED.values() if one.fingerprint not in loaded]:
+        plugin.unload()
     torch.set_num_threads(threads)
     signal.signal(signal.SIGTERM, on_terminate)
     warnings.formatwarning = formatted
