@@ -40,9 +40,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
     """Starts runs, and kills their remaining processes at the end of the test."""
     begun: list[Sweep] = []
 
-    def begin(spec: Path, folder: Path = tmp_path / "runs", **env: str) -> Sweep:
+    def begin(spec: Path, *words: str, folder: Path = tmp_path / "runs", **env: str) -> Sweep:
         process = subprocess.Popen(
-            [*COMMAND, "run", str(spec), "--out", str(folder)],
+            [*COMMAND, "run", str(spec), "--out", str(folder), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
