@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from results.analysis.comparison import images_of, no_comparison, summarise
@@ -141,7 +142,7 @@ def _unlike_values(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     for name in first.columns.intersection(second.columns):
         if name in _UNCOMPARED or name.startswith(_MEASURED):
             continue
-        one, other = first.loc[shared, name], second.loc[shared, name]
+        one, other = _values(first.loc[shared, name]), _values(second.loc[shared, name])
         for key in shared[~_alike(one, other)]:
             pair = one[key], other[key]
             known = pd.api.types.is_numeric_dtype(one) and not any(pd.isna(value) for value in pair)
@@ -149,6 +150,14 @@ def _unlike_values(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             difference = float(pair[1] - pair[0]) if known else float("nan")
             found.append((key, name, *pair, difference))
     return pd.DataFrame(found, columns=["key", "column", "first", "second", "difference"])
+
+
+def _values(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column with its lists, such as the widths of a network, as tuples, to be compared."""
+    if not pd.api.types.is_object_dtype(column):
+        return column
+    lists = (list, np.ndarray)
+    return column.map(lambda value: tuple(value) if isinstance(value, lists) else value)
 
 
 def _alike(one: pd.Series[Any], other: pd.Series[Any]) -> pd.Series[bool]:

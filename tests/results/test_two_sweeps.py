@@ -38,6 +38,27 @@ def test_shared_cells_must_agree_and_the_columns_that_do_not_are_named():
     assert unlike.loc["finetuned_test_top1", "difference"] == pytest.approx(0.025)
 
 
+def test_the_lists_of_a_row_are_compared_as_well(tmp_path: Path):
+    # As a sweep writes them: pandas holds an array of several numbers in each row.
+    shape = {"widths": [35, 17], "widths_full": [64, 32], "group_names": ["a", "b"]}
+    mine = rows("a", RECIPE, (0.5, 0.6), **shape)
+    theirs = [mine[0], mine[1] | {"widths": [34, 17]}]
+    folders = tmp_path / "mine", tmp_path / "theirs"
+    for folder, content in zip(folders, (mine, theirs), strict=True):
+        Store(folder).create()
+        for row in content:
+            Store(folder).write(row)
+    loaded = [results.load(folder) for folder in folders]
+    assert results.compare(loaded[0], loaded[0]).agree
+    unlike = results.compare(*loaded).values
+    told = [(row["column"], row["first"], row["second"]) for row in unlike.to_dict("records")]
+    assert told == [("widths", (35, 17), (34, 17))]
+    for form, words in (("text", ["1 of the 2 cells in both differ"]), ("json", ["34", "35"])):
+        said = CliRunner().invoke(app, ["compare", *map(str, folders), "--format", form])
+        assert said.exit_code == 1, said.output
+        assert all(word in said.output for word in words)
+
+
 @pytest.mark.parametrize("baselines", ["same", "other"])
 def test_cells_that_differ_only_in_a_field_of_the_sweeps_are_paired_by_seed(baselines):
     mine = rows("a", RECIPE, (0.5, 0.6, 0.7))
