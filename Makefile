@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint bench lock clean
+.PHONY: demo install test check lint bench lock clean
 .DEFAULT_GOAL := demo
+
+install: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/prune-sweep run digits

@@ -15,6 +15,7 @@ from prune_core.networks import NETWORKS
 from prune_core.normalisation import NORMALISATIONS
 from prune_core.spelling import allowed
 from results import Store
+from results.formatting import several
 from results.storage.folder import Folder
 from results.storage.locations import Where
 from results.storage.schema import STATUSES
@@ -56,6 +57,9 @@ class Sweep:
     planned: Plan
     store: Store
     data: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.spec.name}: {several(len(self.cells), 'cell')}, {self.folder}>"
 
     @property
     def folder(self) -> Folder:

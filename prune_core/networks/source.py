@@ -56,6 +56,11 @@ class NetworkSource(SourceFiles):
         if not path.is_file():
             raise ArchitectureError(
                 f"network '{source}': there is no file {path.name} in {path.parent}"
+                + (
+                    ""
+                    if Path(file).is_absolute()
+                    else f"; a relative path starts at {base or Path.cwd()}"
+                )
             )
         files = texts_of(path, "network file", ArchitectureError)
         found = cls(path.name, files, function)

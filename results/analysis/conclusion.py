@@ -180,9 +180,9 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     pruned = completed(good[~good["metric"].isin(CONTROLS)])
     studies = pruned.groupby([*STUDY, *PROCEDURE], dropna=False)
     if len(pruned) and (studies["seed"].nunique() < MIN_SEEDS).any():
-        absent.append(f"{MIN_SEEDS} seeds in every study")
+        absent.append(f"{MIN_SEEDS} seeds or more in every study")
     if len(pruned) and (studies["ratio"].nunique() < MIN_RATIOS).any():
-        absent.append(f"{MIN_RATIOS} ratios in every study")
+        absent.append(f"{MIN_RATIOS} ratios or more in every study")
     metrics = set(good["metric"].dropna())
     if controls := [name for name in BASIC_METRICS if name not in metrics]:
         absent.append(f"the control{_s(len(controls))} {spoken(controls)}")
@@ -196,7 +196,7 @@ def _missing(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
         absent.append("measured latencies")
     if not absent:
         return "Nothing that the method asks for is missing."
-    return f"Missing: {spoken(absent)}."
+    return f"A full comparison would also have {spoken(absent)}."
 
 
 def _sentence(parts: list[str], between: str) -> str:

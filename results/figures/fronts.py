@@ -81,10 +81,10 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     handles = metric_handles({name: look for name, look in metrics.items() if name in on_front})
     for handle in handles:
         handle.set_linestyle("none")
+    fewer = any((rows["note"] != "").any() for _, rows in drawn)
+    others = "another is better in both" + ", or fewer seeds" * fewer
     control = Line2D([], [], linestyle="none", marker="D", color=INK, label=UNPRUNED)
-    other = Line2D(
-        [], [], linestyle="none", marker="o", color=SOFT, label="another is better in both"
-    )
+    other = Line2D([], [], linestyle="none", marker="o", color=SOFT, label=others)
     handles += [*_fill_handles(fills), control, other]
     columns = _columns([rows for _, rows in drawn])
     legend = _LINE * math.ceil(len(handles) / legend_columns(handles, _WIDTH * columns))

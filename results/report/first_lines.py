@@ -60,6 +60,8 @@ def _headline(found: Sequence[Lead]) -> str:
     """Which metrics are best in how many settings, and how many leads are sure."""
     if len(found) == 1:
         return ""
+    if all(lead.seeds < 2 for lead in found):
+        return "With one seed, it is not known who is ahead."
     counts = pd.Series([lead.metric for lead in found]).value_counts()
     best = spoken([f"{metric} in {count}" for metric, count in counts.items()])
     sure = sum(_verdict(lead)[0] == "sure" for lead in found)

@@ -244,7 +244,10 @@ def report(
     ] = "html",
     to: Annotated[
         Path | None,
-        typer.Option(help="The file. Default: report.FORMAT in the folder.", show_default=False),
+        typer.Option(
+            help="The file. Default: report.FORMAT in the folder, or here for several folders.",
+            show_default=False,
+        ),
     ] = None,
 ) -> bool:
     """Write a report on sweeps as one HTML file that works offline, or as Markdown."""

@@ -121,7 +121,7 @@ def _budgets(spec: Spec) -> list[str]:
             names += [f"local {rule.label}" for rule in spec.local_budgets]
         else:
             names += [
-                f"{rule.label} {normalisation}"
+                rule.label + f" by {normalisation}" * (normalisation != "none")
                 for rule in spec.global_budgets
                 for normalisation in spec.normalisations
             ]

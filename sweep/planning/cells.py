@@ -276,6 +276,10 @@ class Cell:
     finetune_name: str = FINETUNE
     rewound: Baseline | None = None
 
+    def __repr__(self) -> str:
+        """The key and the label alone: the whole identity fills pages."""
+        return f"<Cell {self.key}: {self.label}>"
+
     @property
     def metric(self) -> str:
         """The metric's label, or the control's name."""

@@ -71,7 +71,9 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
         try:
             network = network_of(spec.network, dataset.classes, dataset.image_size)
         except ArchitectureError as error:
-            raise SpecError(f"dataset {dataset.name}: network: {error}") from error
+            words = str(error)
+            what = "" if words.startswith("network ") else "network: "
+            raise SpecError(f"dataset {dataset.name}: {what}{words}") from error
         _check_norms(spec, dataset, network)
         notes += [note for note in (*network.fixed, *network.notes) if note not in notes]
         of_dataset = list(_cells(spec, dataset, network))

@@ -57,6 +57,9 @@ class NetworkSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _gather_options(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            field = "source" if ":" in value else "variant"
+            raise ValueError(f"is a text; write network: {{{field}: {value}}}")
         if not isinstance(value, dict):
             return value
         options = {k: v for k, v in value.items() if k not in cls.model_fields}
@@ -74,7 +77,10 @@ class NetworkSpec(Strict):
     @model_validator(mode="after")
     def _known(self) -> NetworkSpec:
         if self.variant is not None and self.source is not None:
-            raise ValueError("has both a variant and a source; give one of the two")
+            raise ValueError(
+                "has both a variant and a source; give one of the two; "
+                "in place of a whole network write 'network={source: my_net.py:build}'"
+            )
         if (self.mean is None) != (self.deviation is None):
             raise ValueError("needs both mean and deviation, or none of them")
         if self.deviation is not None and min(self.deviation) <= 0:

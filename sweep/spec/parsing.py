@@ -159,7 +159,8 @@ def override(content: dict[Any, Any], text: str) -> None:
         elif not isinstance(inner, dict):
             raise SpecError(
                 f"override '{text}': {'.'.join(steps[:depth])} is {inner!r}, which has no field "
-                f"{step}; replace it as a whole"
+                f"{step}; replace it as a whole, such as "
+                f"'{'.'.join(steps[:depth])}={{source: {inner}, {step}: {value.strip()}}}'"
             )
         if depth == len(steps) - 1:
             inner[step] = new

@@ -60,9 +60,9 @@ def test_many_settings_are_counted_by_all_that_tells_them_apart():
 
 def test_seeds_are_missing_where_one_compensation_lacks_them():
     rows = study(compensation="none") + study(compensation="least_squares")
-    assert "3 seeds in every study" not in results.conclusion(frame(rows))[2]
+    assert "3 seeds or more in every study" not in results.conclusion(frame(rows))[2]
     few = [row for row in rows if row["compensation"] == "none" or row["seed"] < 2]
-    assert "3 seeds in every study" in results.conclusion(frame(few))[2]
+    assert "3 seeds or more in every study" in results.conclusion(frame(few))[2]
 
 
 def test_the_best_metric_is_said_to_depend_on_the_fold():
@@ -217,9 +217,9 @@ def test_recipes_of_several_networks_are_told_apart():
 def test_what_is_missing_is_listed():
     missing = results.conclusion(frame(cells({"random": [0.5, 0.6], "taylor": [0.5, 0.6]})))[2]
     assert missing == (
-        "Missing: 3 seeds in every study, 5 ratios in every study, the controls input_l1 and "
-        "output_l1, networks trained from scratch, the control that fine-tunes the unpruned "
-        "network and measured latencies."
+        "A full comparison would also have 3 seeds or more in every study, 5 ratios or more in "
+        "every study, the controls input_l1 and output_l1, networks trained from scratch, the "
+        "control that fine-tunes the unpruned network and measured latencies."
     )
 
 

@@ -51,6 +51,13 @@ def test_fields_a_file_and_a_spec_are_the_same_sweep(fields, tmp_path):
     assert not Path("runs/small").exists()
 
 
+def test_a_notebook_shows_a_line_not_the_whole_identity(fields):
+    planned = sweep.plan(fields)
+    assert repr(planned) == "<Sweep small: 2 cells, runs/small>"
+    cell = planned.cells[0]
+    assert repr(cell) == f"<Cell {cell.key}: {cell.label}>"
+
+
 def test_a_packaged_spec_goes_by_its_name():
     planned = sweep.plan("digits", ["ratios=[0.3]", "seeds=[0]"])
     assert planned.spec.name == "digits"
@@ -81,11 +88,18 @@ def test_arrays_tuples_and_ranges_are_lists(fields):
         ({"receipe": {"epochs": 1}}, "the spec: receipe is not a field of the spec; did you mean"),
         ({"metrics": ["ouput_l1"]}, "did you mean output_l1"),
         ({"recipe": {}}, "recipe.epochs is missing"),
+        ({"network": "my_net.py:build"}, "write network: {source: my_net.py:build}"),
+        ({"network": "resnet20"}, "write network: {variant: resnet20}"),
     ],
 )
 def test_a_wrong_field_is_named(fields, changes, words):
     with pytest.raises(sweep.SpecError, match=words):
         sweep.plan({**fields, **changes})
+
+
+def test_an_override_inside_a_text_shows_what_replaces_it(fields):
+    with pytest.raises(sweep.SpecError, match=r"datasets.0=\{source: digits, train_images: 300\}"):
+        sweep.plan({**fields, "datasets": ["digits"]}, ["datasets.0.train_images=300"])
 
 
 def test_a_spec_takes_no_overrides(fields):
