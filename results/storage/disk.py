@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,11 +17,19 @@ from results.storage.folder import Entry, Folder
 
 @dataclass(frozen=True)
 class DiskFolder(Folder):
-    """A folder on a local or network disk."""
+    """A folder on a local or network disk.
+
+    Attributes
+    ----------
+    short : whether its name begins at the current folder, if the path is below it.
+    """
 
     path: Path
+    short: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
+        if self.short and self.path.is_relative_to(here := Path.cwd()):
+            return str(self.path.relative_to(here))
         return str(self.path)
 
     @property
@@ -30,7 +38,7 @@ class DiskFolder(Folder):
         return str(self.path.absolute())
 
     def __truediv__(self, name: str) -> DiskFolder:
-        return DiskFolder(self.path / name)
+        return replace(self, path=self.path / name)
 
     @property
     def name(self) -> str:
@@ -40,11 +48,16 @@ class DiskFolder(Folder):
     @property
     def parent(self) -> DiskFolder:
         """See `Folder`."""
-        return DiskFolder(self.path.parent)
+        return replace(self, path=self.path.parent)
 
     def absolute(self) -> DiskFolder:
         """See `Folder`."""
         return DiskFolder(self.path.resolve())
+
+    def fixed(self) -> DiskFolder:
+        """See `Folder`."""
+        relative = not self.path.is_absolute()
+        return DiskFolder(self.path.absolute(), short=True) if relative else self
 
     def exists(self) -> bool:
         """See `Folder`."""

@@ -53,6 +53,10 @@ class Folder(ABC):
         """The same folder, under a name that does not depend on the working directory."""
 
     @abstractmethod
+    def fixed(self) -> Folder:
+        """The same folder, also after the working directory changes; `str` of it stays short."""
+
+    @abstractmethod
     def exists(self) -> bool:
         """Whether the folder exists; in an object store, whether it contains anything."""
 

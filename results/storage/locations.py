@@ -1,6 +1,6 @@
 """Folders by path or URI: on a disk, or under a prefix of an object store.
 
-    runs/digits, /mnt/shared/runs, file:///mnt/shared/runs     a local or network disk
+    runs/digits, ~/runs, /mnt/runs, file:///mnt/runs           a local or network disk
     s3://bucket/prefix?region=eu-west-1                        S3
     s3://bucket/prefix?scheme=http&endpoint_override=host:9000 S3-compatible, such as MinIO
     gs://bucket/prefix                                         Google Cloud Storage
@@ -13,6 +13,7 @@ use.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,7 +37,7 @@ __all__ = [
 
 _MANGLED = ("s3:/", "gs:/", "gcs:/", "abfs:/", "abfss:/", "hdfs:/", "file:/")
 
-Where = str | Path | Folder
+Where = str | os.PathLike[str] | Folder
 
 
 def folder_of(where: Where, filesystem: fs.FileSystem | None = None) -> Folder:
@@ -54,19 +55,32 @@ def folder_of(where: Where, filesystem: fs.FileSystem | None = None) -> Folder:
     """
     if isinstance(where, Folder):
         return where
+    where = os.fspath(where)
     if filesystem is not None:
         if isinstance(filesystem, fs.LocalFileSystem):
             return DiskFolder(Path(where))
-        path = str(where).rstrip("/")
+        path = where.rstrip("/")
         return RemoteFolder(filesystem, path, f"{filesystem.type_name}:{path}")
-    if isinstance(where, Path):
-        if str(where).startswith(_MANGLED) and not where.exists():
-            raise StoreError(f"{where}: a pathlib.Path cannot hold a URI; give it as text")
-        return DiskFolder(where)
     if "://" not in where:
-        return DiskFolder(Path(where))
+        # pathlib replaces the two slashes of a URI by one.
+        if where.lower().startswith(_MANGLED) and not Path(where).exists():
+            raise StoreError(
+                f"{where} lacks a slash behind the colon; a pathlib.Path cannot hold a URI, so "
+                "give it as text"
+            )
+        try:
+            # A shell leaves the ~ of --out=~/runs, and Python every ~.
+            return DiskFolder(Path(where).expanduser())
+        except RuntimeError as error:
+            raise StoreError(f"{where}: {error}; for a folder of this name, ./{where}") from error
     if not is_uri(where):
-        return DiskFolder(Path(unquote(urlsplit(where).path)))
+        parts = urlsplit(where)
+        if parts.netloc not in ("", "localhost"):
+            raise StoreError(
+                f"{where} names the machine {parts.netloc}; a folder of this machine has three "
+                f"slashes: file:///{parts.netloc}{parts.path}"
+            )
+        return DiskFolder(Path(unquote(parts.path)))
     return remote_folder(where)
 
 

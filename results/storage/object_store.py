@@ -66,6 +66,10 @@ class RemoteFolder(Folder):
         """See `Folder`."""
         return self
 
+    def fixed(self) -> RemoteFolder:
+        """See `Folder`."""
+        return self
+
     def exists(self) -> bool:
         """See `Folder`."""
         return self.info().type == fs.FileType.Directory

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,7 +57,7 @@ def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sourc
         If a folder or file does not exist, or is not one of prune-sweep.
     """
     found = Sources()
-    for where in [source] if isinstance(source, str | Path | Folder) else source:
+    for where in [source] if isinstance(source, str | os.PathLike | Folder) else source:
         if (file := file_of(where, filesystem)) is not None:
             _add(found, File(*file, named=True))
             continue

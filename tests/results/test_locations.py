@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from object_store import ObjectStore, Request
@@ -194,6 +194,29 @@ def test_paths_and_file_uris_are_on_the_disk(where: str | Path) -> None:
     assert found.path.parts[-2:] == ("runs", "x")
 
 
+def test_the_home_folder_is_meant_by_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for where in ("~/runs", Path("~/runs"), PurePosixPath("~/runs")):
+        assert folder_of(where) == DiskFolder(tmp_path / "runs")
+
+
+def test_a_fixed_folder_stays_when_the_current_one_changes(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folder.fixed() == folder
+    monkeypatch.chdir(tmp_path)
+    fixed = folder_of("a").fixed()
+    assert (str(fixed), str(fixed / "b"), str((fixed / "b").parent)) == ("a", "a/b", "a")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert str(fixed) == str(tmp_path / "a")
+    fixed.make()
+    fixed.write("file", b"x")
+    assert (tmp_path / "a" / "file").exists()
+
+
 def test_google_cloud_storage_has_its_client() -> None:
     found = folder_of("gs://anonymous@bucket/prefix")
     assert isinstance(found.filesystem, fs.GcsFileSystem)
@@ -207,6 +230,10 @@ def test_google_cloud_storage_has_its_client() -> None:
         ("ftp://host/x", ["ftp"]),
         ("s3://", ["bucket"]),
         (Path("s3://bucket/x"), ["as text"]),
+        ("s3:/bucket/x", ["a slash behind the colon"]),
+        ("file:/runs/x", ["a slash behind the colon"]),
+        ("file://runs/x", ["names the machine runs", "file:///runs/x"]),
+        ("~nobody-of-this-name/x", ["home", "./~nobody"]),
     ],
 )
 def test_an_invalid_folder_name_is_refused(where: str | Path, words: list[str]) -> None:
