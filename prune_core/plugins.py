@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -42,6 +43,7 @@ GROUPS = {
 REGISTRIES: tuple[dict[str, Any], ...] = (METRICS, BUDGETS, NORMALISATIONS, SOURCES, NETWORKS)
 
 _LOADED: dict[str, Plugin] = {}
+_USED: Counter[str] = Counter()
 _LOCK = threading.RLock()
 
 
@@ -112,14 +114,19 @@ class Plugin(SourceFiles):
         Raises
         ------
         PluginError
-            If the file cannot be imported, registers nothing, or registers a name that is taken.
-            Nothing is registered then.
+            If the file cannot be imported, registers nothing, or registers a name that is taken, or
+            if an earlier version is used now; see `using`. Nothing is registered then.
         """
         with _LOCK:
             if self.fingerprint in _LOADED:
                 return
             with _all_or_nothing():
                 for earlier in [one for one in _LOADED.values() if one.path == self.path]:
+                    if _USED[earlier.fingerprint]:
+                        raise PluginError(
+                            f"{self} is another version than the one that a run in this process "
+                            "uses now; wait until the run has ended, or use another process"
+                        )
                     earlier.unload()
                 try:
                     with registering(self), self.travelling(Path(self.path).parent):
@@ -161,6 +168,30 @@ def load_plugin(path: str | Path, base: Path | None = None) -> Plugin:
     plugin = Plugin.read(path, base)
     plugin.load()
     return plugin
+
+
+@contextmanager
+def using(plugins: Iterable[Plugin]) -> Iterator[None]:
+    """Loads plug-ins, and refuses other versions of their files inside this context.
+
+    Another thread that replaced them would change what a run computes, but not its keys.
+
+    Raises
+    ------
+    PluginError
+        See `Plugin.load`.
+    """
+    used = []
+    try:
+        for plugin in plugins:
+            with _LOCK:
+                plugin.load()
+                _USED[plugin.fingerprint] += 1
+                used.append(plugin.fingerprint)
+        yield
+    finally:
+        with _LOCK:
+            _USED.subtract(used)
 
 
 def load_plugins() -> None:

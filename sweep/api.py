@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from prune_core.images.sources import parse_source
-from prune_core.networks import NETWORKS
-from prune_core.normalisation import NORMALISATIONS
 from prune_core.spelling import allowed
 from results import Store
 from results.formatting import several
 from results.storage.folder import Folder
-from results.storage.locations import Where
+from results.storage.locations import Where, folder_of
 from results.storage.schema import STATUSES
 from results.storage.wrong_folder import RUNS
 from sweep.errors import SpecError
@@ -31,14 +29,11 @@ from sweep.planning.cells import Cell
 from sweep.planning.grid import Plan
 from sweep.planning.grid import plan as plan_cells
 from sweep.spec.fields import Spec
-from sweep.spec.parsing import of_fields, read
-from sweep.spec.plugin_files import load
+from sweep.spec.given import AnyPath, AnySpec, each, spec_of
+from sweep.spec.plugin_files import plugins_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-AnySpec = Spec | Mapping[str, Any] | str | Path
-"""A spec: its fields, the path of its file, the name of a packaged spec, or a `Spec`."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,8 @@ class Sweep:
         ------
         StoreError, SchemaError
             If no cell was run yet, or the results folder cannot be read.
+        UserError
+            If a run in this process uses another version of a plug-in now.
         """
         # `plan` and `run` need no pandas, whose import takes a second.
         import pandas as pd
@@ -114,17 +111,18 @@ class Sweep:
             "schedule": lambda cell: cell.schedule.label,
             "finetune": lambda cell: cell.finetune_name,
         }
-        for name, of in names.items():
-            frame[name] = pd.Series(map(of, mine), frame.index, frame[name].dtype)
+        with plugins_of(self.spec):
+            for name, of in names.items():
+                frame[name] = pd.Series(map(of, mine), frame.index, frame[name].dtype)
         return frame
 
     def run(
         self,
         executor: str = "ray",
         *,
-        retry: Collection[str] = (),
-        only: Collection[str] = (),
-        slurm: Mapping[str, object] | Sequence[str] = (),
+        retry: str | Collection[str] = (),
+        only: str | Collection[str] = (),
+        slurm: Mapping[str, object] | str | Sequence[str] = (),
         debugger: bool = False,
         console: Console | None = None,
     ) -> Sweep:
@@ -138,7 +136,8 @@ class Sweep:
         executor : `ray`, on this machine or on the cluster at RAY_ADDRESS; `serial`, in this
             process, without Ray; `slurm`, as jobs of Slurm.
         retry : statuses of rows, such as `["failed"]`, that count as missing.
-        only : keys of cells or their beginnings; if given, no other cells run.
+        only : keys of cells or their beginnings; if given, no other cells run. A single status,
+            key or option needs no list.
         slurm : what a job asks of Slurm, such as `{"partition": "gpu"}` or `["partition=gpu"]`; for
             the executor `slurm`.
         debugger : whether to open Python's debugger where a task fails; for `serial`.
@@ -154,26 +153,27 @@ class Sweep:
         UserError, SchemaError, StoreError
             If the run cannot start or go on. No existing result is overwritten.
         """
-        chosen_executor = _executor(executor, slurm, debugger)
-        chosen_executor.check(self.spec)
-        self.store.check()
-        statuses = _statuses(retry)
-        chosen = self._only(only) if only else self
-        console = console or Console(file=sys.stdout)
-        for note in self.notes:
-            say(console, note)
-        run_sweep(
-            self.spec,
-            self.planned,
-            chosen.planned,
-            self.store,
-            chosen_executor,
-            statuses,
-            console,
-            self.data,
-            debugger,
-        )
-        return chosen
+        with plugins_of(self.spec):
+            chosen_executor = _executor(executor, slurm, debugger)
+            chosen_executor.check(self.spec)
+            self.store.check()
+            statuses = _statuses(retry)
+            chosen = self._only(each(only)) if only else self
+            console = console or Console(file=sys.stdout)
+            for note in self.notes:
+                say(console, note)
+            run_sweep(
+                self.spec,
+                self.planned,
+                chosen.planned,
+                self.store,
+                chosen_executor,
+                statuses,
+                console,
+                self.data,
+                debugger,
+            )
+            return chosen
 
     def _only(self, keys: Collection[str]) -> Sweep:
         try:
@@ -185,15 +185,16 @@ class Sweep:
 
 def plan(
     spec: AnySpec,
-    overrides: Sequence[str] = (),
+    overrides: str | Iterable[str] = (),
     *,
-    plugins: Iterable[str | Path] = (),
-    data: str | Path | None = None,
+    plugins: AnyPath | Iterable[AnyPath] = (),
+    data: AnyPath | None = None,
     out: Where | None = None,
 ) -> Sweep:
     """The cells of a spec, before or after they have run. Runs nothing.
 
-    Reads and caches the images, because their content is part of the cells' keys.
+    Reads and caches the images, because their content is part of the cells' keys. All relative
+    paths start at the folder that is now the current one.
 
     Parameters
     ----------
@@ -201,6 +202,7 @@ def plan(
         path of a spec file; the name of a packaged spec; or a `Spec`.
     overrides : fields in place of those of the spec, such as `"recipe.epochs=3"`.
     plugins : Python files that register metrics, networks and others, in addition to the spec's.
+        A single file or override needs no list.
     data : the folder in which relative folders of images start; by default the current one.
     out : the results folder, a path or URI; by default `runs/NAME`.
 
@@ -212,24 +214,27 @@ def plan(
     SchemaError, StoreError
         If the results folder cannot be read.
     """
-    checked = _spec_of(spec, overrides, plugins)
-    store = Store(out if out is not None else Path(RUNS) / checked.name)
+    checked = spec_of(spec, overrides, plugins)
+    if out is not None and not isinstance(out, Folder) and not os.fspath(out):
+        raise SpecError("the results folder is an empty text; leave it out for runs/NAME")
+    store = Store(folder_of(out if out is not None else Path(RUNS) / checked.name).fixed())
     store.check()
-    data = Path(data) if data is not None else None
-    return Sweep(checked, plan_cells(checked, data), store, data)
+    data = Path(data).expanduser().absolute() if data is not None else None
+    with plugins_of(checked):
+        return Sweep(checked, plan_cells(checked, data), store, data)
 
 
 def run(
     spec: AnySpec,
-    overrides: Sequence[str] = (),
+    overrides: str | Iterable[str] = (),
     *,
-    plugins: Iterable[str | Path] = (),
-    data: str | Path | None = None,
+    plugins: AnyPath | Iterable[AnyPath] = (),
+    data: AnyPath | None = None,
     out: Where | None = None,
     executor: str = "ray",
-    retry: Collection[str] = (),
-    only: Collection[str] = (),
-    slurm: Mapping[str, object] | Sequence[str] = (),
+    retry: str | Collection[str] = (),
+    only: str | Collection[str] = (),
+    slurm: Mapping[str, object] | str | Sequence[str] = (),
     debugger: bool = False,
     console: Console | None = None,
 ) -> Sweep:
@@ -244,7 +249,7 @@ def run(
     ------
     As `plan` and `Sweep.run`.
     """
-    checked = _spec_of(spec, overrides, plugins)
+    checked = spec_of(spec, overrides, plugins)
     # What the executor cannot do is told before images are decoded.
     _executor(executor, slurm, debugger).check(checked)
     _statuses(retry)
@@ -254,54 +259,16 @@ def run(
     )
 
 
-def _spec_of(
-    spec: AnySpec, overrides: Sequence[str] = (), plugins: Iterable[str | Path] = ()
-) -> Spec:
-    loaded = load(plugins)
-    if isinstance(spec, Mapping):
-        checked = of_fields(spec, "the spec", overrides, loaded)
-    elif not isinstance(spec, Spec):
-        checked = read(str(spec), overrides, loaded)
-    elif overrides or loaded:
-        raise SpecError("overrides and plugins need the fields or the file of a spec, not a Spec")
-    else:
-        checked = spec
-    _check_files(checked)
-    return checked
-
-
-def _check_files(spec: Spec) -> None:
-    """Refuses what the program that calls registered itself.
-
-    Workers could not load it, and no key would say which version of it made a row.
-    """
-    used: dict[str, Callable[..., object]] = {}
-    for choice in [*spec.metrics, *spec.controls.widths_of]:
-        used[f"metric '{choice.name}'"] = choice.metric.function
-    for budget in [*spec.local_budgets, *spec.global_budgets]:
-        used[f"budget '{budget.name}'"] = budget.rule.function
-    for name in spec.normalisations:
-        used[f"normalisation '{name}'"] = NORMALISATIONS[name].apply
-    for dataset in spec.datasets:
-        used[f"dataset '{dataset.name}'"] = parse_source(dataset.located)[0].find
-    if spec.network.variant in NETWORKS:
-        used[f"network '{spec.network.variant}'"] = NETWORKS[spec.network.variant].build
-    for what, function in used.items():
-        if function.__module__ == "__main__":
-            raise SpecError(
-                f"{what} is defined in the program that runs now; put it into a file of its own "
-                "and name the file in `plugins`, so that workers can load it and a change of it "
-                "makes new cells"
-            )
-
-
-def _executor(name: str, slurm: Mapping[str, object] | Sequence[str], debugger: bool) -> Executor:
+def _executor(
+    name: str, slurm: Mapping[str, object] | str | Sequence[str], debugger: bool
+) -> Executor:
     if isinstance(slurm, Mapping):
         slurm = [f"{key}={value}" for key, value in slurm.items()]
-    return executor_named(name, debugger, slurm)
+    return executor_named(name, debugger, each(slurm))
 
 
-def _statuses(names: Collection[str]) -> frozenset[str]:
+def _statuses(given: str | Collection[str]) -> frozenset[str]:
+    names: list[str] = each(given)
     if unknown := sorted(set(names) - set(STATUSES)):
         raise SpecError(f"--retry {', '.join(unknown)}: {allowed(unknown[0], STATUSES)}")
     return frozenset(names)

@@ -58,6 +58,10 @@ def read(name_or_path: str, overrides: Sequence[str] = (), plugins: Sequence[Plu
                 f"there is no spec file {name_or_path}; "
                 f"{allowed(name_or_path, packaged(), 'packaged specs: ')}"
             ) from None
+        except IsADirectoryError:
+            raise SpecError(
+                f"the spec '{name_or_path}' is a folder; name a file, such as spec.yaml"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{name_or_path} cannot be read: {error}") from error
     return parse(text, name_or_path, overrides, plugins, base)
@@ -96,7 +100,11 @@ def of_fields(
     fields : is not changed. Tuples, ranges and arrays are lists, and paths are texts.
     overrides, plugins : see `parse`.
     """
-    return _checked(_plain(fields), where, overrides, plugins, None)
+    try:
+        plain = _plain(fields)
+    except RecursionError:
+        raise SpecError(f"{where} contains itself") from None
+    return _checked(plain, where, overrides, plugins, None)
 
 
 def _checked(

@@ -4,16 +4,19 @@ import io
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from odd_images import class_folders
 from rich.console import Console
 
 import results
 import sweep
+from prune_core.plugins import _LOADED
 from results.storage.processes import this_process
 
 QUIET = Console(quiet=True)
@@ -105,6 +108,69 @@ def test_an_override_inside_a_text_shows_what_replaces_it(fields):
 def test_a_spec_takes_no_overrides(fields):
     with pytest.raises(sweep.SpecError, match="not a Spec"):
         sweep.plan(sweep.plan(fields).spec, ["seeds=[3]"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "words"),
+    [
+        (None, (), "a spec is a dictionary of fields, .* this one is of the type NoneType"),
+        ([{"name": "mine"}], (), "of the type list"),
+        ("", (), "the spec '' is a folder"),
+        (FEW, [3], "overrides are texts FIELD=VALUE"),
+        (FEW, {"recipe.epochs": 3}, "override 'recipe.epochs' must be FIELD=VALUE"),
+    ],
+)
+def test_what_is_no_spec_is_refused(spec, overrides, words):
+    with pytest.raises(sweep.SpecError, match=words):
+        sweep.plan(spec, overrides)
+
+
+def test_fields_that_contain_themselves_are_refused(fields):
+    endless = {**fields}
+    endless["recipe"] = endless
+    with pytest.raises(sweep.SpecError, match="the spec contains itself"):
+        sweep.plan(endless)
+
+
+def test_a_single_text_needs_no_list(fields, tmp_path):
+    planned = sweep.plan(fields, "seeds=[7]", out=tmp_path)
+    assert planned.spec.seeds == [7]
+    ran = planned.run("serial", retry="failed", only=planned.cells[0].key, console=QUIET)
+    assert ran.status().complete
+    with pytest.raises(sweep.UserError, match=r"there is no file nowhere\.py"):
+        sweep.plan(fields, plugins="nowhere.py")
+    with pytest.raises(sweep.UserError, match="--slurm is for"):
+        planned.run("serial", slurm="partition=gpu", console=QUIET)
+
+
+def test_relative_paths_start_where_the_sweep_was_planned(fields, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "photos/train", ["cat", "dog"], 4)
+    class_folders(tmp_path / "photos/test", ["cat", "dog"], 2, 1000)
+    own = {**fields, "datasets": [{"source": "folder:photos", "image_size": 16}]}
+    for place, options in (("runs/small", {}), ("mine", {"out": "mine", "data": "."})):
+        monkeypatch.chdir(tmp_path)
+        planned = sweep.plan({**own, "seeds": [0]}, **options)
+        assert str(planned.folder) == place
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert planned.run("serial", console=QUIET).status().complete
+        assert len(planned.load()) == len(results.load(tmp_path / place)) == 1
+        kept = (tmp_path / place / "spec.yaml").read_text().splitlines()[0]
+        assert ("data" not in options) or kept.endswith(f" --data {tmp_path}")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_results_lie_where_a_uri_says(fields, tmp_path):
+    done = sweep.run(
+        {**fields, "seeds": [0]},
+        out=f"file://{tmp_path}/two%20words",
+        executor="serial",
+        console=QUIET,
+    )
+    assert len(done.load()) == len(results.load(tmp_path / "two words")) == 1
+    with pytest.raises(sweep.SpecError, match="the results folder is an empty text"):
+        sweep.plan(fields, out="")
 
 
 def test_a_run_returns_its_rows(done, fields):
@@ -200,15 +266,92 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(fields, tmp_pa
     assert not (tmp_path / "new").exists()
 
 
-def test_plug_ins_are_files(fields, tmp_path):
+METRIC = (
+    "import prune_core as pc\n\n\n@pc.metric(source='a test')\ndef of_the_api(layer):\n"
+    '    """Of the weights."""\n    return layer.weight.abs().{}(dim=(1, 2, 3))\n'
+)
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A file with a metric, taken out of the registries after the test."""
     file = tmp_path / "api_metrics.py"
-    file.write_text(
-        "import prune_core as pc\n\n\n@pc.metric(source='a test')\ndef of_the_api(layer):\n"
-        '    """The largest weight."""\n    return layer.weight.abs().amax(dim=(1, 2, 3))\n'
-    )
-    planned = sweep.plan({**fields, "metrics": ["of_the_api"]}, plugins=[file])
+    file.write_text(METRIC.format("amax"))
+    yield file
+    for one in [one for one in _LOADED.values() if one.path == str(file)]:
+        one.unload()
+
+
+def test_plug_ins_are_files(fields, plugin):
+    planned = sweep.plan({**fields, "metrics": ["of_the_api"]}, plugins=[plugin])
     assert {cell.metric for cell in planned.cells} == {"of_the_api"}
-    assert [str(one.path) for one in planned.spec.plugins] == [str(file)]
+    assert [str(one.path) for one in planned.spec.plugins] == [str(plugin)]
+    assert sweep.plan(planned.spec).planned == planned.planned
+
+
+def _largest(folder: Path) -> float:
+    return float(results.load_scores(folder)["score"].max())
+
+
+def test_a_sweep_keeps_the_version_of_a_plug_in_that_it_was_planned_with(fields, plugin, tmp_path):
+    own = {**fields, "metrics": ["of_the_api"], "seeds": [0]}
+    first = sweep.plan(own, plugins=plugin, out=tmp_path / "first")
+    plugin.write_text(METRIC.format("sum"))
+    second = sweep.plan(own, plugins=plugin, out=tmp_path / "second")
+    # A Spec has the versions of its plug-ins, whatever is registered now.
+    again = sweep.plan(first.spec, out=tmp_path / "again")
+    keys = [planned.cells[0].key for planned in (first, second, again)]
+    assert keys[0] == keys[2] != keys[1]
+    plugin.write_text(METRIC.format("sum").replace("of_the_api", "renamed"))
+    sweep.plan({**own, "metrics": ["renamed"]}, plugins=plugin)
+    for planned in (first, second, again):
+        assert planned.run("serial", console=QUIET).load()["metric"].tolist() == ["of_the_api"]
+    largest = [_largest(tmp_path / name) for name in ("first", "second", "again")]
+    assert largest[0] == largest[2] < largest[1]
+
+
+def test_no_other_version_of_a_plug_in_comes_between_a_run(fields, plugin, tmp_path):
+    own = {**fields, "metrics": ["of_the_api"], "seeds": [0]}
+
+    class Changing(Console):
+        """Changes the file when the run prints its first line, as another thread may."""
+
+        def print(self, *objects, **options):
+            plugin.write_text(METRIC.format("sum"))
+            with pytest.raises(sweep.UserError, match=r"another version .* wait until the run"):
+                sweep.plan(own, plugins=plugin)
+            changed.append(True)
+
+    changed = []
+    planned = sweep.plan(own, plugins=plugin, out=tmp_path / "runs")
+    assert planned.run("serial", console=Changing(file=io.StringIO())).status().complete
+    assert changed
+    assert sweep.plan(own, plugins=plugin).cells[0].key != planned.cells[0].key
+
+
+def test_ctrl_c_keeps_the_finished_cells(fields, tmp_path):
+    class Pressed(Console):
+        """Where Ctrl-C is pressed when the first cell has ended."""
+
+        def print(self, *objects, **options):
+            if "output_l1" in str(objects):
+                raise KeyboardInterrupt
+
+    planned = sweep.plan(fields, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        planned.run("serial", console=Pressed(file=io.StringIO()))
+    status = planned.status()
+    assert (status.ok, status.left, status.active, status.running) == (1, 1, False, ())
+    assert planned.run("serial", console=QUIET).status().complete
+
+
+def test_a_run_in_a_thread(fields, tmp_path):
+    options = {"out": tmp_path, "executor": "serial", "console": QUIET}
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(sweep.run, fields, **options) for _ in range(2)]
+    # The second one waited for the first.
+    assert [run.result().status().ok for run in runs] == [2, 2]
+    assert len(list((tmp_path / "cells").glob("*.parquet"))) <= 2
 
 
 def test_a_metric_of_the_program_itself_is_refused(fields, tmp_path):
