@@ -1,7 +1,9 @@
 """A Ray cluster that is not there is told at once, before Ray waits for it."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from sweep.errors import ClusterError
@@ -28,9 +30,39 @@ def test_an_address_that_cannot_be(address):
         check_address(address)
 
 
-def test_an_address_where_something_listens():
+def test_an_address_where_a_grpc_server_listens():
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        check_address(f"127.0.0.1:{port}")
+        check_address(f"ray://127.0.0.1:{port}")
+    finally:
+        server.stop(None)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
+def test_an_address_where_something_else_listens(answer, monkeypatch):
+    """It closes the connection, answers in another language, or never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        check_address(f"127.0.0.1:{server.getsockname()[1]}")
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve():
+            with server.accept()[0] as connection:
+                connection.recv(1)
+                if answer is None:
+                    connection.recv(1000)
+                    connection.recv(1)  # until the other side gives up
+                else:
+                    connection.sendall(answer)
+
+        with ThreadPoolExecutor(1) as threads:
+            served = threads.submit(serve)
+            with pytest.raises(ClusterError, match="what listens there is not Ray, or it hangs"):
+                check_address(address, seconds=0.2)
+            served.exception()
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        check_address(address, seconds=0.2)
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "anyscale://cluster"])
