@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import ray.autoscaler
@@ -26,10 +27,11 @@ NEEDED = {
     "gcp": {"region", "availability_zone", "project_id"},
 }
 KUBERNETES = "1.31"
+KUBERAY = REPOSITORY.parent / "shared" / "data" / "kuberay"
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 
-# The schemas of RayCluster and RayJob come with the operator, which is not a Python package. These
-# are the fields of its API that the files use, with their types.
+# The operator's schemas are not everywhere; see `KUBERAY`. These are the fields of its API that the
+# files use, with their types.
 CLUSTER_FIELDS = {
     "rayVersion": str,
     "authOptions": dict,
@@ -149,6 +151,37 @@ def test_the_operator_knows_the_fields(name: str) -> None:
             assert f"--{option}" in known
             # The operator puts these values on a command line.
             assert isinstance(value, str)
+
+
+SCHEMAS = {"kuberay-cluster.yaml": "rayclusters.json", "kuberay-job.yaml": "rayjobs.json"}
+
+
+@pytest.mark.skipif(not KUBERAY.exists(), reason="the operator's schemas are not here")
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_operators_own_schema_accepts_the_file(name: str) -> None:
+    schema = _closed(json.loads((KUBERAY / SCHEMAS[name]).read_text()))
+    (resource,) = documents(name)
+    jsonschema.validate(resource, schema)
+    # The schema refuses what the operator does not know, and what has another type.
+    for field, value in (("headGroupSpecs", {}), ("rayVersion", 2)):
+        _cluster(resource)[field] = value
+        with pytest.raises(jsonschema.ValidationError, match=field if value == {} else "2 is not"):
+            jsonschema.validate(resource, schema)
+        del _cluster(resource)[field]
+
+
+def _closed(schema: Any) -> Any:
+    """The schema without unknown fields, which Kubernetes would drop with a warning at most."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(one) for name, one in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        closed["type"] = ["integer", "string"]
+    return closed
 
 
 def test_a_job_starts_the_same_cluster_as_the_cluster_file() -> None:
