@@ -19,7 +19,7 @@ _CHANGES = {
     "grey": "in grey scale: the one channel repeated for red, green and blue",
     "palette": "with a palette: converted to RGB",
     "alpha": "with transparency: the alpha channel dropped, the colours under it kept",
-    "sixteen_bit": "with 16 bits a pixel: the high 8 bits kept",
+    "sixteen_bit": "with 16 bits a pixel: the high 8 {2}bits kept",
     "sixteen_bit_colour": "with 16 bits a colour: the high 8 bits kept",
     "colour_space": "in another colour space, such as CMYK: converted to RGB",
 }
@@ -66,18 +66,27 @@ class Changes:
         ]
 
 
-def change_notes(changes: Changes, image_size: Size = DEFAULT_SIZE) -> tuple[str, ...]:
-    """Returns one sentence for each kind of change, with the number of images."""
+def change_notes(
+    changes: Changes, image_size: Size = DEFAULT_SIZE, bits: int = LARGEST_BITS
+) -> tuple[str, ...]:
+    """Returns one sentence for each kind of change, with the number of images.
+
+    Parameters
+    ----------
+    bits
+        How many bits the values of 16-bit grey images were taken to fill.
+    """
+    of = "" if bits == LARGEST_BITS else f"of {bits} "
     notes = [
-        f"{several(changes.counts[change], 'image')} {text.format(*image_size)}"
+        f"{several(changes.counts[change], 'image')} {text.format(*image_size, of)}"
         for change, text in _CHANGES.items()
         if changes.counts[change]
     ]
     if changes.sixteen_bit_range:
         low, high = changes.sixteen_bit_range
         note = f"the values of 16-bit images are {low:,} to {high:,}"
-        if (filled := max(high.bit_length(), SMALLEST_BITS)) < LARGEST_BITS:
-            note += f": they fill {filled} of 16 bits; `bits: {filled}` uses their whole range"
+        if (filled := max(high.bit_length(), SMALLEST_BITS)) < bits:
+            note += f": they fill {filled} of {bits} bits; `bits: {filled}` uses their whole range"
         notes.append(note)
     return tuple(notes)
 

@@ -100,7 +100,7 @@ def decode_parts(
         for mask, one in zip(kept, (changes, of_test), strict=True):
             mask[[bad.position for bad in one.unreadable]] = False
         changes.add(of_test)
-        said = notes + change_notes(changes, _size_of(train_images))
+        said = notes + change_notes(changes, _size_of(train_images), options.bits)
         if not (bad := changes.unreadable):
             return said
         total = len(train_images) + len(test_images)

@@ -389,6 +389,14 @@ def predict(
         Literal["text", "json"],
         typer.Option("--format", help="text: a line for each image; json: one list."),
     ] = "text",
+    bits: Annotated[
+        int,
+        typer.Option(
+            help="How many bits 16-bit grey images fill: `bits` of the training images.",
+            min=8,
+            max=16,
+        ),
+    ] = 16,
 ) -> bool:
     """Show the class that an exported network predicts for each image, and its probability.
 
@@ -398,7 +406,7 @@ def predict(
     from sweep.spec.plugin_files import load
 
     load(plugin or ())
-    return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form)
+    return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form, bits)
 
 
 @app.command()

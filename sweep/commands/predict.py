@@ -15,6 +15,7 @@ from rich.console import Console
 from prune_core.classifier import load
 from prune_core.images.changes import Changes, change_notes
 from prune_core.images.decode import Encoded, decode_into
+from prune_core.images.options import LARGEST_BITS
 from prune_core.network_files import NetworkFileError
 from prune_core.networks import ArchitectureError
 from prune_core.precision import full_precision
@@ -46,6 +47,7 @@ def predict(
     errors: Console,
     source: str | None = None,
     form: Format = "text",
+    bits: int = LARGEST_BITS,
 ) -> bool:
     """Prints file, class and probability of each image. Images are read as in training.
 
@@ -57,6 +59,8 @@ def predict(
     source : file and function of a person's own network; this code is run.
     form : `json` prints one list, with an object for each file in their order: `file`,
         `predicted`, `probability`, and `error`.
+    bits : how many bits the values of 16-bit grey images fill; the option of that name of the
+        training images.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def predict(
     for start in range(0, len(images), BATCH):
         files = images[start : start + BATCH]
         pixels = np.empty((len(files), *net.image_shape), dtype=np.uint8)
-        changed = decode_into([[Encoded(path) for path in files]], pixels)
+        changed = decode_into([[Encoded(path) for path in files]], pixels, bits)
         unreadable = {one.position: one.reason for one in changed.unreadable}
         changes.add(changed, len(found))
         with torch.inference_mode(), full_precision():
@@ -95,6 +99,6 @@ def predict(
             errors.print(f"error: {one.file}: {one.error}", style="red")
         elif form == "text":
             console.print(str(one))
-    for note in change_notes(changes, (height, width)):
+    for note in change_notes(changes, (height, width), bits):
         errors.print(f"note: {note}")
     return all(one.error is None for one in found)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
+from prune_core.images import ImagesError
 from prune_core.images.sources import parse_source
 from prune_core.networks import NETWORKS
 from prune_core.normalisation import NORMALISATIONS
@@ -75,7 +76,11 @@ def _check_files(spec: Spec) -> None:
     for name in spec.normalisations:
         used[f"normalisation '{name}'"] = NORMALISATIONS[name].apply
     for dataset in spec.datasets:
-        used[f"dataset '{dataset.name}'"] = parse_source(dataset.located)[0].find
+        try:
+            source, _ = parse_source(dataset.located)
+        except ImagesError as error:
+            raise SpecError(f"dataset {dataset.name}: {error}") from error
+        used[f"dataset '{dataset.name}'"] = source.find
     if spec.network.variant in NETWORKS:
         used[f"network '{spec.network.variant}'"] = NETWORKS[spec.network.variant].build
     for what, function in used.items():

@@ -217,6 +217,8 @@ def test_bits_use_the_whole_range(twelve_bits: Path, tmp_path: Path) -> None:
     grey = [image for image in images.train_images if image[0].equal(image[2])]
     assert len(grey) == 3
     assert {(int(image.min()), int(image.max())) for image in grey} == {(0, 255)}
+    assert "6 images with 16 bits a pixel: the high 8 of 12 bits kept" in images.notes
+    assert not any("`bits: 12`" in note for note in images.notes)
     assert images.fingerprint != read(f"folder:{twelve_bits}", tmp_path).fingerprint
     with pytest.raises(ImagesError, match=r"the value 4,095 has more than 10 bits; raise `bits`"):
         read(f"folder:{twelve_bits}?bits=10", tmp_path)

@@ -50,6 +50,12 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], Callable[[Path], object], list[str]]]
     "ratio 1.5": ({"ratios": [1.5]}, Path.rmdir, ["ratios[0] is 1.5", "equal to 1"]),
     "ratio a": ({"ratios": ["a"]}, Path.rmdir, ["ratios[0] is 'a'", "number"]),
     "unknown field": ({"ratioes": [0.5]}, Path.rmdir, ["ratioes is not a field", "ratios"]),
+    "a path in place of a source": (
+        {"datasets": ["./photos"]},
+        Path.rmdir,
+        ["dataset photos: ", "write 'folder:./photos'"],
+    ),
+    "a misspelt source": ({"datasets": ["cifar-10"]}, Path.rmdir, ["did you mean 'cifar10'?"]),
     "empty grid": ({"metrics": []}, Path.rmdir, ["metrics", "at least 1"]),
     "ratio out of reach": (
         {"datasets": ["digits"], "ratios": [0.01], "min_channels": 4},

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -280,6 +281,23 @@ def test_images_of_any_kind_are_read_as_training_images_are(
     assert len([line for line in done.stdout.splitlines() if line.endswith(" %")]) == 2
     assert "note: 1 image of another size: resized to 16 x 16" in done.stderr
     assert "note" not in done.stdout
+
+
+def test_16_bit_images_are_read_with_the_bits_of_the_training_images(
+    exported, tmp_path, invoke, small_images
+):
+    digit = small_images.test_images[0, 0].numpy()
+    Image.fromarray(digit).save(tmp_path / "image.png")
+    # The same values, which fill 12 of 16 bits.
+    Image.fromarray(digit.astype(np.uint16) << 4).save(tmp_path / "deep.png")
+    answers = []
+    for words in (["image.png"], ["deep.png", "--bits", "12"], ["deep.png"]):
+        done = invoke("predict", exported[0], tmp_path / words[0], *words[1:])
+        assert done.exit_code == 0, done.output
+        answers.append((done.stdout.rsplit("  ", 1)[1], done.stderr))
+    assert answers[0][0] == answers[1][0] != answers[2][0]
+    assert "the high 8 of 12 bits kept" in answers[1][1]
+    assert "`bits: 12` uses their whole range" in answers[2][1]
 
 
 def test_class_names_are_printed(exported, tmp_path, invoke):
