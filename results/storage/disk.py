@@ -81,10 +81,14 @@ class DiskFolder(Folder):
             return []
         return sorted(found, key=lambda entry: entry.name)
 
-    def folders(self) -> list[str]:
+    def folders(self, holding: str | None = None) -> list[str]:
         """See `Folder`."""
         try:
-            found = [path.name for path in self.path.iterdir() if path.is_dir()]
+            found = [
+                path.name
+                for path in self.path.iterdir()
+                if (path.is_dir() if holding is None else (path / holding).is_file())
+            ]
         except (FileNotFoundError, NotADirectoryError):
             return []
         # Skip folders that `put` is still filling: their names begin with a dot.

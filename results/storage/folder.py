@@ -69,8 +69,13 @@ class Folder(ABC):
         """The entries directly in the folder, ordered by name; none if there is no such folder."""
 
     @abstractmethod
-    def folders(self) -> list[str]:
-        """The names of the subfolders, in order. An object store has no empty folders."""
+    def folders(self, holding: str | None = None) -> list[str]:
+        """The names of the subfolders, in order. An object store has no empty folders.
+
+        Parameters
+        ----------
+        holding : if given, only the subfolders that contain a file of this name.
+        """
 
     @abstractmethod
     def has(self, name: str) -> bool:

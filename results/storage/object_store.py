@@ -92,14 +92,15 @@ class RemoteFolder(Folder):
         files = [Entry(one.base_name, one.size) for one in found if one.type == fs.FileType.File]
         return sorted(files, key=lambda entry: entry.name)
 
-    def folders(self) -> list[str]:
+    def folders(self, holding: str | None = None) -> list[str]:
         """See `Folder`."""
         below = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
         with self._named(""):
             found = self.filesystem.get_file_info(below)
         # An object store may still list a folder after the last file in it was deleted.
         inside = (one.path[len(self.path) :].strip("/") for one in found if one.is_file)
-        return sorted({path.partition("/")[0] for path in inside if "/" in path})
+        split = (path.partition("/") for path in inside if "/" in path)
+        return sorted({name for name, _, file in split if holding in (None, file)})
 
     def has(self, name: str) -> bool:
         """See `Folder`."""

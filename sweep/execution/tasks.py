@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from prune_core.cost import multiply_accumulates
 from sweep.planning.cells import Baseline, Cell, Statistics
@@ -75,20 +74,18 @@ def missing_tasks(workspace: Workspace, cells: Iterable[Cell]) -> list[Task]:
     baselines: dict[str, Task] = {}
     requests: dict[tuple[str, int], set[Statistics]] = {}
     tasks: list[Task] = []
-    # Thousands of cells share them, and each look into an object store takes tens of milliseconds.
-    has_baseline = cache(workspace.artifacts.has_baseline)
-    has_statistic = cache(workspace.artifacts.has_statistic)
+    # Each look into an object store takes tens of milliseconds, so all of them are listed at once.
+    trained, collected = workspace.artifacts.baselines(), workspace.artifacts.statistics()
     for cell in cells:
         needs = set()
         baseline = cell.baseline
         for one in cell.baselines:
             name = f"baseline-{one.key}"
-            if name not in baselines and not has_baseline(one.key):
-                baselines[name] = Task(name, one.label, one)
-            if name in baselines:
+            if one.key not in trained:
+                baselines.setdefault(name, Task(name, one.label, one))
                 needs.add(name)
         for statistics in cell.statistics:
-            if not all(has_statistic(statistics.key(r)) for r in statistics.requests):
+            if not collected.issuperset(map(statistics.key, statistics.requests)):
                 requests.setdefault((baseline.key, statistics.images), set()).add(statistics)
                 needs.add(f"statistics-{baseline.key}-{statistics.images}")
         tasks.append(Task(f"cell-{cell.key}", cell.label, cell, frozenset(needs)))

@@ -124,9 +124,9 @@ class Artifacts:
         """Removes a folder of files, so that a new one can be stored in its place."""
         (self.folder / kind).remove(key, last)
 
-    def has_baseline(self, key: str) -> bool:
-        """Whether a complete baseline is stored."""
-        return self.has_files(BASELINES, key, RECORD)
+    def baselines(self) -> set[str]:
+        """The keys of all complete baselines."""
+        return set((self.folder / BASELINES).folders(RECORD))
 
     def baseline(self, key: str, own: Builder | None = None) -> TrainedBaseline | None:
         """A stored baseline, or None if it is absent or damaged.
@@ -158,9 +158,9 @@ class Artifacts:
         """
         self.put_files(BASELINES, key, RECORD, lambda folder: _write_baseline(folder, trained))
 
-    def has_statistic(self, key: str) -> bool:
-        """Whether the statistic is stored."""
-        return (self.folder / STATISTICS).has(_tensors(key))
+    def statistics(self) -> set[str]:
+        """The keys of all stored statistics."""
+        return {Path(entry.name).stem for entry in (self.folder / STATISTICS).entries()}
 
     def statistic(self, key: str, of: str) -> CollectedStatistic | None:
         """A stored statistic, or None.

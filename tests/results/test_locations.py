@@ -88,7 +88,8 @@ def test_subfolders_are_listed(folder: Folder) -> None:
     folder.write("file", b"x")
     for name in ("two", "one"):
         folder.put(name, filled, "a.json")
-    assert folder.folders() == ["one", "two"]
+    assert folder.folders() == folder.folders("a.json") == ["one", "two"]
+    assert folder.folders("file") == []
     assert (folder / "none").folders() == []
     folder.remove("one", "a.json")
     assert folder.folders() == ["two"]

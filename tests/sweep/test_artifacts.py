@@ -57,9 +57,9 @@ def spoil() -> Callable[[Artifacts, str, str], None]:
 
 def test_a_baseline_comes_back(artifacts: Artifacts, trained: TrainedBaseline) -> None:
     assert artifacts.baseline(KEY) is None
-    assert not artifacts.has_baseline(KEY)
+    assert KEY not in artifacts.baselines()
     artifacts.put_baseline(KEY, trained)
-    assert artifacts.has_baseline(KEY)
+    assert KEY in artifacts.baselines()
     found = artifacts.baseline(KEY)
     assert found is not None
     images = torch.rand(2, 3, 32, 32)
@@ -75,7 +75,7 @@ def test_a_damaged_baseline_makes_room_for_another(
     spoil(artifacts, f"baselines/{KEY}", "network.safetensors")
     with pytest.warns(DamagedArtifactWarning, match=KEY):
         assert artifacts.baseline(KEY) is None
-    assert not artifacts.has_baseline(KEY)
+    assert KEY not in artifacts.baselines()
     artifacts.put_baseline(KEY, trained)
     assert artifacts.baseline(KEY) is not None
 
@@ -87,7 +87,7 @@ def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
     assert artifacts.statistic(KEY, "sum") is None
     stored = CollectedStatistic(answers, "0a", 0.1, 3)
     artifacts.put_statistic(KEY, "sum", stored)
-    assert artifacts.has_statistic(KEY)
+    assert KEY in artifacts.statistics()
     found = artifacts.statistic(KEY, "sum")
     assert found is not None
     assert replace(found, answers=[]) == replace(stored, answers=[])
@@ -99,7 +99,7 @@ def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
             spoil(artifacts, "statistics", f"{KEY}.safetensors")
         with pytest.warns(DamagedArtifactWarning, match=KEY):
             assert artifacts.statistic(KEY, of) is None
-        assert not artifacts.has_statistic(KEY)
+        assert KEY not in artifacts.statistics()
 
 
 def test_files_of_any_kind_can_be_kept_and_replaced(artifacts: Artifacts) -> None:
@@ -130,7 +130,7 @@ def test_an_upload_that_was_broken_off_is_absent_and_is_completed_by_the_next(
 
     with object_store.refusing(refuse_the_last), pytest.raises(StoreError, match=KEY):
         artifacts.put_baseline(KEY, trained)
-    assert not artifacts.has_baseline(KEY)
+    assert KEY not in artifacts.baselines()
     assert artifacts.baseline(KEY) is None
     artifacts.put_baseline(KEY, trained)
     assert artifacts.baseline(KEY) is not None
