@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import pandas as pd
-
 import results
 from results import Store
 from results.storage.wrong_folder import has_results
@@ -35,6 +33,8 @@ def changes(planned: Plan, keys: Iterable[str], store: Store) -> Iterator[str]:
         named = [row for row in rows if key and row["key"].startswith(key)]
         if len(named) != 1 or any(cell.key.startswith(key) for cell in planned.cells):
             continue
+        import pandas as pd  # a second, which a run without an unknown key saves
+
         texts = [named[0]["identity"], *(cell.identity for cell in planned.cells)]
         values = results.identities(pd.DataFrame({"identity": texts})).astype(object)
         values = values.where(values.notna(), None)
