@@ -33,6 +33,8 @@ _LEAST = 0.35
 """Inches of a panel's height that even a single line of points needs."""
 _NAME = 0.2
 """Inches of height that a metric's name needs."""
+_AROUND = 1.1
+"""Inches for the ticks, the label of two lines below them, and the legend."""
 _MARKERS = ("o", "s", "D")
 
 
@@ -74,7 +76,7 @@ def differences(
         return said(f"No baseline has both {reference} and another metric at these ratios.")
     found = [panel for panel in panels(cells) if len(panel.of(table))]
     order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
-    height = 0.7 + max(max(0.1 + 0.085 * len(wanted), _NAME) * len(order), _LEAST)
+    height = _AROUND + max(max(0.1 + 0.085 * len(wanted), _NAME) * len(order), _LEAST)
     height += title_room([panel.title for panel in found], _WIDTH - 0.2)
     figure, axes = grid(len(found), _WIDTH, height + 0.1, columns_of(found), order)
     colours = dict(zip(wanted, cycle(COLOURS), strict=False))

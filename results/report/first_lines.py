@@ -60,12 +60,13 @@ def _headline(found: Sequence[Lead]) -> str:
     """Which metrics are best in how many settings, and how many leads are sure."""
     if len(found) == 1:
         return ""
-    if all(lead.seeds < 2 for lead in found):
+    if not (known := [lead for lead in found if lead.seeds > 1]):
         return "With one seed, it is not known who is ahead."
-    counts = pd.Series([lead.metric for lead in found]).value_counts()
+    counts = pd.Series([lead.metric for lead in known]).value_counts()
     best = spoken([f"{metric} in {count}" for metric, count in counts.items()])
-    sure = sum(_verdict(lead)[0] == "sure" for lead in found)
-    return f"Best of {len(found)} settings: {best}. Sure leads: {sure or 'none'}."
+    sure = sum(_verdict(lead)[0] == "sure" for lead in known)
+    several = f"{len(known)} settings" + " of several seeds" * (len(known) < len(found))
+    return f"Best of {several}: {best}. Sure leads: {sure or 'none'}."
 
 
 def _line(lead: Lead) -> tuple[Entry, ...]:

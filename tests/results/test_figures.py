@@ -475,6 +475,15 @@ def test_figures_without_data_say_so(draw, said, rows, frame):
     assert said in words(draw(frame.head(rows).assign(status="failed")))
 
 
+def test_few_metrics_have_room_for_their_names(frame):
+    few = frame[frame["metric"].isin(["output_l1", "random", "taylor"])]
+    figure = figures.differences(few, ratios=[0.2, 0.4])
+    figure.draw_without_rendering()
+    heights = [axes.get_position().height * figure.get_figheight() for axes in figure.axes]
+    # Inches for each of the two other metrics.
+    assert min(heights) / 2 > 0.18
+
+
 def test_other_figures_without_data_say_so(frame):
     empty = pd.DataFrame(columns=["dataset", "metric", "other_metric", "correlation"])
     assert "nothing to compare" in words(figures.agreement(empty))

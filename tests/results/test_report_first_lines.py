@@ -70,7 +70,9 @@ def test_many_settings_are_counted_and_the_rest_is_folded():
     rows = [row for at in range(13) for row in cells(AHEAD, dataset=f"d{at:02}")]
     rows += cells({"a": [0.9], "b": [0.5]}, dataset="d99")
     told = first_lines(frame(rows))
-    assert told.headline == "Best of 14 settings: taylor in 13 and a in 1. Sure leads: 13."
+    assert told.headline == "Best of 13 settings of several seeds: taylor in 13. Sure leads: 13."
+    single = first_lines(frame(cells({"a": [0.9], "b": [0.5]}) + rows[-2:]))
+    assert single.headline == "With one seed, it is not known who is ahead."
     assert [len(table.rows) for table in (told.table, told.more)] == [12, 2]
     beside = told.table.rows[0][1].below
     assert beside == "surely ahead of 2 of the 2 others"
