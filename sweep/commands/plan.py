@@ -51,7 +51,9 @@ def describe(console: Console, sweep: Sweep) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if missing:
         tasks = missing_tasks(Workspace(store.folder.absolute(), spec.name), missing)
-        console.print(_time(spec, tasks), highlight=False, soft_wrap=True)
+        with console.status("measuring a few steps"):
+            words = _time(spec, tasks)
+        console.print(words, highlight=False, soft_wrap=True)
 
 
 def _time(spec: Spec, tasks: list[Task]) -> str:
