@@ -57,7 +57,7 @@ def write(
     tables = read_tables(names)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = _html(tables) if form == "html" else _markdown(tables, path)
-    DiskFolder(path.parent).write(path.name, text.encode())
+    DiskFolder(path.parent).write(path.name, text.encode(errors="surrogateescape"))
     return path
 
 

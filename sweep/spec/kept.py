@@ -19,7 +19,7 @@ def keep_spec(folder: Folder, spec: Spec, made_by: str) -> None:
     ----------
     made_by : the version of prune-sweep, with its --data, for the first line.
     """
-    content = f"# {made_by}\n{resolved(spec)}".encode()
+    content = f"# {made_by}\n{resolved(spec)}".encode(errors="surrogateescape")
     try:
         before = folder.read(SPEC)
     except FileNotFoundError:

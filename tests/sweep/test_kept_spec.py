@@ -56,6 +56,12 @@ def test_an_earlier_spec_is_kept_under_a_number(spec, store):
     assert store.folder.read("spec.yaml").startswith(f"# {MADE_BY}\n".encode())
 
 
+def test_a_data_folder_that_the_locale_lacks_is_kept_in_utf_8(spec, store):
+    # This is how Python has the name of a folder in the locale C.
+    keep_spec(store.folder, spec(), f"{MADE_BY} --data /\udcd0\udcbf")
+    assert store.folder.read("spec.yaml").decode().startswith(f"# {MADE_BY} --data /\u043f\n")
+
+
 def test_a_run_stores_its_spec_and_its_comparisons(run_digits, tmp_path, spec):
     comparison = {"metric": "entropy_gaussian", "ratio": 0.3, "scope": "global"}
     changes = {"metrics": ["output_l1", "entropy_gaussian"], "comparisons": [comparison]}

@@ -9,6 +9,7 @@ import pytest
 from made_up_sweep import Grid
 
 from results.figures.registry import REPORT_FIGURES
+from results.report import write
 
 GRID = Grid(("svhn",), ("output_l1", "random"), (0.5,), (0,))
 
@@ -37,6 +38,14 @@ def test_markdown_goes_where_it_is_told(folder, tmp_path, invoke):
     done = invoke("report", folder, "--format", "md", "--to", tmp_path / "new" / "study.md")
     assert done.exit_code == 0
     assert (tmp_path / "new" / "study.md").read_text("utf-8").startswith("# made-up\n")
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_a_name_that_the_locale_lacks_is_written_in_utf_8(form, tmp_path):
+    """In the locale C, Python has each byte of a name that is not ASCII as half a surrogate."""
+    made_up_sweep.write(tmp_path / "\u043f", list(made_up_sweep.rows(GRID)))
+    path = write([f"{tmp_path}/\udcd0\udcbf"], form)
+    assert path.read_text("utf-8").count(f"{tmp_path}/\u043f") >= 1
 
 
 @pytest.mark.parametrize(
