@@ -292,8 +292,10 @@ def export(
 ) -> bool:
     """Write a cell's network for other programs: safetensors, torch.export, ONNX and a README."""
     from sweep.commands.export import export as write_export
+    from sweep.execution.resources import use_allowed_cpus
     from sweep.spec.plugin_files import load
 
+    use_allowed_cpus()
     load(plugin or ())
     write_export(folder, cell, to, Terminal(), source)
     return True
@@ -353,8 +355,10 @@ def prune(
     from sweep.commands.prune import Source, Wishes
     from sweep.commands.prune import prune as prune_network
     from sweep.commands.trained import Origin
+    from sweep.execution.resources import use_allowed_cpus
     from sweep.spec.plugin_files import load
 
+    use_allowed_cpus()
     signal.signal(signal.SIGTERM, _interrupt)
     load(plugin or ())
     side = None if image_size is None else (image_size, image_size)
@@ -403,8 +407,10 @@ def predict(
     Exit code 1 if an image cannot be read; the others are answered.
     """
     from sweep.commands.predict import predict as show_classes
+    from sweep.execution.resources import use_allowed_cpus
     from sweep.spec.plugin_files import load
 
+    use_allowed_cpus()
     load(plugin or ())
     return show_classes(network, images, Terminal(), Terminal(stderr=True), source, form, bits)
 

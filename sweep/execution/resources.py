@@ -94,6 +94,14 @@ def this_machine() -> Resources:
     return Resources(float(usable_cpus()), float(torch.cuda.device_count()))
 
 
+def use_allowed_cpus() -> None:
+    """Gives torch no more threads than CPUs that this process may use.
+
+    By itself, torch counts the CPUs of the machine and ignores the quota of a container.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
+
+
 def _largest(asked: Resources, nodes: Collection[Resources]) -> str:
     if not nodes:
         return "there are no nodes"

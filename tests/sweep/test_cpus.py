@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from prune_core.cpus import usable_cpus
 from sweep.execution.resources import this_machine
@@ -98,3 +99,20 @@ def test_plan_counts_the_usable_ones(invoke, write_spec, tmp_path, monkeypatch):
     path = write_spec({"resources": {"cpus": 1}})
     done = invoke("plan", path, "--out", tmp_path / "runs")
     assert "3 at a time" in done.stdout, done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "nowhere", "image.png"],
+        ["export", "nowhere", "key", "--to", "there"],
+        ["prune", "nowhere", "--dataset", "digits", "--ratio", "0.5"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_commands_without_trials_use_no_more_threads(words, invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweep.execution.resources.usable_cpus", lambda: 2)
+    torch.set_num_threads(3)
+    assert invoke(*words).exit_code == 2
+    assert torch.get_num_threads() == 2
