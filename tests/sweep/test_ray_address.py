@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+import ray
 
 from sweep.errors import ClusterError
 from sweep.execution.tune.address import check_address
@@ -75,3 +76,12 @@ def test_a_run_ends_without_starting_ray(closed, invoke, write_spec, tmp_path, m
     done = invoke("run", write_spec(), "--out", tmp_path / "runs")
     assert done.exit_code == 2
     assert f"RAY_ADDRESS is 127.0.0.1:{closed}, but nothing listens there" in done.stderr
+
+
+def test_a_process_that_uses_ray_already_is_told(invoke, write_spec, tmp_path, monkeypatch):
+    """From Python, the person's own program may have called ray.init()."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    done = invoke("run", write_spec(), "--out", tmp_path / "runs")
+    assert done.exit_code == 2
+    assert "this process is connected to Ray already; call ray.shutdown()" in done.stderr

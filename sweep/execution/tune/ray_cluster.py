@@ -55,6 +55,11 @@ class Cluster:
         self._open = ExitStack()
 
     def __enter__(self) -> Cluster:
+        if ray.is_initialized():
+            raise ClusterError(
+                "this process is connected to Ray already; call ray.shutdown() before the run, or "
+                "wait until the other run has ended"
+            )
         # Ray and Tune print messages about lost processes, which our own lines already report.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         self._open.enter_context(redirect_stdout(self._open.enter_context(self.log.open("a"))))
