@@ -22,7 +22,7 @@ from sweep.errors import SpecError
 from sweep.execution.changes import changes
 from sweep.execution.executor import Executor
 from sweep.execution.executors import executor_named
-from sweep.execution.messages import say
+from sweep.execution.messages import note
 from sweep.execution.run_sweep import run_sweep
 from sweep.execution.status import Status, status_of
 from sweep.planning.cells import Cell
@@ -141,8 +141,8 @@ class Sweep:
         slurm : what a job asks of Slurm, such as `{"partition": "gpu"}` or `["partition=gpu"]`; for
             the executor `slurm`.
         debugger : whether to open Python's debugger where a task fails; for `serial`.
-        console : where notes and progress are printed: by default standard output;
-            `rich.console.Console(quiet=True)` prints nothing.
+        console : where progress is printed: by default standard output. The notes go to standard
+            error. `rich.console.Console(quiet=True)` prints neither.
 
         Returns
         -------
@@ -160,8 +160,8 @@ class Sweep:
             statuses = _statuses(retry)
             chosen = self._only(each(only)) if only else self
             console = console or Console(file=sys.stdout)
-            for note in self.notes:
-                say(console, note)
+            for text in () if console.quiet else self.notes:
+                note(text)
             run_sweep(
                 self.spec,
                 self.planned,

@@ -21,6 +21,7 @@ from results.formatting import several
 from results.storage.schema import LATENCY_BATCHES
 from sweep.commands.model_card import Content, percent
 from sweep.commands.trained import HOLDOUT, LARGEST_PIXEL, Origin
+from sweep.execution.messages import note
 from sweep.stages.rows import Row, git_revision, version_of
 
 SHOWN = 3
@@ -78,17 +79,17 @@ def show(console: Console, done: BeforeAndAfter, how: OneShot, split: Split) -> 
     console.print(f"{_seconds(done, how)}; no training")
     if done.at_floor:
         names, more = ", ".join(done.at_floor[:SHOWN]), len(done.at_floor) - SHOWN
-        console.print(
-            f"note: {several(len(done.at_floor), 'channel group')} at the floor of {how.floor} "
+        note(
+            f"{several(len(done.at_floor), 'channel group')} at the floor of {how.floor} "
             f"({names}{f' and {more} more' if more > 0 else ''}); --min-channels and "
             "--min-fraction raise the floor"
         )
     if how.compensation.name == LEAST_SQUARES and done.before.top1 - done.after.top1 > WORTH_MORE:
-        console.print(f"note: --compensation {SEQUENTIAL} takes longer and mostly loses less")
+        note(f"--compensation {SEQUENTIAL} takes longer and mostly loses less")
     classes = len(done.net.class_names)
     if done.before.top1 < 2 / classes:
-        console.print(
-            f"note: before pruning the network is right about as often as chance (1 of {classes}): "
+        note(
+            f"before pruning the network is right about as often as chance (1 of {classes}): "
             "are these its images, classes and scaling?"
         )
 

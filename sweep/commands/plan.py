@@ -13,6 +13,7 @@ from results.formatting import rough_duration, several
 from results.storage.schema import FINETUNE
 from sweep.api import Sweep
 from sweep.execution.estimate import Estimate
+from sweep.execution.messages import note
 from sweep.execution.resources import resources_of, slots, this_machine, unplaceable
 from sweep.execution.tasks import Task, missing_tasks
 from sweep.planning.grid import Plan
@@ -29,8 +30,8 @@ def describe(console: Console, sweep: Sweep) -> None:
     statuses = store.statuses()
     missing = [cell for cell in planned.cells if cell.key not in statuses]
     bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in planned.cells)
-    for note in planned.notes:
-        console.print(note, markup=False)
+    for text in planned.notes:
+        note(text)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, text in (
         ("sweep", spec.name),

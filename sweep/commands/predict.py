@@ -20,6 +20,7 @@ from prune_core.network_files import NetworkFileError
 from prune_core.networks import ArchitectureError
 from prune_core.precision import full_precision
 from sweep.errors import UserError
+from sweep.execution.messages import note
 
 BATCH = 256
 Format = Literal["text", "json"]
@@ -99,6 +100,6 @@ def predict(
             errors.print(f"error: {one.file}: {one.error}", style="red")
         elif form == "text":
             console.print(str(one))
-    for note in change_notes(changes, (height, width), bits):
-        errors.print(f"note: {note}")
+    for text in change_notes(changes, (height, width), bits):
+        note(text)
     return all(one.error is None for one in found)

@@ -26,6 +26,7 @@ from sweep.commands.before_and_after import BeforeAndAfter, content, show
 from sweep.commands.export import check_empty, print_written, staging, write_programs
 from sweep.commands.trained import Origin, Source, opened
 from sweep.errors import UserError
+from sweep.execution.messages import note
 from sweep.stages.cell import Clock
 from sweep.stages.costs import latencies, size
 from sweep.stages.rows import Row, device_name
@@ -115,8 +116,8 @@ def prune(
         check_empty(to)
         images, split, net, notes = opened(origin, source)
         how.check(net.net, split.train)
-        for note in [*images.notes, *notes]:
-            console.print(f"note: {note}")
+        for text in [*images.notes, *notes]:
+            note(text)
         done = _pruned(net, split, how, console)
         show(console, done, how, split)
         with staging(to) as staged, console.status("writing the files"):

@@ -134,7 +134,7 @@ def test_grey_and_transparent_images_are_converted_and_others_resized_once(
     path = write_spec({**IMAGES, "ratios": [0.5]})
     done = invoke("plan", path, "--data", tmp_path, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    notes = [line for line in done.stdout.splitlines() if line.startswith("images: ")]
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: images: ")]
     assert len([note for note in notes if "32" in note and "resized" in note]) == 1
     assert not (tmp_path / "out").exists()
 

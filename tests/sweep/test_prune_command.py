@@ -261,9 +261,9 @@ def test_a_checkpoint_of_a_family_is_scaled_as_it_was_trained(prune, split, tmp_
         "net.pt", *HALF, *words, "--groups", "inner", *few, "--test-images", 50, "--to", "other"
     )
     assert done.exit_code == 0, done.output
-    assert "note: images are scaled by the mean and the deviation of the training" in done.stdout
-    assert "note: resnet20: conv1, " in done.stdout
-    assert "before pruning the network is right about as often as chance" in done.stdout
+    assert "note: images are scaled by the mean and the deviation of the training" in done.stderr
+    assert "note: resnet20: conv1, " in done.stderr
+    assert "before pruning the network is right about as often as chance" in done.stderr
     assert pc.load("other").preprocessing == pc.Preprocessing.of(split.train)
 
 
@@ -303,7 +303,7 @@ def test_an_interruption_leaves_nothing(interrupt, baseline, start, leftovers, t
     os.kill(process.pid, interrupt)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert errors.splitlines() == ["interrupted; nothing was written"]
+    assert errors.splitlines()[-1] == "interrupted; nothing was written"
     assert leftovers(marker) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -336,7 +336,7 @@ def test_classes_in_another_order_are_refused(prune, baseline, photos, tmp_path)
     named(net, [*"abcdefghi", "jay"])
     done = prune(*words)
     assert done.exit_code == 0, done.output
-    assert "note: class 9 is 'jay' for the network, but 'j' in folder:photos" in done.stdout
+    assert "note: class 9 is 'jay' for the network, but 'j' in folder:photos" in done.stderr
     named(net, [*"0123456789"])
     done = prune(*words, "--to", "other")
     assert done.exit_code == 0, done.output
@@ -418,7 +418,7 @@ def test_an_empty_folder_may_be_given(prune, baseline, tmp_path):
     # Raw scores of `output_l1` empty whole layers.
     assert re.search(
         r"note: \d+ channel groups? at the floor of 2 channels a layer \(blocks\.\d+\.conv",
-        done.stdout,
+        done.stderr,
     )
 
 
