@@ -12,7 +12,6 @@ import pytest
 import torch
 from object_store import CREDENTIALS, ObjectStore, serving
 
-from prune_core.cpus import usable_cpus
 from prune_core.images.cache import CACHE_VARIABLE
 from prune_core.plugins import _LOADED
 from sweep.stages import costs
@@ -147,12 +146,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not item.nodeid.startswith(RAY))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are processors: tests that start a Ray wait most of the time."""
-    return usable_cpus() + 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -25,7 +25,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 SPEC = """
 name: {name}
-datasets: [{{source: digits, train_images: 300}}]
+datasets: [{{source: digits, train_images: 300, test_images: 60, image_size: 16}}]
 network: {{variant: simplenet_310k, width: 0.125}}
 recipe: {{epochs: 1, batch_size: 64}}
 finetune: {{epochs: {epochs}, batch_size: 64, learning_rate: 0.05}}

@@ -210,7 +210,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     for package in ("prune_core", "results", "sweep", "cluster"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / package, folder / package, ignore=ignored)
-    changed = folder / "sweep" / "commands" / "run.py"
+    changed = folder / "sweep" / "execution" / "run_sweep.py"
     assert CHANGED in changed.read_text()
     changed.write_text(changed.read_text().replace(CHANGED, "{done} seen elsewhere"))
     git = ["git", "-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost"]
