@@ -59,6 +59,12 @@ class Consumer:
     positions: Tensor
     norm: str | None = None
 
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the positions are 0, 1, 2 and so on."""
+        flat = self.positions.flatten()
+        return flat.tolist() == list(range(len(flat)))
+
 
 @dataclass(frozen=True, eq=False)
 class Producer:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
 from typing import cast
 
 import torch
@@ -18,7 +17,8 @@ from prune_core.networks.groups import Producer
 from prune_core.networks.module import evaluating, reading, reading_layer
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
-from prune_core.statistics.maps import Maps
+from prune_core.statistics.maps import Maps, first_origin
+from prune_core.statistics.moments import ClassMoments, Moments
 from prune_core.statistics.reads import check_unchanged, maps_of
 from prune_core.statistics.requests import (
     NOT_FINITE,
@@ -35,7 +35,7 @@ from prune_core.statistics.requests import (
     StatisticsError,
 )
 
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 # The network always reads this many images at once, the last of them padded with black: for
 # another number a convolution may choose another order of summation, and a rounding that moves
 # an average over the edge of a bin would make the answer depend on the batch. On a processor
@@ -45,8 +45,6 @@ BLOCKS = {"cpu": 32, "cuda": 128}
 GRADIENTS_BLOCK = 128
 USUAL_PIXELS = 32 * 32
 """Pixels of an image for which the numbers of images above are meant."""
-# Each channel's average over so many images is the origin of squared distances.
-ORIGIN_IMAGES = 128
 
 Collectors = dict[MapRequest, Collector]
 InputCollectors = dict[InputRequest, InputCollector]
@@ -100,6 +98,8 @@ def collect(
         for request in wanted
         if not isinstance(request, InputRequest | FilterRequest | NetworkRequest)
     ]
+    # The squares that they read find the sums, which others read too, on the way.
+    of_maps.sort(key=lambda request: not isinstance(request, Moments | ClassMoments))
     layers: list[Collectors] = [
         {request: request.collector(classes) for request in of_maps} for _ in producers
     ]
@@ -173,29 +173,30 @@ class _Passes:
         """Shows all images to the collectors that must see them before they take them in."""
 
         def see(layer: int, values: Tensor, labels: Tensor) -> None:
-            for collector in collectors[layer]:
-                if isinstance(collector, Previewing):
-                    collector.preview(Maps(values, labels, _no_origin(values)))
+            for part, own in self._cut(values, labels):
+                maps = Maps(part, own, _no_origin(part))
+                for collector in collectors[layer]:
+                    if isinstance(collector, Previewing):
+                        collector.preview(maps)
 
         for block in self._blocks(self._block):
             self._walk(block, see)
 
     def update(self, collectors: list[list[Collector]]) -> None:
         """Lets all collectors take in all images."""
-        averages: list[list[Tensor]] = [[] for _ in self.producers]
-
-        def average(layer: int, values: Tensor, labels: Tensor) -> None:
-            averages[layer].append(Maps(values, labels, _no_origin(values)).averages)
-
-        # The first images are read twice, since their mean is the origin for all.
-        for block in islice(self._blocks(self._block), ORIGIN_IMAGES // self._block):
-            self._walk(block, average)
-        origins = [torch.cat(parts).mean(dim=0) for parts in averages]
+        origins: dict[int, tuple[Tensor, bool]] = {}
 
         def see(layer: int, values: Tensor, labels: Tensor) -> None:
-            maps = Maps(values, labels, origins[layer])
-            for collector in collectors[layer]:
-                collector.update(maps)
+            if not collectors[layer]:
+                return
+            if layer not in origins:
+                # Those of the first block, whatever the batch.
+                origins[layer] = first_origin(values)
+            origin, far = origins[layer]
+            for part, own in self._cut(values, labels):
+                maps = Maps(part, own, origin, far=far)
+                for collector in collectors[layer]:
+                    collector.update(maps)
 
         def take(name: str, values: Tensor) -> None:
             for part in values.split(self.batch):
@@ -283,7 +284,7 @@ class _Passes:
         see: Callable[[int, Tensor, Tensor], None],
         take: Callable[[str, Tensor], None] | None = None,
     ) -> None:
-        """Runs the network on a block and shows each view its maps, a batch of images at a time.
+        """Runs the network on a block and shows each view its maps.
 
         `take` gets the inputs of each layer that collectors of inputs wait for.
 
@@ -293,8 +294,7 @@ class _Passes:
 
         def read(name: str, inputs: Tensor) -> None:
             for layer in self._read.get(name, ()):
-                for values, labels in self._cut(maps_of(self.producers[layer], inputs), of_block):
-                    see(layer, values, labels)
+                see(layer, maps_of(self.producers[layer], inputs)[: len(of_block)], of_block)
             if take is not None and name in self.inputs:
                 take(name, inputs[: len(of_block)])
 

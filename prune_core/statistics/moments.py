@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prune_core.statistics.averaging import MeanOfImages
 from prune_core.statistics.batching import FixedBatches
-from prune_core.statistics.maps import Maps, doubles
+from prune_core.statistics.maps import Maps
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 
 
@@ -93,21 +93,24 @@ class Magnitude:
         return _MagnitudeCollector()
 
 
-Sums = tuple[Tensor, Tensor, int]
-"""Of each image: the sum of its observations and of their squared distances from the origin, both
-[N, C], float64; and how many observations one image gives."""
+Sums = tuple[Tensor, Tensor, Tensor, int]
+"""Of each image: the sum of its observations and of their squared distances from a point, both
+[N, C], float64; that point, [C]; and how many observations one image gives."""
 
 
 def _positions(maps: Maps) -> Sums:
     """Every position is an observation."""
     # First the squares, which find the sums on the way.
     squares = maps.squares
-    return maps.sums, squares, maps.positions
+    return maps.sums, squares, maps.centre, maps.positions
 
 
 def _averages(maps: Maps) -> Sums:
     """The average over the positions of an image is one observation."""
-    return maps.averages, (maps.averages - maps.origin).square(), 1
+    if maps.positions == 1:
+        # With the same origin, so that both have the same variance.
+        return _positions(maps)
+    return maps.averages, (maps.averages - maps.origin).square(), maps.origin, 1
 
 
 class _MomentsCollector:
@@ -125,10 +128,10 @@ class _MomentsCollector:
         self.batches = FixedBatches(self._add)
 
     def update(self, maps: Maps) -> None:
-        sums, squares, self.observations = self.observed(maps)
+        sums, squares, origin, self.observations = self.observed(maps)
         if self.origin is None:
             members = self.classes or 1
-            self.origin = maps.origin
+            self.origin = origin
             self.sums = sums.new_zeros(members, sums.shape[1])
             self.squares = torch.zeros_like(self.sums)
             self.counts = sums.new_zeros(members, 1)
@@ -179,8 +182,7 @@ class _MagnitudeCollector:
         self.mean = MeanOfImages()
 
     def update(self, maps: Maps) -> None:
-        sums = [part.abs_().sum(dim=1) for part in doubles(maps.pixels)]
-        self.mean.add(torch.cat(sums) / maps.positions)
+        self.mean.add(maps.magnitudes / maps.positions)
 
     def finish(self) -> Answer:
         return {"mean": self.mean.value()}

@@ -17,9 +17,10 @@ def maps_of(producer: Producer, inputs: Tensor) -> Tensor:
     ----------
     inputs : [N, F, H, W], or [N, F] of a linear layer.
     """
-    positions = producer.consumers[0].positions
+    consumer = producer.consumers[0]
+    positions = consumer.positions
     channels, repeats = positions.shape
-    if not _in_order(positions, inputs.shape[1]):
+    if not (consumer.in_order and positions.numel() == inputs.shape[1]):
         inputs = inputs[:, positions.flatten().to(inputs.device)]
     if inputs.ndim == 2:
         return inputs.unflatten(1, (channels, *producer.window(repeats)))
@@ -27,11 +28,6 @@ def maps_of(producer: Producer, inputs: Tensor) -> Tensor:
         # The channels are there several times; the copies are more positions of the map.
         return inputs.unflatten(1, (channels, repeats)).flatten(2, 3)
     return inputs
-
-
-def _in_order(positions: Tensor, length: int) -> bool:
-    """Whether the channels are all there is, in order."""
-    return positions.numel() == length and bool((positions.flatten().diff() == 1).all())
 
 
 def check_unchanged(read: Mapping[str, tuple[Tensor, int]]) -> None:

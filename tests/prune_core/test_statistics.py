@@ -30,7 +30,7 @@ from prune_core.statistics import (
     ZeroFraction,
     collect,
 )
-from prune_core.statistics.collect import BLOCKS, ORIGIN_IMAGES
+from prune_core.statistics.collect import BLOCKS
 from prune_core.statistics.independence import nuclear_changes
 
 BLOCK = BLOCKS["cpu"]
@@ -87,7 +87,7 @@ def net(small, lived_in):
 
 @pytest.fixture(scope="module")
 def images(coloured):
-    return coloured(ORIGIN_IMAGES + 21)
+    return coloured(4 * BLOCK + 21)
 
 
 @pytest.fixture(scope="module")
