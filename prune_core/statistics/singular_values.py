@@ -1,0 +1,111 @@
+"""Ranks and nuclear norms of many small matrices, without their singular value decompositions.
+
+The squares of the singular values of A are the eigenvalues of the Gram matrix A A'. In float64 it
+tells singular values apart that are 1e-8 of the largest, which fp32 cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prune_core.statistics.maps import by_position
+
+# Matrices whose Gram matrices are computed together: few enough that these stay in the cache of a
+# CPU core.
+VALUES_AT_A_TIME = 1 << 16
+
+# The error of a singular value that is computed in fp32 is a few roundings of the largest one. A
+# rank that would change within so many roundings is left to the decomposition.
+ROUNDINGS = 32
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The ranks that `torch.linalg.matrix_rank` gives, [N, C], int64, in a third of its time.
+
+    `matrix_rank` counts the singular values above max(H, W) roundings of the largest one. If rows
+    of zeros are left out, most feature maps have full rank, with a distance from that limit. This
+    is certain if A A', less the square of the limit on its diagonal, has a Cholesky factor: then
+    all its eigenvalues are larger. The same is tried with columns if there are as many. Only what
+    is left is decomposed.
+
+    Parameters
+    ----------
+    values : feature maps [N, C, H, W], fp32.
+    """
+    maps = matrices(values)
+    found = _in_chunks(_certain_ranks, maps)
+    attempts: list[Callable[[Tensor], Tensor]] = [torch.linalg.matrix_rank]
+    if maps.shape[1] == maps.shape[2]:
+        attempts.insert(0, lambda left: _in_chunks(_certain_ranks, left.mT))
+    for attempt in attempts:
+        left = (found < 0).nonzero()[:, 0]
+        if len(left) > 0:
+            found[left] = attempt(maps[left])
+    return found.view(values.shape[:2])
+
+
+def nuclear_norms(values: Tensor) -> Tensor:
+    """Sum of the singular values of each map, [N, C], float64.
+
+    Parameters
+    ----------
+    values : feature maps [N, C, H, W], fp32.
+    """
+    return _in_chunks(_nuclear_norms, matrices(values)).view(values.shape[:2])
+
+
+def matrices(values: Tensor) -> Tensor:
+    """Copies the maps to [N C, H, W] with the rows one after the other."""
+    if values.device.type != "cpu":
+        return values.flatten(0, 1).contiguous()
+    maps = values.new_empty(values.shape).flatten(2)
+    # Image by image it is several times faster than the whole at once.
+    for image, pixels in zip(maps, by_position(values), strict=True):
+        image.copy_(pixels.T)
+    return maps.view(-1, *values.shape[2:])
+
+
+def _in_chunks(numbers: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    """A number for each of the matrices [B, H, W].
+
+    Parameters
+    ----------
+    numbers : gets [b, h, w], float64, transposed if they would be higher than wide.
+    """
+    if maps.shape[1] > maps.shape[2]:
+        maps = maps.mT
+    count = max(1, VALUES_AT_A_TIME // maps[0].numel()) if maps.device.type == "cpu" else len(maps)
+    return torch.cat([numbers(chunk.double()) for chunk in maps.split(count)])
+
+
+def _nuclear_norms(chunk: Tensor) -> Tensor:
+    # Rounding can give eigenvalues a little below 0.
+    return torch.linalg.eigvalsh(_gram(chunk)).clamp_(min=0).sqrt_().sum(dim=-1)
+
+
+def _gram(chunk: Tensor) -> Tensor:
+    return chunk @ chunk.mT
+
+
+def _certain_ranks(doubles: Tensor) -> Tensor:
+    """The number of rows that are not 0 if these are certainly independent, else -1; [B].
+
+    Parameters
+    ----------
+    doubles : [B, H, W], float64.
+    """
+    grams = _gram(doubles)
+    diagonal = grams.diagonal(dim1=1, dim2=2)
+    # At least the square of the largest singular value.
+    power = diagonal.sum(dim=1, keepdim=True)
+    some = diagonal > 0
+    roundings = max(doubles.shape[1:]) + ROUNDINGS
+    limit = roundings * torch.finfo(torch.float32).eps
+    # A row of zeros becomes one of a diagonal matrix, and does not count.
+    diagonal += torch.where(some, -(limit**2) * power, power + 1)
+    # A symmetric matrix is its own transpose, which LAPACK reads without a copy in another order.
+    failed = torch.linalg.cholesky_ex(grams.mT).info
+    return torch.where(failed == 0, some.sum(dim=1), -1)
