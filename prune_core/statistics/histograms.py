@@ -8,10 +8,10 @@ so `PixelHistogram` needs a first pass over the images that finds the range.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.statistics.maps import Maps, doubles, slices
 from prune_core.statistics.requests import NOT_FINITE, RESOLUTION, Answer, StatisticsError
@@ -148,41 +148,187 @@ class _AverageHistogramCollector:
 
 
 class _PixelHistogramCollector:
+    """Finds each channel's range, and then the cell (class, channel, column) of every value.
+
+    A channel has a column for zeros, one for each bin, and one for values at the upper end of the
+    range, which belong into the last bin.
+    """
+
     def __init__(self, request: PixelHistogram, classes: int) -> None:
         self.request, self.classes = request, classes
-        self.low: Tensor | None = None
+        self.range: tuple[Tensor, Tensor] | None = None
+        self.cells: _Cells | None = None
 
     def preview(self, maps: Maps) -> None:
-        lows, highs = [], []
-        for part in slices(maps.pixels):
-            zero = (part == 0) & self.request.zero_bin
-            lows.append(part.masked_fill(zero, torch.inf).amin(dim=(0, 1)))
-            highs.append(part.masked_fill(zero, -torch.inf).amax(dim=(0, 1)))
-        low, high = torch.stack(lows).amin(dim=0), torch.stack(highs).amax(dim=0)
-        if self.low is None:
-            self.low, self.high = low.double(), high.double()
-            size = len(low) * (self.request.bins + 1) * self.classes
-            self.counts = torch.zeros(size, dtype=torch.int64, device=low.device)
-        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        ranges = [_range(maps, self.request.zero_bin), *([self.range] if self.range else [])]
+        lows, highs = (torch.stack(edges) for edges in zip(*ranges, strict=True))
+        self.range = lows.amin(dim=0), highs.amax(dim=0)
 
     def update(self, maps: Maps) -> None:
-        assert self.low is not None
-        columns = self.request.bins + 1
-        rows = torch.arange(len(self.low), device=self.low.device) * columns
+        if self.cells is None:
+            self.cells = self._started()
+        images, labels = maps.pieces, maps.labels
+        of_class = labels * self.counts[0].numel()
+        if len(images) > len(labels):
+            of_class = of_class.repeat_interleave(len(images) // len(labels))
+        # All values of a batch are counted at once, since each call costs a pass over all counts.
+        found = torch.empty(images.shape, dtype=self.cells.kind, device=images.device)
         start = 0
-        for part in doubles(maps.pixels):
-            labels = maps.labels[start : start + len(part)]
+        for part in doubles(images):
+            here = slice(start, start + len(part))
+            self.cells.write(part, of_class[here, None, None], found[here])
             start += len(part)
-            index = equal_bins(part, self.low, self.high, self.request.bins).add_(1)
-            if self.request.zero_bin:
-                index.masked_fill_(part == 0, 0)
-            cells = index.add_(rows).mul_(self.classes).add_(labels[:, None, None]).flatten()
-            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+        counts = torch.bincount(found.flatten(), minlength=self.counts.numel())
+        self.counts += counts.view_as(self.counts)
+        if self.cells.zeros_at is not None:
+            self.zeros.index_add_(0, labels, maps.zeros.to(torch.int64))
+
+    def _started(self) -> _Cells:
+        assert self.range is not None
+        low, high = (edge.double() for edge in self.range)
+        # A channel that never fires has no range: its lowest value is inf, its highest -inf.
+        if bool((low.isnan() | (low == -torch.inf) | (high == torch.inf)).any()):
+            raise StatisticsError(NOT_FINITE)
+        shape = self.classes, len(low), self.request.bins + 2
+        self.counts = torch.zeros(shape, dtype=torch.int64, device=low.device)
+        self.zeros = self.counts.new_zeros(shape[:2])
+        return _cells(low, high, self.request, self.counts.numel())
 
     def finish(self) -> Answer:
-        if self.low is None:
+        if self.cells is None:
             raise StatisticsError("there are no images to collect statistics from")
-        # A channel that never fires has no range: its lowest value is inf, its highest -inf.
-        if bool((self.low.isnan() | (self.low == -torch.inf) | (self.high == torch.inf)).any()):
-            raise StatisticsError(NOT_FINITE)
-        return {"counts": self.counts.view(len(self.low), self.request.bins + 1, self.classes)}
+        counts = self.counts.permute(1, 2, 0)
+        counts[:, -2] += counts[:, -1]
+        if self.cells.zeros_at is not None:
+            channel = torch.arange(len(counts), device=counts.device)
+            counts[channel, 1 + self.cells.zeros_at] -= self.zeros.T
+            counts[:, 0] += self.zeros.T
+        return {"counts": counts[:, :-1]}
+
+
+def _range(maps: Maps, zero_bin: bool) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of each channel, fp32, both [C].
+
+    Parameters
+    ----------
+    zero_bin : leave out zeros. Without other values they are inf and -inf.
+    """
+    pixels = maps.pixels
+    low, high = pixels.amin(dim=(0, 1)), pixels.amax(dim=(0, 1))
+    if not zero_bin:
+        return low, high
+    # Only an end of the range at 0 has to be moved.
+    if bool((low < 0).any()):
+        below = pixels.masked_fill(pixels == 0, -torch.inf).amax(dim=(0, 1))
+        high = torch.where(high == 0, below, high)
+    else:
+        high = high.masked_fill(high == 0, -torch.inf)
+    above = [
+        nn.functional.threshold(part, 0.0, torch.inf).amin(dim=(0, 1))
+        for part in slices(maps.pieces)
+    ]
+    return torch.where(low < 0, low, torch.stack(above).amin(dim=0)), high
+
+
+class _Cells(Protocol):
+    """Writes the cells of values.
+
+    Attributes
+    ----------
+    kind : the type of integers that can number all cells.
+    zeros_at : the bins [C], int64, in which zeros are counted that belong into the column for
+        zeros; None if they are counted there.
+    """
+
+    @property
+    def kind(self) -> torch.dtype: ...
+
+    @property
+    def zeros_at(self) -> Tensor | None: ...
+
+    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
+        """Writes the cell of each value.
+
+        Parameters
+        ----------
+        values : [N, P, C], float64; they are overwritten.
+        starts : the first cell of the image's class, [N, 1, 1], int64.
+        cells : [N, P, C].
+        """
+
+
+def _cells(low: Tensor, high: Tensor, wanted: PixelHistogram, size: int) -> _Cells:
+    """The cells for channels with these ranges, [C], float64.
+
+    Parameters
+    ----------
+    size : the number of all cells.
+    """
+    starts = torch.arange(len(low), device=low.device) * (wanted.bins + 2) + 1
+    kind = torch.int32 if size <= torch.iinfo(torch.int32).max else torch.int64
+    width = high - low
+    # Of a channel without values the width is -inf.
+    absent = width == -torch.inf
+    flat = ~(width > RESOLUTION * torch.maximum(low.abs(), high.abs()))
+    scale = torch.where(flat, torch.where(absent, 0.0, 0.5 / low), wanted.bins / width)
+    near = torch.where(absent, 1.0, low * scale)
+    # Rounding must put no value below its bin. So all edges are moved down by more than rounding,
+    # which is far less than the rounding of the values themselves.
+    margin = 8 * (size + near.max()) * torch.finfo(torch.float64).eps
+    if wanted.zero_bin and bool(((near > 2 * margin) & scale.isfinite()).all()):
+        return _PositiveCells(scale, starts - near + margin, starts, bool((near > 1).any()), kind)
+    return _AnyCells(low, high, starts, wanted, kind)
+
+
+@dataclass(frozen=True)
+class _PositiveCells:
+    """Cells of channels whose values are zero or positive, as behind a ReLU.
+
+    The bin of x is floor(x scale - near), where near is that of the smallest value. So zero is
+    below the first bin, in the column for zeros. It is one multiplication and one addition.
+
+    Attributes
+    ----------
+    scale : [C], float64.
+    shift : the first bin's cell minus near, [C], float64.
+    starts : the first bin's cell, [C], int64.
+    apart : whether the smallest value of a channel is more than a bin's width above 0.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    starts: Tensor
+    apart: bool
+    kind: torch.dtype
+    zeros_at: Tensor | None = None
+
+    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
+        """See `_Cells`."""
+        torch.addcmul(starts + self.shift, values, self.scale, out=values)
+        if self.apart:
+            torch.maximum(values, starts + self.starts - 0.5, out=values)
+        # The conversion to an integer cuts off what follows the point.
+        cells.copy_(values)
+
+
+@dataclass(frozen=True)
+class _AnyCells:
+    """Cells of channels with any range; bins are those of `equal_bins`."""
+
+    low: Tensor
+    high: Tensor
+    starts: Tensor
+    wanted: PixelHistogram
+    kind: torch.dtype
+
+    @property
+    def zeros_at(self) -> Tensor | None:
+        """See `_Cells`: to count zeros apart is cheaper than to mask them."""
+        return self._bins(torch.zeros_like(self.low)) if self.wanted.zero_bin else None
+
+    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
+        """See `_Cells`."""
+        cells.copy_(self._bins(values).add_(starts + self.starts))
+
+    def _bins(self, values: Tensor) -> Tensor:
+        return equal_bins(values, self.low, self.high, self.wanted.bins)

@@ -29,6 +29,7 @@ from prune_core.statistics import (
     SynapticFlow,
     ZeroFraction,
     collect,
+    histogram,
 )
 from prune_core.statistics.collect import BLOCKS
 from prune_core.statistics.independence import nuclear_changes
@@ -475,3 +476,55 @@ def test_the_network_alone_needs_no_images(answers, net, images, scaling):
 
 def test_no_requests_give_no_statistics(net, images, scaling):
     assert collect(net, images, scaling, []) == [{}, {}, {}, {}]
+
+
+def random_maps(kind, images=60):
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(images, 6, 4, 8, generator=generator)
+    return {
+        "rectified": values.relu(),
+        "mixed": values,
+        "negative": values.sub(1).clamp(max=0),
+        "positive": values.relu() + 3 * (values > 0),
+        "some never fire": values.relu() * torch.tensor([0, 1, 0, 1, 1, 0])[:, None, None],
+        "some change by less than rounding": values.relu().sign() * 2.5,
+        "a single value": values.relu() * (values == values.amax(dim=(0, 2, 3), keepdim=True)),
+        "small": 1e-30 * values.relu(),
+        "of very different sizes": values.relu() ** 9,
+        "whole numbers": values.relu().mul(7).floor(),
+        "at one position": values.relu()[:, :, :1, :1],
+        "larger than a slice": values.relu().repeat(1, 1, 90, 70)[:3],
+    }[kind]
+
+
+@pytest.mark.parametrize("zero_bin", [True, False])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "rectified",
+        "mixed",
+        "negative",
+        "positive",
+        "some never fire",
+        "some change by less than rounding",
+        "a single value",
+        "small",
+        "of very different sizes",
+        "whole numbers",
+        "at one position",
+        "larger than a slice",
+    ],
+)
+def test_pixels_are_counted_as_values_that_are_all_known(answered, kind, zero_bin):
+    values = random_maps(kind).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(len(values)) % 3
+    found = answered(values, labels, 3, PixelHistogram(10, zero_bin))
+    positions = values.shape[2] * values.shape[3]
+    expected = histogram(
+        values.double().transpose(0, 1).flatten(1),
+        labels.repeat_interleave(positions),
+        3,
+        10,
+        zero_bin,
+    )
+    assert torch.equal(found[PixelHistogram(10, zero_bin)]["counts"], expected)
