@@ -117,6 +117,19 @@ class LayerView:
         """All consumer weights by channel, [C, m]."""
         return torch.cat([kernels.flatten(1) for kernels in self.kernels], dim=1)
 
+    @cached_property
+    def magnitudes(self) -> Tensor:
+        """Magnitudes of all consumer weights by channel, [C, m]."""
+        return self.consumed.abs()
+
+    @cached_property
+    def median_magnitude(self) -> float:
+        """Median of `magnitudes`; if that is 0, of those that are not 0; 1 if all are 0."""
+        median = self.magnitudes.median()
+        if median == 0 and bool(self.magnitudes.any()):
+            median = self.magnitudes[self.magnitudes > 0].median()
+        return float(median) or 1.0
+
     @property
     def mean(self) -> Tensor:
         """Mean of the feature map over images and positions, [C]."""

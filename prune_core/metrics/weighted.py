@@ -34,16 +34,12 @@ def log_magnitudes(layer: LayerView, magnitudes: Tensor) -> Tensor:
 
     If most weights are 0, the median is that of the nonzero weights. If all are 0, it is 1.
     """
-    weights = layer.consumed.abs()
-    median = weights.median()
-    if median == 0:
-        median = weights[weights > 0].median() if bool(weights.any()) else torch.ones(())
-    return magnitudes.clamp(min=WEIGHT_FLOOR * float(median)).log()
+    return magnitudes.clamp(min=WEIGHT_FLOOR * layer.median_magnitude).log()
 
 
 def log_weights(layer: LayerView) -> Tensor:
     """Logarithms of the absolute consumer weights, [C, J k^2]."""
-    return log_magnitudes(layer, layer.consumed.abs())
+    return log_magnitudes(layer, layer.magnitudes)
 
 
 def summed(each: Tensor, logarithms: Tensor) -> Tensor:

@@ -151,6 +151,9 @@ def fpgm(layer: LayerView) -> Tensor:
 # The default of `kse`; with alpha 0 no other value is allowed, so that one score has one key.
 NEIGHBOURS = 5
 
+# Distances between kernels that exist at a time, at least those of one channel: 8 MiB.
+DISTANCES_AT_A_TIME = 1 << 20
+
 
 def _check_kse(neighbours: int, alpha: float) -> frozenset[Request]:
     if neighbours < 1:
@@ -191,7 +194,8 @@ def kse(layer: LayerView, *, neighbours: int = NEIGHBOURS, alpha: float = 1.0) -
 
 def _indicator(consumer: Tensor, neighbours: int, alpha: float) -> Tensor:
     """The indicator [C] from one consumer's kernels [C, J, k^2]."""
-    distances = torch.stack([_nearest(kernels, neighbours) for kernels in consumer])
+    channels = max(1, DISTANCES_AT_A_TIME // _distances(consumer, neighbours))
+    distances = torch.cat([_nearest(part, neighbours) for part in consumer.split(channels)])
     total = distances.sum(dim=1, keepdim=True)
     # If all distances are 0, use equal shares, which are the limit.
     share = torch.where(total > 0, distances / total, 1 / consumer.shape[1])
@@ -200,19 +204,30 @@ def _indicator(consumer: Tensor, neighbours: int, alpha: float) -> Tensor:
     return (_scaled(sparsity, 1.0) / (1 + alpha * _scaled(entropy, 0.0))).sqrt()
 
 
+def _distances(consumer: Tensor, neighbours: int) -> int:
+    """Distances that are compared for one channel of [C, J, k^2]."""
+    kernels = consumer.shape[1]
+    return kernels * (kernels if consumer.shape[2] > 1 else 2 * neighbours + 1)
+
+
 def _nearest(kernels: Tensor, neighbours: int) -> Tensor:
-    """Summed distances of each kernel in [J, k^2] to its nearest others, [J], in any order."""
-    count = min(neighbours, len(kernels) - 1)
-    if kernels.shape[1] > 1:
+    """Summed distances of each kernel in [C, J, k^2] to its channel's nearest others.
+
+    Returns
+    -------
+    Tensor [C, J], the kernels of a channel in any order.
+    """
+    count = min(neighbours, kernels.shape[1] - 1)
+    if kernels.shape[2] > 1:
         distances = torch.cdist(kernels, kernels, compute_mode="donot_use_mm_for_euclid_dist")
         # The kernel itself is among them, at distance 0.
-        return distances.topk(count + 1, dim=1, largest=False).values.sum(dim=1)
+        return distances.topk(count + 1, dim=2, largest=False).values.sum(dim=2)
     # In one dimension, the nearest kernels are neighbours in sorted order, on both sides.
-    ordered = kernels[:, 0].sort().values
-    edge = ordered.new_full((count,), torch.inf)
-    windows = torch.cat([-edge, ordered, edge]).unfold(0, 2 * count + 1, 1)
-    gaps = (windows - ordered[:, None]).abs()
-    return gaps.topk(count + 1, dim=1, largest=False).values.sum(dim=1)
+    ordered = kernels[:, :, 0].sort(dim=1).values
+    edge = ordered.new_full((len(ordered), count), torch.inf)
+    windows = torch.cat([-edge, ordered, edge], dim=1).unfold(1, 2 * count + 1, 1)
+    gaps = (windows - ordered[:, :, None]).abs()
+    return gaps.topk(count + 1, dim=2, largest=False).values.sum(dim=2)
 
 
 def _scaled(values: Tensor, constant: float) -> Tensor:
