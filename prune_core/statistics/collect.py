@@ -275,8 +275,10 @@ class _Passes:
         """Pixels of `size` images, padded with black ones, and the labels of the real ones."""
         device = device_of(self.net)
         for pixels, labels in self.images.batches(size, device):
-            padding = (0, 0, 0, 0, 0, 0, 0, size - len(labels))
-            yield self.preprocessing(torch.nn.functional.pad(pixels, padding)), labels
+            if len(labels) < size:
+                padding = (0, 0, 0, 0, 0, 0, 0, size - len(labels))
+                pixels = torch.nn.functional.pad(pixels, padding)
+            yield self.preprocessing(pixels), labels
 
     def _walk(
         self,

@@ -97,13 +97,21 @@ class Maps:
         return self.sums / self.positions
 
     @cached_property
+    def average_squares(self) -> Tensor:
+        """Squared distance of `averages` from `origin`, [N, C], float64."""
+        return (self.averages - self.origin).square_()
+
+    @cached_property
     def zeros(self) -> Tensor:
         """Number of positions with value exactly 0, [N, C], float64."""
         return self.positions - nonzeros(self.pixels).double()
 
     def summed(self, parts: Sequence[Tensor]) -> Tensor:
         """Sums [N, C] of the images from those of the slices of `pieces`, in order."""
-        return torch.cat(list(parts)).view(len(self.values), -1, self.values.shape[1]).sum(dim=1)
+        of_pieces = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+        if len(of_pieces) == len(self.values):
+            return of_pieces
+        return of_pieces.view(len(self.values), -1, of_pieces.shape[1]).sum(dim=1)
 
 
 def first_origin(values: Tensor) -> tuple[Tensor, bool]:

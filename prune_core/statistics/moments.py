@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prune_core.statistics.averaging import MeanOfImages
 from prune_core.statistics.batching import FixedBatches
-from prune_core.statistics.maps import Maps
+from prune_core.statistics.maps import Maps, nonzeros
 from prune_core.statistics.requests import RESOLUTION, Answer, StatisticsError
 
 
@@ -110,7 +110,7 @@ def _averages(maps: Maps) -> Sums:
     if maps.positions == 1:
         # With the same origin, so that both have the same variance.
         return _positions(maps)
-    return maps.averages, (maps.averages - maps.origin).square(), maps.origin, 1
+    return maps.averages, maps.average_squares, maps.origin, 1
 
 
 class _MomentsCollector:
@@ -139,12 +139,14 @@ class _MomentsCollector:
 
     def _add(self, labels: Tensor, sums: Tensor, squares: Tensor) -> None:
         if self.classes is None:
-            member = sums.new_ones(1, len(sums))
-        else:
-            member = torch.nn.functional.one_hot(labels, self.classes).T.double()
-        self.sums += member @ sums
-        self.squares += member @ squares
-        self.counts += member.sum(dim=1, keepdim=True) * self.observations
+            self.sums += sums.sum(dim=0)
+            self.squares += squares.sum(dim=0)
+            self.counts += len(sums) * self.observations
+            return
+        member = torch.nn.functional.one_hot(labels, self.classes).T.double()
+        self.sums.addmm_(member, sums)
+        self.squares.addmm_(member, squares)
+        self.counts.add_(member.sum(dim=1, keepdim=True), alpha=self.observations)
 
     def finish(self) -> Answer:
         if self.origin is None:
@@ -163,18 +165,19 @@ class _MomentsCollector:
 
 class _ZeroFractionCollector:
     def __init__(self) -> None:
-        self.zeros: Tensor | None = None
+        self.fired: Tensor | None = None
         self.count = 0
 
     def update(self, maps: Maps) -> None:
-        zeros = maps.zeros.sum(dim=0)
-        self.zeros = zeros if self.zeros is None else self.zeros + zeros
+        # To it, the positions of all images are those of one.
+        (fired,) = nonzeros(maps.pixels.flatten(0, 1)[None])
+        self.fired = fired if self.fired is None else self.fired.add_(fired)
         self.count += len(maps.labels) * maps.positions
 
     def finish(self) -> Answer:
-        if self.zeros is None:
+        if self.fired is None:
             raise StatisticsError("there are no images to collect statistics from")
-        return {"fraction": self.zeros / self.count}
+        return {"fraction": (self.count - self.fired).double() / self.count}
 
 
 class _MagnitudeCollector:
