@@ -42,11 +42,14 @@ class _EntropyCollector:
         self.mean.add(torch.cat([self._entropies(part) for part in doubles(maps.pixels)]))
 
     def _entropies(self, pixels: Tensor) -> Tensor:
-        """Of each image and channel, [N, C], from [N, P, C]."""
+        """Of each image and channel, [N, C], from [N, P, C], which is overwritten."""
         if self.of == "squared_deviation":
-            pixels = (pixels - pixels.mean(dim=1, keepdim=True)).square_()
-        logarithms = pixels.log_softmax(dim=1)
-        return -(logarithms.exp() * logarithms).sum(dim=1)
+            pixels.sub_(pixels.mean(dim=1, keepdim=True)).square_()
+        # With s the sum of exp(x), the entropy is ln s minus the mean of x under the softmax.
+        pixels.sub_(pixels.amax(dim=1, keepdim=True))
+        shares = pixels.exp()
+        total = shares.sum(dim=1)
+        return total.log() - shares.mul_(pixels).sum(dim=1) / total
 
     def finish(self) -> Answer:
         return {"entropy": self.mean.value()}
