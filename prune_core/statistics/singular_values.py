@@ -18,18 +18,22 @@ from prune_core.statistics.maps import by_position
 VALUES_AT_A_TIME = 1 << 16
 
 # The error of a singular value that is computed in fp32 is a few roundings of the largest one. A
-# rank that would change within so many roundings is left to the decomposition.
+# rank is left to the decomposition if a singular value is less than so many roundings above the
+# limit of `matrix_rank`, or above this fraction of it.
 ROUNDINGS = 32
+FRACTION = 0.25
 
 
 def ranks(values: Tensor) -> Tensor:
     """The ranks that `torch.linalg.matrix_rank` gives, [N, C], int64, in a third of its time.
 
     `matrix_rank` counts the singular values above max(H, W) roundings of the largest one. If rows
-    of zeros are left out, most feature maps have full rank, with a distance from that limit. This
+    of zeros are left out, many feature maps have full rank, with a distance from that limit. This
     is certain if A A', less the square of the limit on its diagonal, has a Cholesky factor: then
-    all its eigenvalues are larger. The same is tried with columns if there are as many. Only what
-    is left is decomposed.
+    all its eigenvalues are larger. Of the others, a factor L D L' of A A' less the square of a
+    limit has as many positive eigenvalues in D as there are singular values above the limit
+    (Sylvester's law of inertia). If these are as many for a lower and a higher limit, that is the
+    rank. Only what is left is decomposed.
 
     Parameters
     ----------
@@ -37,10 +41,10 @@ def ranks(values: Tensor) -> Tensor:
     """
     maps = matrices(values)
     found = _in_chunks(_certain_ranks, maps)
-    attempts: list[Callable[[Tensor], Tensor]] = [torch.linalg.matrix_rank]
-    if maps.shape[1] == maps.shape[2]:
-        attempts.insert(0, lambda left: _in_chunks(_certain_ranks, left.mT))
-    for attempt in attempts:
+    for attempt in (
+        lambda left: _in_chunks(_counted_ranks, left),
+        torch.linalg.matrix_rank,
+    ):
         left = (found < 0).nonzero()[:, 0]
         if len(left) > 0:
             found[left] = attempt(maps[left])
@@ -109,3 +113,32 @@ def _certain_ranks(doubles: Tensor) -> Tensor:
     # The upper factor is found a little faster than the lower one.
     failed = torch.linalg.cholesky_ex(grams, upper=True).info
     return torch.where(failed == 0, some.sum(dim=1), -1)
+
+
+def _counted_ranks(doubles: Tensor) -> Tensor:
+    """The number of singular values above the limit if none is near it, else -1; [B].
+
+    Parameters
+    ----------
+    doubles : [B, H, W], float64.
+    """
+    grams = _gram(doubles)
+    # Of the eigenvalues, the largest is between the sum of squares over the sum, and the root of
+    # the sum of squares.
+    squares = grams.square().sum(dim=(1, 2))
+    total = grams.diagonal(dim1=1, dim2=2).sum(dim=1)
+    side, eps = max(doubles.shape[1:]), torch.finfo(torch.float32).eps
+    low = _eigenvalues_above(grams, (FRACTION * side * eps) ** 2 * squares / total)
+    high = _eigenvalues_above(grams, ((side + ROUNDINGS) * eps) ** 2 * squares.sqrt())
+    return torch.where((low == high) & total.isfinite(), low, -1)
+
+
+def _eigenvalues_above(matrices: Tensor, limits: Tensor) -> Tensor:
+    """How many eigenvalues of symmetric matrices [B, h, h] are above limits [B]; [B]."""
+    shifts = torch.diag_embed(limits[:, None].expand(matrices.shape[:2]))
+    factors, pivots, _ = torch.linalg.ldl_factor_ex(matrices - shifts)
+    # D has blocks of one, and of two, where pivots are negative; one of their eigenvalues is
+    # positive and the other negative.
+    single = pivots > 0
+    positive = single & (factors.diagonal(dim1=1, dim2=2) > 0)
+    return positive.sum(dim=1) + (~single).sum(dim=1) // 2
