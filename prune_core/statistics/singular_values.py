@@ -25,7 +25,7 @@ FRACTION = 0.25
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The ranks that `torch.linalg.matrix_rank` gives, [N, C], int64, in a third of its time.
+    """The ranks that `torch.linalg.matrix_rank` gives, [N, C], int64, sooner.
 
     `matrix_rank` counts the singular values above max(H, W) roundings of the largest one. If rows
     of zeros are left out, many feature maps have full rank, with a distance from that limit. This
