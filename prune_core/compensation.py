@@ -246,10 +246,11 @@ def _sequentially(
     """Solves for one layer after the other, from what each reads in the pruned network."""
     waiting = {loser.name: loser for loser in losers}
     device = device_of(net)
+    scale = preprocessing.on(device)
     size = batch_size(device, images.image_size)
     with evaluating(net), evaluating(pruned), full_precision(), torch.inference_mode():
         pixels, _ = images.batch(slice(0, 1), device)
-        for name in _in_order(net, list(waiting), preprocessing(pixels)):
+        for name in _in_order(net, list(waiting), scale(pixels)):
             loser = waiting[name]
             full, small = (
                 Patches(reading_layer(of, name), how.positions, seed=0) for of in (net, pruned)
@@ -257,7 +258,7 @@ def _sequentially(
             weight = reading_layer(net, name).weight.flatten(1)[loser.rows.to(device)].double()
             sums = _Sums()
             for pixels, _ in images.batches(size, device):
-                scaled = preprocessing(pixels)
+                scaled = scale(pixels)
                 wanted = full.take(_read_by(net, name, scaled)).flatten(0, 1).double() @ weight.T
                 given = small.take(_read_by(pruned, name, scaled)).flatten(0, 1).double()
                 sums.add(given, wanted)

@@ -53,6 +53,7 @@ def evaluate(net: nn.Module, images: LabelledImages, preprocessing: Preprocessin
     images : uint8 [N, 3, H, W] and labels [N], on any device.
     """
     device = device_of(net)
+    scale = preprocessing.on(device)
     training = net.training
     net.eval()
     batch = batch_size(device, images.image_size)
@@ -61,7 +62,7 @@ def evaluate(net: nn.Module, images: LabelledImages, preprocessing: Preprocessin
     right, among = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
     with torch.inference_mode(), full_precision():
         for pixels, labels in images.batches(batch, device):
-            logits = net(preprocessing(pixels))
+            logits = net(scale(pixels))
             loss += torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
             likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hits = likeliest == labels[:, None]

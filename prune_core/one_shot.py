@@ -164,7 +164,8 @@ class OneShot:
     ) -> Loss | None:
         if not self.budget.reads_loss:
             return None
-        return held_out_loss(net, images.first(self.budget.loss_images), preprocessing)
+        scale = preprocessing.on(device_of(net))
+        return held_out_loss(net, images.first(self.budget.loss_images), scale)
 
     def images_scored(self, images: LabelledImages) -> int:
         """The number of first images that the metric reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,19 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Scales uint8 images; returns fp32 [N, 3, H, W], channels last, on the same device."""
-        mean = images.new_tensor(self.mean, dtype=torch.float32).view(3, 1, 1)
-        deviation = images.new_tensor(self.deviation, dtype=torch.float32).view(3, 1, 1)
-        scaled = (images.to(torch.float32) - mean) / deviation
-        return scaled.contiguous(memory_format=torch.channels_last)
+        return self.on(images.device)(images)
+
+    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """The same function for images on one device, for a loop over batches.
+
+        The mean and the deviation are copied to the device here, once. On a GPU, a copy in each
+        batch would make the CPU wait for all work before it.
+        """
+        both = torch.tensor((self.mean, self.deviation), dtype=torch.float32, device=device)
+        mean, deviation = both.view(2, 3, 1, 1)
+
+        def scale(images: Tensor) -> Tensor:
+            scaled = (images.to(torch.float32) - mean) / deviation
+            return scaled.contiguous(memory_format=torch.channels_last)
+
+        return scale

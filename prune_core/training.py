@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prune_core.augmentation import Crops
 from prune_core.images import LabelledImages
 from prune_core.networks import device_of
+from prune_core.networks.module import all_finite, reading
 from prune_core.precision import Precision, autocast, full_precision, resolve
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
@@ -23,6 +25,7 @@ TRAINING_VERSION = 3
 RECALIBRATION_IMAGES = 2_048
 RECALIBRATION_BATCH = 64
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -134,6 +137,7 @@ def train(
     """
     device = device_of(net)
     precision = resolve(recipe.precision, device)
+    scale = preprocessing.on(device)
     images = images.resident(device)
     flip = recipe.flip and flip_keeps_label
     generator = torch.Generator().manual_seed(derive(seed, "batches"))
@@ -162,7 +166,7 @@ def train(
                 part = slice(step * batch, (step + 1) * batch)
                 pixels, labels = images.batch(order[part], device)
                 with autocast(precision, device):
-                    logits = net(preprocessing(crops[part].of(pixels)))
+                    logits = net(scale(crops[part].of(pixels)))
                 logits = logits.float()
                 loss = criterion(logits, labels)
                 optimiser.zero_grad(set_to_none=True)
@@ -178,7 +182,7 @@ def train(
     if recipe.recalibrate and recipe.epochs > 0:
         recalibrate(net, images, preprocessing, recipe, derive(seed, "end"), flip_keeps_label)
     # The last step may overflow, and no later loss would show it.
-    if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
+    if not all_finite(net):
         raise Diverged(f"a weight is NaN or infinite after epoch {recipe.epochs}, the last")
     return history
 
@@ -229,18 +233,32 @@ def recalibrate(
     net.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain average over batches
         norm.train()
-    with torch.no_grad(), full_precision():
+    scale = preprocessing.on(device)
+    with torch.no_grad(), full_precision(), reading({norm: _averages(norm) for norm in norms}):
         for start in range(0, count, batch):
             if count - start < batch <= count:
                 break  # an incomplete last batch would have the weight of a full one
             part = slice(start, start + batch)
             pixels, _ = images.batch(chosen[part], device)
-            net(preprocessing(crops[part].of(pixels)))
+            net(scale(crops[part].of(pixels)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.train(training)
+
+
+def _averages(norm: BatchNorm) -> Callable[[Tensor], None]:
+    """A function, called before each batch, with which the statistics are a plain average.
+
+    `momentum = None` means the same to torch, but reads the number of batches from the device,
+    for which the CPU waits in each layer.
+    """
+    batches = itertools.count(1)
+
+    def count(_: Tensor) -> None:
+        norm.momentum = 1 / next(batches)
+
+    return count
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

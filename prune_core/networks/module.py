@@ -20,6 +20,11 @@ def device_of(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
+def all_finite(module: nn.Module) -> bool:
+    """Whether no weight or buffer is NaN or infinite; the CPU waits for its device once."""
+    return bool(torch.stack([one.isfinite().all() for one in module.state_dict().values()]).all())
+
+
 def reading_layer(net: nn.Module, name: str) -> ReadingLayer:
     """The convolution or linear layer of this name."""
     found = net.get_submodule(name)

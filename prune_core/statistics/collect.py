@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prune_core.images import LabelledImages
 from prune_core.networks import architecture_of, channel_groups, device_of
 from prune_core.networks.groups import Producer
-from prune_core.networks.module import evaluating, reading, reading_layer
+from prune_core.networks.module import all_finite, evaluating, reading, reading_layer
 from prune_core.precision import full_precision
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics.maps import Maps, first_origin
@@ -86,7 +86,7 @@ def collect(
     of_network = [request for request in wanted if isinstance(request, NetworkRequest)]
     if len(images) == 0 and len(of_network) < max(1, len(wanted)):
         raise StatisticsError("there are no images to take statistics of")
-    if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
+    if not all_finite(net):
         raise StatisticsError("a weight is NaN or infinite; the network has diverged")
     batch = batch or max(GRADIENTS_BLOCK, *BLOCKS.values())
     classes = architecture_of(net).classes
@@ -274,11 +274,12 @@ class _Passes:
     def _blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels of `size` images, padded with black ones, and the labels of the real ones."""
         device = device_of(self.net)
+        scale = self.preprocessing.on(device)
         for pixels, labels in self.images.batches(size, device):
             if len(labels) < size:
                 padding = (0, 0, 0, 0, 0, 0, 0, size - len(labels))
                 pixels = torch.nn.functional.pad(pixels, padding)
-            yield self.preprocessing(pixels), labels
+            yield scale(pixels), labels
 
     def _walk(
         self,

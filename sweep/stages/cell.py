@@ -23,7 +23,7 @@ from prune_core.compensation import NO_COMPENSATION, compensated
 from prune_core.cost import cost, count_multiply_accumulates, count_parameters
 from prune_core.evaluation import Evaluation
 from prune_core.images import Split
-from prune_core.networks import Architecture, architecture_of
+from prune_core.networks import Architecture, architecture_of, device_of
 from prune_core.networks.groups import Cost
 from prune_core.precision import best_device
 from prune_core.schedule import floor_of
@@ -261,7 +261,8 @@ class _Run:
         loss = None
         if self.rule.reads_loss:
             images = self.split.train.first(self.rule.loss_images)
-            loss = held_out_loss(net, images, self.trained.preprocessing)
+            scale = self.trained.preprocessing.on(device_of(net))
+            loss = held_out_loss(net, images, scale)
         importances = Importances(scores, self._comparable(found), loss)
         if not self.rule.ranks and not self.rule.reads_loss:
             # These widths do not depend on scores: the last step has those of a single one.
