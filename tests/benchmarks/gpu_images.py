@@ -1,4 +1,4 @@
-"""CIFAR-10 in one .npz file, for a machine that has neither pyarrow nor the Parquet files."""
+"""CIFAR-10 from Parquet files, or from one .npz file for a machine without pyarrow, or noise."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ def read(path: Path) -> Split:
         test = LabelledImages(*(torch.from_numpy(found[f"test_{x}"]) for x in FIELDS))
     nothing = LabelledImages(train.images[:0], train.labels[:0])
     return Split(train, nothing, test, CLASSES, flip_keeps_label=True)
+
+
+def of_parquet(folder: Path, train_images: int, test_images: int) -> Split:
+    """The first images of a folder of Parquet files, none held out; needs pyarrow."""
+    from prune_core.images import load
+
+    found = load(f"parquet:{folder}")
+    train = LabelledImages(found.train_images[:train_images], found.train_labels[:train_images])
+    test = LabelledImages(found.test_images[:test_images], found.test_labels[:test_images])
+    return Split(train, train.first(0), test, found.classes, found.flip_keeps_label)
 
 
 FIELDS = ("images", "labels")

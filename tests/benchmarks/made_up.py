@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.budgets import Floor, global_, uniform_parameters
 from prune_core.cost import multiply_accumulates
 from prune_core.images import LabelledImages
-from prune_core.networks import Architecture, SimpleNet
+from prune_core.networks import Architecture, architecture_of
 from prune_core.preprocessing import Preprocessing
 
 CLASSES = 10
@@ -25,8 +25,8 @@ def noise(count: int) -> LabelledImages:
     return LabelledImages(pixels, torch.arange(count) % CLASSES)
 
 
-def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: int = 1) -> SimpleNet:
-    """A network of a published variant, or with the widths after pruning to a ratio.
+def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: int = 1) -> nn.Module:
+    """A registered network, or with the widths after pruning to a ratio.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def network(variant: str, ratio: float = 1.0, scope: str = "local", round_to: in
         widths = uniform_parameters(full, ratio, floor)
     elif ratio < 1:
         widths = tuple(len(kept) for kept in global_(_uneven(full), full, ratio, floor))
-    return SimpleNet(full.with_widths(widths))
+    return full.with_widths(widths).build()
 
 
 def _uneven(architecture: Architecture) -> list[Tensor]:
@@ -51,11 +51,11 @@ def _uneven(architecture: Architecture) -> list[Tensor]:
     ]
 
 
-def training_flop(net: SimpleNet) -> float:
+def training_flop(net: nn.Module) -> float:
     """Floating-point operations of a training step for one image: 3 x 2 x multiply-accumulates."""
     return TRAINING_PASSES * inference_flop(net)
 
 
-def inference_flop(net: SimpleNet) -> float:
+def inference_flop(net: nn.Module) -> float:
     """Floating-point operations of inference for one image: 2 x multiply-accumulates."""
-    return 2.0 * multiply_accumulates(net.architecture)
+    return 2.0 * multiply_accumulates(architecture_of(net))

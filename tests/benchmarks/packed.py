@@ -64,18 +64,19 @@ class Packing:
         return [end - begin for begin, end in zip(self.began, self.ended, strict=True)]
 
 
-def side_by_side(work: Work, processes: int) -> Packing:
+def side_by_side(work: Work, processes: int, most_seconds: float = MOST_SECONDS) -> Packing:
     """Runs the work in parallel processes, which start together after one warm-up trial.
 
     Raises
     ------
     RuntimeError
-        If a process fails.
+        If a process fails, or does not answer within `most_seconds`.
     """
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(processes), context.Queue()
     members = [
-        context.Process(target=_trials, args=(work, barrier, queue)) for _ in range(processes)
+        context.Process(target=_trials, args=(work, barrier, queue, most_seconds))
+        for _ in range(processes)
     ]
     for member in members:
         member.start()
@@ -83,9 +84,11 @@ def side_by_side(work: Work, processes: int) -> Packing:
     try:
         for _ in members:
             try:
-                found = queue.get(timeout=MOST_SECONDS)
+                found = queue.get(timeout=most_seconds)
             except Empty:
-                raise RuntimeError(f"a process did not answer within {MOST_SECONDS} s") from None
+                raise RuntimeError(
+                    f"a process did not answer within {most_seconds:.0f} s"
+                ) from None
             if isinstance(found, str):
                 raise RuntimeError(f"a trial failed: {found}")
             spans += found
@@ -97,7 +100,7 @@ def side_by_side(work: Work, processes: int) -> Packing:
     return Packing(processes, began, ended)
 
 
-def _trials(work: Work, barrier: Barrier, queue: Any) -> None:
+def _trials(work: Work, barrier: Barrier, queue: Any, most_seconds: float) -> None:
     try:
         # As in a trial, which has one CPU and a share of the GPU.
         torch.set_num_threads(1)
@@ -107,7 +110,7 @@ def _trials(work: Work, barrier: Barrier, queue: Any) -> None:
         images, test = work.images.to(device), work.test.to(device)
         scaling = Preprocessing.of(images.images)
         trial(net, images, test, scaling, work.recipe)
-        barrier.wait(MOST_SECONDS)
+        barrier.wait(most_seconds)
         spans = []
         for _ in range(work.trials):
             began = time.monotonic()

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from made_up import BATCH, CLASSES, SCALING, noise
 from measuring import Load, begin, finish, in_turns, options, section, speed_ratio, table
+from torch import nn
 
 from prune_core.evaluation import BATCHES
 from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.memory import keep_freed_memory
 from prune_core.metrics import METRICS, Choice
-from prune_core.networks import Architecture, SimpleNet
+from prune_core.networks import Architecture, SimpleNet, device_of
 from prune_core.networks.simplenet import VARIANTS
 from prune_core.precision import full_precision
 from prune_core.statistics import collect
@@ -90,15 +91,16 @@ def groups(images: int) -> list[Group]:
 
 
 def scoring_rows(
-    net: SimpleNet, images: LabelledImages, wanted: Sequence[Group], repeats: int
+    net: nn.Module, images: LabelledImages, wanted: Sequence[Group], repeats: int
 ) -> list[list[str]]:
     """Seconds of each group and of plain inference, and their ratios."""
     rows = []
+    at_once = BATCHES[device_of(net).type]
     for group in wanted:
         used = images.first(group.images)
         score, plain, usual = in_turns(
             Load(lambda used=used, group=group: scores(net, used, group.choices)),
-            Load(lambda used=used: inference(net, used, BATCHES["cpu"])),
+            Load(lambda used=used: inference(net, used, at_once)),
             Load(lambda used=used: inference(net, used, BATCH)),
             repeats=repeats,
         )
@@ -117,7 +119,7 @@ def scoring_rows(
     return rows
 
 
-def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) -> None:
+def scores(net: nn.Module, images: LabelledImages, choices: Sequence[Choice]) -> None:
     """Computes all statistics of these metrics in one pass, and the scores of every layer."""
     requests = {request for choice in choices for request in choice.needs()}
     layers = views(net, collect(net, images, SCALING, requests) if requests else None)
@@ -125,9 +127,9 @@ def scores(net: SimpleNet, images: LabelledImages, choices: Sequence[Choice]) ->
         choice(layers)
 
 
-def inference(net: SimpleNet, images: LabelledImages, batch: int) -> None:
+def inference(net: nn.Module, images: LabelledImages, batch: int) -> None:
     """Plain inference on all images."""
-    device = net.classifier.weight.device
+    device = device_of(net)
     net.eval()
     with torch.inference_mode(), full_precision():
         for part in images.images.split(batch):

@@ -135,7 +135,6 @@ def test_a_quick_run_writes_nothing(
         "scale",
         "accuracy",
         "recalibration",
-        "gpu",
     ],
 )
 def test_the_document_has_a_section_for_every_benchmark(name: str) -> None:
