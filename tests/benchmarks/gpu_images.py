@@ -52,8 +52,14 @@ def of_parquet(folder: Path, train_images: int, test_images: int) -> Split:
     from prune_core.images import load
 
     found = load(f"parquet:{folder}")
-    train = LabelledImages(found.train_images[:train_images], found.train_labels[:train_images])
-    test = LabelledImages(found.test_images[:test_images], found.test_labels[:test_images])
+    # Copies: processes that get a part of a tensor would share the whole, in /dev/shm.
+    train, test = (
+        LabelledImages(images[:count].clone(), labels[:count].clone())
+        for images, labels, count in (
+            (found.train_images, found.train_labels, train_images),
+            (found.test_images, found.test_labels, test_images),
+        )
+    )
     return Split(train, train.first(0), test, found.classes, found.flip_keeps_label)
 
 

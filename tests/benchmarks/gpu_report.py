@@ -57,9 +57,11 @@ class Report:
     def section(self, name: str) -> Iterator[None]:
         """Prints the marks of a section around what is printed in the block, and the hardware."""
         begin, end = marks(name)
+        began = time.monotonic()
         self.say(f"{begin}\n")
         yield
-        self.say(f"Measured on {describe(self.device)}.\n\n{end}\n")
+        seconds = f"{time.monotonic() - began:.0f} s"
+        self.say(f"Measured on {describe(self.device)}, in {seconds}.\n\n{end}\n")
 
     def rows(
         self,
