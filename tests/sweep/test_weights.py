@@ -126,7 +126,7 @@ def test_the_baseline_is_the_network_of_the_file(given, run_digits, absent, tmp_
     for network in (scaled, given()):
         done = run_digits(folder, CHANGES | {"network": network, "recipe": absent})
         assert done.exit_code == 0, done.output
-        assert "all seeds start from the weights" in " ".join(done.stdout.split())
+        assert "all seeds start from the weights" in " ".join(done.stderr.split())
     frame = results.load(folder).set_index("baseline_key")
     assert len(frame) == 2
     split = load("digits").cut(120, 40).split(0.1)
