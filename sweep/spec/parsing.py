@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -151,6 +152,9 @@ def override(content: dict[Any, Any], text: str) -> None:
     SpecError
         Naming the override and what to write.
     """
+    # Where the locale is ASCII, other letters of the command line arrive as bytes in disguise.
+    with suppress(UnicodeError):
+        text = text.encode(errors="surrogateescape").decode()
     path, equals, value = text.partition("=")
     steps = path.strip().split(".")
     if not equals or not all(steps):

@@ -65,6 +65,14 @@ def test_a_wrong_override_is_told(overrides, words, content):
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+def test_letters_that_the_locale_lacks_are_read(content):
+    # As Python gives the words of a command line where the locale is ASCII.
+    override = "datasets.0={source: 'folder:bílés', name: white}"
+    given = override.encode().decode("ascii", "surrogateescape")
+    found = parse(yaml.safe_dump(content()), "mine.yaml", [given])
+    assert found.datasets[0].source == "folder:bílés"
+
+
 def test_plan_takes_overrides_and_leaves_the_file(invoke, write_spec, tmp_path):
     path = write_spec()
     before = path.read_bytes()
