@@ -15,7 +15,7 @@ import typer
 
 from cluster.errors import SubmissionError
 from sweep.commands.cli import EXIT_INTERRUPTED, OverridesArgument, PluginOption, app, guarded
-from sweep.commands.terminal import Terminal
+from sweep.execution.terminal import Terminal
 
 __all__ = ["app"]
 

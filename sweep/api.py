@@ -25,6 +25,7 @@ from sweep.execution.executors import executor_named
 from sweep.execution.messages import note
 from sweep.execution.run_sweep import run_sweep
 from sweep.execution.status import Status, status_of
+from sweep.execution.terminal import Terminal
 from sweep.planning.cells import Cell
 from sweep.planning.grid import Plan
 from sweep.planning.grid import plan as plan_cells
@@ -159,7 +160,7 @@ class Sweep:
             self.store.check()
             statuses = _statuses(retry)
             chosen = self._only(each(only)) if only else self
-            console = console or Console(file=sys.stdout)
+            console = console or Terminal(file=sys.stdout)
             for text in () if console.quiet else self.notes:
                 note(text)
             run_sweep(

@@ -20,8 +20,8 @@ from results import SchemaError, Store
 from sweep.commands import options
 from sweep.commands.interrupts import EXIT_INTERRUPTED, finish, raise_at_ctrl_c
 from sweep.commands.interrupts import interrupted as was_interrupted
-from sweep.commands.terminal import EXIT_PIPE_CLOSED, Terminal, print_every_text
 from sweep.errors import UserError
+from sweep.execution.terminal import EXIT_PIPE_CLOSED, Terminal, print_every_text
 from sweep.spec.packaged import packaged
 
 app = typer.Typer(

@@ -12,8 +12,8 @@ from rich.table import Table
 import results
 from results import SweepComparison
 from results.analysis.two_sweeps import OTHER
-from sweep.commands.terminal import Terminal, plain, print_whole
 from sweep.errors import UserError
+from sweep.execution.terminal import Terminal, plain, print_whole
 
 _LISTED = 10
 _SHOWN = ("dataset", "metric", "scope", "budget", "compensation", "finetune", "ratio")

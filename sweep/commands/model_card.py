@@ -10,7 +10,7 @@ from prune_core.networks import ModuleArchitecture, architecture_of
 from prune_core.networks.own import OwnNetwork
 from prune_core.programs import MARGIN, TOLERANCE
 from results.storage.schema import SCRATCH, SPLITS, STAGES
-from sweep.commands.terminal import plain
+from sweep.execution.terminal import plain
 from sweep.stages.rows import Row
 
 CARD, PROGRAM, ONNX = "README.md", "model.pt2", "model.onnx"

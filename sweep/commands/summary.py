@@ -16,8 +16,8 @@ from results.storage.failure_logs import without_log
 from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
 from sweep.api import Sweep
-from sweep.commands.terminal import print_whole, width
 from sweep.execution.messages import say
+from sweep.execution.terminal import print_whole, width
 
 Column = list[str]
 """The titles of a ratio's columns, or its figures in one line."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from sweep.execution.terminal import Terminal
+
 
 def note(text: str) -> None:
     """Prints what a person should know beside the result, on standard error."""
-    say(Console(stderr=True), f"note: {text}")
+    say(Terminal(stderr=True), f"note: {text}")
 
 
 def say(console: Console, text: str) -> None:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from cluster.jobs import Log
-from sweep.commands.terminal import Terminal
+from sweep.execution.terminal import Terminal
 
 NOISE = "2026-01-01 INFO -- Runtime env is setting up.\nRunning entrypoint for job a: exec python\n"
 LINES = [f"[{number}/40] ok  {'x' * (number % 7)}" for number in range(40)]

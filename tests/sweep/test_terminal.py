@@ -14,7 +14,8 @@ import typer
 import results
 from sweep.commands import interrupts
 from sweep.commands.cli import guarded
-from sweep.commands.terminal import EXIT_PIPE_CLOSED, Terminal, plain
+from sweep.execution.messages import note, say
+from sweep.execution.terminal import EXIT_PIPE_CLOSED, Terminal, plain
 
 SWEEP = [sys.executable, "-m", "sweep"]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -149,3 +150,12 @@ def test_an_exit_code_after_ctrl_c_says_nothing(capfd):
         signal.signal(signal.SIGINT, before)
     assert ended.value.exit_code == 7
     assert capfd.readouterr().err == ""
+
+
+def test_notes_and_progress_from_python_are_plain_text(capsys):
+    # Names of files and classes are data: they must not move the cursor or change a title.
+    note("class \x1b]0;title\x07 of photos")
+    say(Terminal(), "cell \x1b[2J")
+    told = capsys.readouterr()
+    assert told.err == "note: class \ufffd]0;title\ufffd of photos\n"
+    assert told.out == "cell \ufffd[2J\n"
