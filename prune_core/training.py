@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +28,7 @@ RECALIBRATION_BATCH = 64
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 class Diverged(ArithmeticError):
@@ -55,6 +57,9 @@ class Recipe:
     images : training images in an epoch, drawn at random for each epoch; None, or more than there
         are, for all. A network that was trained on all images can so be fine-tuned for less than
         an epoch.
+    dropout : probability of the network's dropout layers (modules of `torch.nn` whose name begins
+        with Dropout) while it is trained; None for the network's own. Short trainings end better
+        with less.
     epochs_before, epochs_after : epochs of the learning rate's cycle before the first epoch that is
         trained, and after the last. With `epochs_before` a network is trained by the end of a
         longer recipe; with `epochs_after` a training stops before its end.
@@ -72,6 +77,7 @@ class Recipe:
     recalibrate: bool = True
     precision: Precision = "auto"
     images: int | None = None
+    dropout: float | None = None
     epochs_before: int = 0
     epochs_after: int = 0
 
@@ -151,7 +157,11 @@ def train(
     net.train()
     history: list[Epoch] = []
     generators = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=generators), subsampled_first(net):
+    with (
+        torch.random.fork_rng(devices=generators),
+        subsampled_first(net),
+        _dropping_out(net, recipe.dropout),
+    ):
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in range(recipe.epochs):
             # Sum on the device and read once per epoch, because a read makes the CPU wait.
@@ -185,6 +195,19 @@ def train(
     if not all_finite(net):
         raise Diverged(f"a weight is NaN or infinite after epoch {recipe.epochs}, the last")
     return history
+
+
+@contextmanager
+def _dropping_out(net: nn.Module, probability: float | None) -> Iterator[None]:
+    """Gives the dropout layers this probability, and back their own."""
+    own = {module: module.p for module in net.modules() if isinstance(module, DROPOUTS)}
+    for module in own if probability is not None else ():
+        module.p = probability
+    try:
+        yield
+    finally:
+        for module, found in own.items():
+            module.p = found
 
 
 def one_cycle(recipe: Recipe, progress: float) -> float:

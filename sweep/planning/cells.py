@@ -432,5 +432,7 @@ def _recipe_identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     some = None if recipe.images_of(dataset.train_images) == dataset.train_images else recipe.images
     flip = recipe.flip and dataset.flip_keeps_label
     found = asdict(replace(recipe, flip=flip, images=some))
-    # A recipe that is a part of no longer one is as in earlier keys.
-    return {k: v for k, v in found.items() if v or k not in ("epochs_before", "epochs_after")}
+    # A recipe that is a part of no longer one, or leaves dropout to the network, is as in earlier
+    # keys.
+    later = {"epochs_before": 0, "epochs_after": 0, "dropout": None}
+    return {k: v for k, v in found.items() if k not in later or v != later[k]}

@@ -44,6 +44,7 @@ class RecipeSpec(Strict):
     recalibrate: bool = True
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     images: Annotated[int, Field(ge=2)] | None = None
+    dropout: Annotated[Number, Field(ge=0, lt=1)] | None = None
 
     def recipe(self) -> Recipe:
         """The recipe as a value of prune_core."""

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,21 @@ def test_the_seed_determines_the_order_and_the_dropout(small, lived_in, coloured
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     one, other = weights(0, 0.5, 64)[name], weights(1, 0.5, 64)[name]
     assert not torch.allclose(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_the_recipe_sets_the_dropout_and_gives_it_back(small, lived_in, coloured, scaling):
+    def weights(own, of_recipe):
+        net = lived_in(small)
+        layers = [module for module in net.modules() if isinstance(module, nn.Dropout)]
+        for layer in layers:
+            layer.p = own
+        found = trained(net, coloured(32), scaling, replace(RECIPE, dropout=of_recipe))
+        assert {layer.p for layer in layers} == {own}
+        return found
+
+    assert equal(weights(0.1, 0.0), weights(0.0, None))
+    assert equal(weights(0.0, 0.3), weights(0.3, None))
+    assert not equal(weights(0.1, 0.0), weights(0.1, None))
 
 
 def test_a_full_size_network_is_reproducible_too(coloured, scaling):
