@@ -201,13 +201,14 @@ def train(
 def _dropping_out(net: nn.Module, probability: float | None) -> Iterator[None]:
     """Gives the dropout layers this probability, and back their own."""
     own = {module: module.p for module in net.modules() if isinstance(module, DROPOUTS)}
-    for module in own if probability is not None else ():
-        module.p = probability
+    if probability is not None:
+        for module in own:
+            module.p = probability
     try:
         yield
     finally:
-        for module, found in own.items():
-            module.p = found
+        for module, before in own.items():
+            module.p = before
 
 
 def one_cycle(recipe: Recipe, progress: float) -> float:
