@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sweep.execution.tasks import Outcome, Task
 
 PROGRESS = "progress.json"
+SECONDS_BETWEEN = 1.0
+"""Seconds from one writing of the progress to the next; a folder may be an object store."""
 DIFFERENT = 0.05
 """Coefficient of variation of the costs above which a line is fitted to seconds over cost."""
 
@@ -96,6 +99,8 @@ class Progress:
         self.running: dict[str, Task] = {}
         self._live: Live | None = None
         self._saved = 0.0
+        self._later: threading.Timer | None = None
+        self._saving = threading.Lock()
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -135,6 +140,7 @@ class Progress:
         """Call when a task has ended without a result and will be retried."""
         self.running.pop(task.name, None)
         say(self.console, f"{task.label}: {reason}")
+        self._save(True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -188,15 +194,34 @@ class Progress:
         return Group(table, Text("\n".join(lines)), Text(f"time left: {ending}"))
 
     def _save(self, active: bool) -> None:
-        now = time.monotonic()
-        if active and now - self._saved < 1:
-            return
-        self._saved = now
+        """Writes the file, at most once a second; what comes sooner is written when it is over."""
+        with self._saving:
+            wait = self._saved + SECONDS_BETWEEN - time.monotonic()
+            if active and wait > 0:
+                if self._later is None:
+                    self._later = threading.Timer(wait, self._save_later)
+                    self._later.daemon = True
+                    self._later.start()
+                return
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            self._write(active)
+
+    def _save_later(self) -> None:
+        with self._saving:
+            # The run, or a later change, may have written meanwhile.
+            if self._later is threading.current_thread():
+                self._later = None
+                self._write(True)
+
+    def _write(self, active: bool) -> None:
+        self._saved = time.monotonic()
         content = {
             "active": active,
             **this_process(),
             "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "running": [task.label for task in self.running.values()],
+            "running": [task.label for task in list(self.running.values())],
             "seconds_left": self.seconds_left(),
         }
         # Nothing depends on this file. A full disk is reported when a row cannot be written.

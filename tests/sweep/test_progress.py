@@ -4,6 +4,8 @@ import io
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,13 @@ def tasks(spec, tmp_path: Path) -> list[Task]:
 
 def console(terminal: bool = False) -> Console:
     return Console(file=io.StringIO(), force_terminal=terminal, width=60)
+
+
+def waited(done: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 30
+    while not done() and time.monotonic() < until:
+        time.sleep(0.05)
+    return done()
 
 
 def printed(on: Console) -> str:
@@ -185,4 +194,18 @@ def test_a_damaged_record_does_not_count(text, tmp_path):
 
 
 def test_no_record_is_no_progress(tmp_path):
+    assert read_progress(tmp_path) is None
+
+
+def test_what_changes_within_a_second_is_written_when_it_is_over(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweep.execution.progress.SECONDS_BETWEEN", 0.2)
+    with Progress(console(), tasks, TWO, tmp_path) as progress:
+        for task in tasks[:2]:
+            progress.started(task)
+        both = [task.label for task in tasks[:2]]
+        assert waited(lambda: read_progress(tmp_path)["running"] == both)
+        progress.postponed(tasks[0], "out of memory")
+        assert waited(lambda: read_progress(tmp_path)["running"] == both[1:])
+        progress.started(tasks[0])  # is still to be written when the run ends
+    time.sleep(0.4)
     assert read_progress(tmp_path) is None
