@@ -40,7 +40,7 @@ def describe(console: Console, sweep: Sweep) -> None:
         ("cells", f"{len(planned.cells)}: {_grid(spec, planned)}"),
         ("metrics", ", ".join(choice.label for choice in spec.metrics)),
         ("ratios", _ratios(spec)),
-        ("budgets", ", ".join(_budgets(spec))),
+        ("budgets", ", ".join(name for scope in spec.scopes for name in _budgets(spec, scope))),
         *_losses(planned),
         *_protocols(spec),
         ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
@@ -106,7 +106,10 @@ def _protocols(spec: Spec) -> list[tuple[str, str]]:
 
 def _ratios(spec: Spec) -> str:
     """The ratios, and what they count: parameters, or channels for some rules."""
-    ratios = ", ".join(f"{ratio:g}" for ratio in spec.ratios)
+    listed = [", ".join(f"{ratio:g}" for ratio in spec.ratios_of(scope)) for scope in spec.scopes]
+    ratios = listed[0]
+    if len(set(listed)) > 1:
+        ratios = "; ".join(f"{scope} {one}" for scope, one in zip(spec.scopes, listed, strict=True))
     rules = spec.local_budgets * ("local" in spec.scopes)
     rules = rules + spec.global_budgets * ("global" in spec.scopes)
     counted: dict[str, list[str]] = {}
@@ -117,18 +120,30 @@ def _ratios(spec: Spec) -> str:
     return f"{ratios} of the {COUNTED[first]}{', but ' * bool(words)}{' and '.join(words)}"
 
 
-def _budgets(spec: Spec) -> list[str]:
-    names = []
-    for scope in spec.scopes:
-        if scope == "local":
-            names += [f"local {rule.label}" for rule in spec.local_budgets]
-        else:
-            names += [
-                rule.label + f" by {normalisation}" * (normalisation != "none")
-                for rule in spec.global_budgets
-                for normalisation in spec.normalisations
-            ]
-    return names
+def _budgets(spec: Spec, scope: str) -> list[str]:
+    if scope == "local":
+        return [f"local {rule.label}" for rule in spec.local_budgets]
+    return [
+        rule.label + f" by {normalisation}" * (normalisation != "none")
+        for rule in spec.global_budgets
+        for normalisation in spec.normalisations
+    ]
+
+
+def _budgets_by_ratios(spec: Spec) -> str:
+    """How many budgets and ratios there are: one product, or one for each scope."""
+    counts = {
+        scope: (len(_budgets(spec, scope)), tuple(spec.ratios_of(scope))) for scope in spec.scopes
+    }
+    if len({ratios for _, ratios in counts.values()}) == 1:
+        budgets = sum(count for count, _ in counts.values())
+        (ratios,) = {ratios for _, ratios in counts.values()}
+        return f"{several(budgets, 'budget')} x {several(len(ratios), 'ratio')}"
+    parts = [
+        f"{several(count, f'{scope} budget')} x {several(len(ratios), 'ratio')}"
+        for scope, (count, ratios) in counts.items()
+    ]
+    return f"({' + '.join(parts)})"
 
 
 def _grid(spec: Spec, planned: Plan) -> str:
@@ -136,19 +151,16 @@ def _grid(spec: Spec, planned: Plan) -> str:
         (len(spec.datasets), "dataset"),
         (len(spec.seeds), "seed"),
         (len(spec.metrics), "metric"),
-        (len(_budgets(spec)), "budget"),
-        (len(spec.ratios), "ratio"),
-        *(
-            (count, name)
-            for count, name in (
-                (len(spec.compensations), "compensation"),
-                (len(spec.schedules), "schedule"),
-                (len(spec.finetune), "recipe"),
-            )
-            if count > 1
-        ),
     ]
-    grid = " x ".join(several(count, name) for count, name in axes)
+    protocols = [
+        (len(spec.compensations), "compensation"),
+        (len(spec.schedules), "schedule"),
+        (len(spec.finetune), "recipe"),
+    ]
+    parts = [several(count, name) for count, name in axes]
+    parts.append(_budgets_by_ratios(spec))
+    parts += [several(count, name) for count, name in protocols if count > 1]
+    grid = " x ".join(parts)
     rewound = sum(one.rewind == "weights" for one in spec.finetune)
     compensated = len(spec.compensations) - (NO_COMPENSATION in spec.compensations)
     if rewound and compensated:

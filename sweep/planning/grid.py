@@ -178,7 +178,7 @@ def _cells(spec: Spec, dataset: Dataset, network: Network) -> Iterator[Cell]:
             weights=network.weights,
         )
         metrics = [_importance(spec, network, baseline, choice) for choice in spec.metrics]
-        targets = list(_targets(spec, dataset, network, spec.ratios))
+        targets = list(_targets(spec, dataset, network))
         protocols = list(_protocols(spec, baseline))
         for metric, (budget, ratio) in product(metrics, targets):
             for protocol in protocols:
@@ -231,7 +231,7 @@ def _controls(
         for reference in references
         for normalisation in spec.normalisations
     ]
-    ratios = controls.ratios or spec.ratios
+    ratios = controls.ratios or spec.ratios_of("global")
     for ratio in ratios:
         for budget in borrowed:
             for metric in metrics:
@@ -240,7 +240,7 @@ def _controls(
                     for protocol in protocols:
                         yield replace(protocol, importance=metric, budget=budget, ratio=ratio)
     if controls.scratch:
-        targets = _targets(spec, dataset, network, ratios)
+        targets = _targets(spec, dataset, network, controls.ratios)
         # The loss of an untrained network says nothing of its layers.
         local = [one for one in targets if one[0].scope == "local" and not one[0].choice.reads_loss]
         for budget, ratio in [*local, *product(borrowed, ratios)]:
@@ -258,15 +258,16 @@ def _importance(spec: Spec, network: Network, baseline: Baseline, choice: Choice
 
 
 def _targets(
-    spec: Spec, dataset: Dataset, network: Network, ratios: Sequence[float]
+    spec: Spec, dataset: Dataset, network: Network, only: Sequence[float] | None = None
 ) -> Iterator[tuple[Budget, float]]:
-    """Every budget with the ratios that it can have."""
+    """Every budget with the ratios that it can have; those of its scope if none are given."""
     for budget in _budgets(spec):
         try:
             choice = budget.choice.resolved().fitted(network.architecture)
             fixed = choice.fixed_ratio(network.architecture)
         except BudgetError as error:
             raise SpecError(f"dataset {dataset.name}: {error}") from error
+        ratios = only or spec.ratios_of(budget.scope)
         for ratio in ratios if fixed is None else [fixed]:
             yield replace(budget, choice=choice), ratio
 

@@ -232,6 +232,7 @@ FinetuneSpecs = Annotated[
 ScheduleSpec = Annotated[Schedule, BeforeValidator(_schedule)]
 MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
+Ratios = Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -248,7 +249,7 @@ class ControlsSpec(Strict):
 
     widths_of: Annotated[list[MetricSpec], AfterValidator(distinct)] = []
     scratch: bool = False
-    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)] | None = None
+    ratios: Ratios | None = None
     unpruned: bool = True
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -309,7 +310,9 @@ class Spec(Strict):
     recipe: RecipeSpec
     finetune: FinetuneSpecs
     metrics: Annotated[list[MetricSpec], Field(min_length=1), AfterValidator(distinct)]
-    ratios: Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
+    ratios: Ratios
+    local_ratios: Ratios | None = None
+    global_ratios: Ratios | None = None
     scopes: Annotated[
         list[Literal["local", "global"]], Field(min_length=1), AfterValidator(distinct)
     ] = ["local", "global"]
@@ -350,6 +353,11 @@ class Spec(Strict):
             if isinstance(network, dict) and network.get("weights") is not None:
                 value = {**value, "recipe": {"epochs": 0}}
         return value
+
+    def ratios_of(self, scope: str) -> list[float]:
+        """The ratios of the budgets of a scope."""
+        own = self.local_ratios if scope == "local" else self.global_ratios
+        return self.ratios if own is None else own
 
     def floor(self) -> Floor:
         """The lower limits of the widths as a value of prune_core."""
@@ -419,7 +427,7 @@ class Spec(Strict):
                 ("metric", one.metric.label, [choice.label for choice in self.metrics]),
                 ("reference", one.reference.label, [choice.label for choice in self.metrics]),
                 ("scope", one.scope, list(self.scopes)),
-                ("ratio", one.ratio, list(self.ratios)),
+                ("ratio", one.ratio, self.ratios_of(one.scope)),
                 ("budget", named.rule, [rule.label for rule in rules]),
                 ("normalisation", one.normalisation, normalisations),
                 (

@@ -1,5 +1,6 @@
 """A spec becomes its cells: how many, which, in what order, and what they share."""
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,25 @@ def test_cells_are_the_product_of_the_axes_in_the_order_of_the_spec(spec):
     assert points == list(product(*AXES.values()))
     assert len({cell.key for cell in cells}) == len(cells)
     assert len({cell.baseline.key for cell in cells}) == len(AXES["seeds"])
+
+
+def test_a_scope_may_have_ratios_of_its_own(spec):
+    ratios = {"ratios": [0.6], "local_ratios": [0.3, 0.2], "metrics": ["output_l1"]}
+    points = {"local": [0.3, 0.2], "global": [0.6]}
+
+    def found(changes, scopes=("local", "global")):
+        cells = plan(spec({**ratios, **changes})).cells
+        return {name: [c.ratio for c in cells if c.budget.scope == name] for name in scopes}
+
+    assert found({}) == points
+    assert found({"global_ratios": [0.5]}) == {**points, "global": [0.5]}
+    assert found({"controls": {"widths_of": ["random"]}}, ["widths_of"]) == {"widths_of": [0.6]}
+    scratch = [c.ratio for c in plan(spec({**ratios, "controls": {"scratch": True}})).cells[3:5]]
+    assert scratch == [0.3, 0.2]
+    planned = {"metric": "random", "ratio": 0.6}
+    with pytest.raises(SpecError, match=re.escape("comparisons[0].ratio is 0.6")):
+        spec({**ratios, "metrics": ["random", "output_l1"], "comparisons": [planned]})
+    spec({**ratios, "metrics": ["random", "output_l1"], "comparisons": [planned | {"ratio": 0.2}]})
 
 
 def test_a_plan_is_the_same_every_time(spec):
@@ -197,13 +217,17 @@ def test_data_that_cannot_be_used_are_told(changes, words, spec, tmp_path: Path)
             {"local_budgets": ["uniform_channels"]},
             "0.3, 0.6 of the parameters, but of the channels for uniform_channels",
         ),
+        ({"local_ratios": [0.4]}, "local 0.4; global 0.3, 0.6 of the parameters"),
     ],
     ids=str,
 )
 def test_the_plan_says_what_a_ratio_counts(changes, words, invoke, write_spec, tmp_path):
     done = invoke("plan", write_spec(changes), "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
-    assert f" ratios {words} budgets " in " ".join(done.stdout.split())
+    printed = " ".join(done.stdout.split())
+    assert f" ratios {words} budgets " in printed
+    product = "(1 local budget x 1 ratio + 1 global budget x 2 ratios)"
+    assert (product in printed) == ("local_ratios" in changes)
 
 
 def test_labels_are_distinct(spec):
