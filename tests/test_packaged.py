@@ -28,7 +28,7 @@ def project() -> dict:
 
 
 def test_the_specs_of_the_first_run_and_of_the_study_are_packaged():
-    study = {"thesis", "cifar10-cpu", "cifar100-cpu", "cifar10-5m-oneshot"}
+    study = {"thesis", "thesis-cpu", "cifar10-cpu", "cifar100-cpu", "cifar10-5m-oneshot"}
     assert {"digits", "cifar10-small", *BENCHMARKS, *PROTOCOLS} | study <= set(packaged())
 
 
