@@ -78,10 +78,10 @@ def without_training(
     known(cells["metric"], forward)
     # In later steps of an iterative schedule networks were trained before.
     cells = cells[cells["schedule"] == ONE_SHOT]
-    points = accuracy_points(cells, _STAGE, split)
+    points = accuracy_points(cells, _STAGE, split).dropna(subset="mean")
     compensated = points[points["compensation"] != NO_COMPENSATION]
     if compensated.empty:
-        return said("No cell with compensation is ok, so there is nothing to draw.")
+        return said("No cell with compensation is ok and was evaluated before training.")
     found = [panel for panel in panels(cells) if len(panel.of(compensated))]
     metrics = looks(cells["metric"])
     drawn = [panel.of(compensated) for panel in found]
@@ -150,5 +150,6 @@ def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:
 )
 def _in_report(tables: SweepTables) -> Figure | None:
     good = tables.frame[tables.frame["status"] == "ok"]
+    good = good[good[f"{_STAGE}_test_top1"].notna()]
     once = good[good["schedule"].fillna(ONE_SHOT) == ONE_SHOT]
     return without_training(tables.frame) if any_compensation(once) else None

@@ -56,7 +56,7 @@ def compensation(cells: pd.DataFrame) -> Gains | None:
     known = known[known["schedule"] == ONE_SHOT]
     tables = [mean_compensation_gain(known, at, without) for at, without, _ in _STAGES]
     found = [(panel, [panel.of(table) for table in tables]) for panel in panels(known)]
-    found = [(panel, own) for panel, own in found if len(own[0])]
+    found = [(panel, own) for panel, own in found if len(own[0]) or len(own[1])]
     if not found:
         return None
     return Gains(
@@ -67,12 +67,13 @@ def compensation(cells: pd.DataFrame) -> Gains | None:
 
 def _table(panel: Panel, tables: Sequence[pd.DataFrame]) -> Table:
     heads = (panel.target, *(head for _, _, head in _STAGES), "metrics", "seeds")
-    return Table(panel.title, heads, tuple(_line(ratio, tables) for ratio in tables[0]["ratio"]))
+    ratios = sorted({ratio for table in tables for ratio in table["ratio"]})
+    return Table(panel.title, heads, tuple(_line(ratio, tables) for ratio in ratios))
 
 
 def _line(ratio: float, tables: Sequence[pd.DataFrame]) -> tuple[Entry, ...]:
     found = [table[table["ratio"] == ratio] for table in tables]
-    before = found[0].iloc[0]
+    before = next(rows.iloc[0] for rows in found if len(rows))
     return (
         Entry(f"{ratio:g}"),
         *(_gain(rows.iloc[0]) if len(rows) else Entry(DASH) for rows in found),
@@ -86,12 +87,14 @@ def _gain(row: pd.Series) -> Entry:
 
 
 def _sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
-    counts = before["metrics"].agg(["min", "max"]).unique()
+    stages = {"before any training": before, "after fine-tuning": after}
+    stages = {when: rows for when, rows in stages.items() if len(rows)}
+    first, *later = stages.items()
+    counts = first[1]["metrics"].agg(["min", "max"]).unique()
     of = several(int(counts[0]), "metric")
     of = of if len(counts) == 1 else f"{counts[0]} to {counts[1]} metrics"
-    parts = [f"before any training, in the mean over {of}, compensation {_effect(before)}"]
-    if len(after):
-        parts.append(f"after fine-tuning, it {_effect(after)}")
+    parts = [f"{first[0]}, in the mean over {of}, compensation {_effect(first[1])}"]
+    parts += [f"{when}, it {_effect(rows)}" for when, rows in later]
     return f"{'; '.join(parts)}."
 
 

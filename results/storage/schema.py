@@ -17,6 +17,7 @@ SCHEMA_VERSION = 8
 VERSION_KEY = b"prune_sweep.schema"
 
 STAGES = ("baseline", "pruned", "compensated", "recalibrated", "finetuned")
+STAGES_BEFORE_TRAINING = STAGES[1:-1]
 SPLITS = ("validation", "test")
 MEASURES = ("top1", "top5", "loss")
 LATENCY_BATCHES = (1, 256)

@@ -70,7 +70,7 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
         return
     rows = completed(rows)
     compensates = rows["compensation"].ne(NONE).any()
-    if compensates:
+    if compensates and rows["recalibrated_test_top1"].notna().any():
         words = (
             f"{dataset}: test accuracy in % before fine-tuning, batch normalisation re-estimated"
         )
@@ -127,15 +127,24 @@ def _added(rows: pd.DataFrame) -> Iterator[str]:
     rows = rows[rows["schedule"] == ONE_SHOT]  # later steps were trained before
     before = results.mean_compensation_gain(rows, "recalibrated")
     after = results.mean_compensation_gain(rows, "finetuned")
-    for name, gains in before.groupby("compensation"):
-        tuned = after[after["compensation"] == name]
-        trained = f", and {tuned['difference_points'].mean():+.1f} after it" if len(tuned) else ""
-        points = [f"{point['budget']} {point['ratio']:g}" for point in gains.to_dict("records")]
-        over = ", ".join(dict.fromkeys(points))
-        yield (
-            f"{name} changes the accuracy by {gains['difference_points'].mean():+.1f} points "
-            f"before fine-tuning{trained}: means over all metrics, at {over}"
+    stages = {"before fine-tuning": before, "after it": after}
+    for name in dict.fromkeys([*before["compensation"], *after["compensation"]]):
+        found = {
+            words: rows
+            for words, table in stages.items()
+            if len(rows := table[table["compensation"] == name])
+        }
+        gains = ", and ".join(
+            f"{rows['difference_points'].mean():+.1f}{' points' * (at == 0)} {words}"
+            for at, (words, rows) in enumerate(found.items())
         )
+        points = [
+            f"{point['budget']} {point['ratio']:g}"
+            for rows in found.values()
+            for point in rows.to_dict("records")
+        ]
+        over = ", ".join(dict.fromkeys(points))
+        yield f"{name} changes the accuracy by {gains}: means over all metrics, at {over}"
 
 
 def _ratio_words(rows: pd.DataFrame) -> str:

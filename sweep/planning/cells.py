@@ -26,7 +26,7 @@ from prune_core.statistics import STATISTICS_VERSION, Request
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
 from results.formatting import several
-from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
+from results.storage.schema import FINETUNE, SCRATCH, STAGES_BEFORE_TRAINING, UNPRUNED
 from sweep.planning.keys import canonical, key_of
 
 
@@ -264,6 +264,8 @@ class Cell:
     finetune_name : what the spec calls the recipe.
     rewound : the baseline at an earlier epoch, whose weights the kept channels start fine-tuning
         from; None for their own.
+    evaluated : stages before fine-tuning whose accuracies are computed. It changes no number, so
+        it is no part of the key.
     """
 
     baseline: Baseline
@@ -275,6 +277,7 @@ class Cell:
     schedule: Schedule = ALL_AT_ONCE
     finetune_name: str = FINETUNE
     rewound: Baseline | None = None
+    evaluated: tuple[str, ...] = STAGES_BEFORE_TRAINING
 
     def __repr__(self) -> str:
         """The key and the label alone: the whole identity fills pages."""

@@ -212,6 +212,7 @@ def _unpruned(spec: Spec, baseline: Baseline) -> Iterator[Cell]:
             finetune=finetune.of(baseline.recipe),
             finetune_name=finetune.name,
             rewound=rewound,
+            evaluated=tuple(spec.evaluate),
         )
 
 

@@ -6,10 +6,6 @@ from prune_core.compensation import NO_COMPENSATION
 from prune_core.training import RECALIBRATION_IMAGES, Recipe
 from sweep.planning.cells import Baseline, Cell, Dataset, Statistics
 
-EVALUATIONS = 3
-"""Evaluations of a cell: after pruning, recalibration and fine-tuning; one more after compensation.
-Controls have one."""
-
 
 def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     """Number of images in training and in inference; an image counts each time it is processed."""
@@ -20,8 +16,8 @@ def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     if work.importance is None:
         # Controls are evaluated once: nothing was pruned.
         return _of(work.baseline.dataset, work.finetune, 1, 0)
-    compensates, steps = work.compensation != NO_COMPENSATION, work.schedule.steps
-    trained, inferred = _of(work.baseline.dataset, work.finetune, EVALUATIONS + compensates, 1)
+    steps = work.schedule.steps
+    trained, inferred = _of(work.baseline.dataset, work.finetune, _evaluations(work), 1)
     if work.compensation.sequential:
         inferred += work.compensation_images * work.layers_solved
     # The first step reads the statistics of the baseline, which cells share.
@@ -30,6 +26,16 @@ def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:
     evaluations = budget.choice.evaluations(full, work.ratio, budget.floor)
     inferred += evaluations * budget.choice.loss_images
     return trained * steps, inferred * steps + anew * (steps - 1)
+
+
+def _evaluations(cell: Cell) -> int:
+    """Evaluations in a step."""
+    stages = set(cell.evaluated)
+    if cell.compensation == NO_COMPENSATION:
+        stages.discard("compensated")
+    # A network that is not fine-tuned is evaluated once after its recalibration.
+    again = cell.finetune.epochs == 0 and "recalibrated" in stages
+    return len(stages) + 1 - again
 
 
 def _of(dataset: Dataset, recipe: Recipe, evaluations: int, recalibrations: int) -> tuple[int, int]:

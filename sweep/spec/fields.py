@@ -51,6 +51,7 @@ class RecipeSpec(Strict):
         return Recipe(**self.model_dump())
 
 
+EvaluatedStage = Literal["pruned", "compensated", "recalibrated"]
 Rewind = Literal["learning_rate", "weights"]
 
 
@@ -336,6 +337,11 @@ class Spec(Strict):
     holdout: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     statistics_images: Annotated[int, Field(ge=1)] | None = None
     resources: ResourcesSpec = ResourcesSpec()
+    evaluate: Annotated[list[EvaluatedStage], AfterValidator(distinct)] = [
+        "pruned",
+        "compensated",
+        "recalibrated",
+    ]
     keep: Literal["best", "all", "none"] = "best"
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     timeout_s: Annotated[Number, Field(gt=0)] | None = None

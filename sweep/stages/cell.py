@@ -83,6 +83,8 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
 
 
 Found = Mapping[Importance, ChannelImportance]
+Evaluations = tuple[Evaluation, Evaluation]
+"""On the validation images and on the test images."""
 
 
 @dataclass
@@ -201,9 +203,9 @@ class _Run:
             # The weights were trained on images that were shifted as the baseline's recipe says.
             drawn = self._seed("recalibrated", number)
             recalibrate(smaller, images, scaling, wanted.baseline.recipe, drawn, self.flip)
-        self._evaluate("recalibrated", smaller)
+        recalibrated = self._evaluate("recalibrated", smaller)
         smaller = self._rewound(smaller, kept)
-        finetuned = self._finetune(smaller, number)
+        finetuned = self._finetune(smaller, number, recalibrated)
         if schedule.steps > 1:
             row.setdefault("steps", []).append(
                 {
@@ -211,7 +213,7 @@ class _Run:
                     "ratio": target,
                     "parameters": count_parameters(smaller),
                     "macs": count_multiply_accumulates(smaller, self.full.image_size),
-                    **_accuracies("pruned", pruned),
+                    **(_accuracies("pruned", pruned) if pruned else {}),
                     **_accuracies("finetuned", finetuned),
                     "seconds": time.perf_counter() - began,
                 }
@@ -293,7 +295,10 @@ class _Run:
         earlier = baseline(self.workspace, self.wanted.rewound, self.observer)
         return prune(earlier.net.to(best_device()), kept)
 
-    def _finetune(self, net: nn.Module, step: int) -> tuple[Evaluation, Evaluation]:
+    def _finetune(
+        self, net: nn.Module, step: int, before: Evaluations | None = None
+    ) -> Evaluations:
+        """Fine-tunes a network, whose accuracies before may be known, and evaluates it."""
         recipe, heard = self.wanted.finetune, partial(self.observer.epoch, "finetune")
         order, scaling = self._seed("finetune", step), self.trained.preprocessing
         with self.clock("finetune"):
@@ -301,11 +306,18 @@ class _Run:
         of_step = {"step": step} if self.wanted.schedule.steps > 1 else {}
         epochs = [{**vars(epoch), **of_step} for epoch in history]
         self.row["history"] = [*self.row.get("history", []), *epochs]
-        return self._evaluate("finetuned", net)
+        known = before if recipe.epochs == 0 else None
+        return self._evaluated("finetuned", net, known)
 
-    def _evaluate(self, stage: str, net: nn.Module) -> tuple[Evaluation, Evaluation]:
+    def _evaluate(self, stage: str, net: nn.Module) -> Evaluations | None:
+        """Evaluates a network before fine-tuning, if the cell asks for this stage."""
+        return self._evaluated(stage, net) if stage in self.wanted.evaluated else None
+
+    def _evaluated(
+        self, stage: str, net: nn.Module, known: Evaluations | None = None
+    ) -> Evaluations:
         with self.clock("evaluate"):
-            found = evaluated(net, self.split, self.trained.preprocessing)
+            found = known or evaluated(net, self.split, self.trained.preprocessing)
         self.row |= evaluation_columns(stage, *found)
         return found
 
@@ -315,7 +327,7 @@ class _Run:
         self.row |= size(self.full, net) | latencies(self.full, net) | {"collapsed": at_floor}
 
 
-def _accuracies(stage: str, found: tuple[Evaluation, Evaluation]) -> Row:
+def _accuracies(stage: str, found: Evaluations) -> Row:
     validation, test = found
     return {f"{stage}_validation_top1": validation.top1, f"{stage}_test_top1": test.top1}
 

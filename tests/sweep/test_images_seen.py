@@ -43,9 +43,11 @@ def seen(monkeypatch):
     return counts
 
 
+@pytest.mark.parametrize("evaluated", [["pruned", "recalibrated"], ["pruned"], []], ids=str)
 @pytest.mark.parametrize(("epochs", "images"), [(0, None), (2, None), (2, 100), (1, 10_000)])
-def test_every_pass_is_counted(epochs, images, spec, tmp_path, seen):
+def test_every_pass_is_counted(epochs, images, evaluated, spec, tmp_path, seen):
     changes = {"metrics": ["output_l1"], "ratios": [0.5], "finetune.epochs": epochs}
+    changes["evaluate"] = evaluated
     changes["finetune.images"] = images
     changes["controls"] = {"scratch": True, "ratios": [0.5]}
     workspace = Workspace(tmp_path, "small")
