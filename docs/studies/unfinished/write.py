@@ -1,0 +1,308 @@
+"""Writes README.md and its figures from the committed rows: `python docs/studies/write.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import drawing
+import jinja2
+import numpy as np
+import pandas as pd
+
+import results
+from results.analysis.claims import CLAIMS, VERDICTS, WEIGHTED_READINGS
+from results.analysis.leads import Lead, leads
+from results.figures.differences import differences
+from results.figures.style import save
+from results.storage.schema import SCRATCH, UNPRUNED
+
+HERE = Path(__file__).parent
+STUDIES = ("cifar10-cpu", "cifar100-cpu")
+SHOWN = (0.3, 0.53)
+"""The ratios in the figure of all metrics."""
+GAUSSIAN = "weighted_mutual_information(estimator=pixel, information=gaussian)"
+READINGS = {
+    "weighted_mutual_information": ("weighted_mutual_information", GAUSSIAN),
+    "entropy_gaussian": ("entropy_histogram", "entropy_gaussian"),
+}
+"""The metrics of the claims, estimated by histograms and by Gaussians."""
+
+
+def page() -> str:
+    """The text of README.md."""
+    frames = studies()
+    frame = pd.concat(frames.values(), ignore_index=True)
+    judged = results.claims(frame)
+    judged = judged[judged["stage"] == "finetuned"]
+    pairs = results.paired_difference(frame, None, "output_l1")
+    effects = results.selection_against_allocation(frame)
+    found = leads(frame)
+    control = results.finetuning_control(frame)
+    parts = {
+        "short": _bullets(_short(judged, effects, found)),
+        "runs": _table([_run(name, rows, control) for name, rows in frames.items()]),
+        "claims": _table(list(_claims(judged, pairs))),
+        "other_readings": _other_readings(judged),
+        "leads": _bullets(map(_lead, found)),
+        "allocation": _bullets(_allocation(effects)),
+        "stages": _table(list(_stages(frame))),
+        "open": _bullets(_open(judged)),
+        "earlier": _table(list(_then_and_now(frame))),
+        "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
+    }
+    template = (HERE / "README.md.j2").read_text()
+    strict = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return strict.from_string(template).render(parts)
+
+
+def studies() -> dict[str, pd.DataFrame]:
+    """The rows of each study."""
+    return {name: results.load(HERE / name) for name in STUDIES}
+
+
+def draw() -> None:
+    """Writes the figures."""
+    frame = pd.concat(studies().values(), ignore_index=True)
+    effects = results.selection_against_allocation(frame)
+    own = frame[frame["scope"].isin(["local", "global"]) & (frame["metric"] != SCRATCH)]
+    made = {
+        "metrics": differences(own, "random", ratios=SHOWN),
+        "allocation": drawing.effects(effects),
+        "stages": drawing.stages(frame),
+    }
+    for name, figure in made.items():
+        _, svg = save(figure, HERE / "pictures" / name)
+        svg.unlink()
+
+
+def _run(name: str, rows: pd.DataFrame, control: pd.DataFrame) -> dict[str, str]:
+    seeds = rows.groupby("seed")["baseline_test_top1"].first()
+    first = rows[rows["metric"] != SCRATCH].iloc[0]
+    tuned = control[control["dataset"] == first["dataset"]]
+    pruned = rows[~rows["metric"].isin([SCRATCH, UNPRUNED])]
+    return {
+        "study": f"[{name}]({name}/report.md)",
+        "network": f"`{first['variant']}`",
+        "cells": f"{(rows['status'] == 'ok').sum():,} of {len(rows):,} ok",
+        "metrics, ratios, seeds": f"{pruned['metric'].nunique()}, {pruned['ratio'].nunique()}, "
+        f"{len(seeds)}",
+        "images (training, held out, test)": f"{first['train_images']:,}, "
+        f"{first['validation_images']:,}, {first['test_images']:,}",
+        "epochs": f"{first['epochs']}, then {first['finetune_epochs']} of "
+        f"{first['finetune_images']:,} images",
+        "unpruned, %": f"{100 * seeds.mean():.2f} ± {100 * seeds.std():.2f}",
+        "by fine-tuning, points": _interval(tuned.iloc[0]) if len(tuned) else "not run",
+    }
+
+
+def _short(judged: pd.DataFrame, effects: pd.DataFrame, found: list[Lead]) -> Iterator[str]:
+    ran = judged[judged["verdict"] != "not run"]
+    primary = ran[ran["family"] == "primary"]
+    yield (
+        f"**The claims.** Of the {len(CLAIMS)} differences that the abstracts report, "
+        f"{len(primary)} were tested by their first reading: {_verdicts(primary)}."
+    )
+    raw = effects[effects["normalisation"].eq("none") & effects["metric"].eq("random")]
+    both, chosen = (raw[raw["effect"] == name] for name in ("both", "selection"))
+    if len(both):
+        ahead, selected = (int((rows["low_points"] > 0).sum()) for rows in (both, chosen))
+        yield (
+            f"**Widths decide raw global rankings.** Channels taken at random are ahead of "
+            f"output_l1's raw ranking in {ahead} of {len(both)} settings, with the whole interval; "
+            f"at output_l1's own widths, in {selected} of {len(chosen)}."
+        )
+    winners = pd.Series([lead.metric for lead in found]).value_counts()
+    sure = sum(lead.low > 0 for lead in found)
+    yield (
+        "**The best metrics**, by held-out images, averaged over the ratios: "
+        + ", ".join(f"`{name}` in {count}" for name, count in winners.items())
+        + f" of {len(found)} budgets. The lead over the second has its whole interval above zero "
+        f"in {sure} of them."
+    )
+
+
+def _verdicts(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return "; ".join(f"{counts[name]} *{name}*" for name in VERDICTS if name in counts.index)
+
+
+def _claims(judged: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """A line for each claim and normalisation; a line for one that was not run."""
+    for claim in CLAIMS:
+        rows = judged[(judged["claim"] == claim.text) & (judged["metric"] == claim.metrics[0])]
+        for _, row in rows.iterrows():
+            scores = "standardised" if row["normalisation"] == "layer_zscore" else "raw"
+            line = {
+                "claim": f"{claim.dataset}, {claim.scope} {claim.ratio:g}, `{claim.metrics[0]}`",
+                "scores": scores if claim.scope == "global" else "",
+                "claimed": f"{'about ' if claim.about else ''}{claim.points:+g}",
+            }
+            if row["verdict"] == "not run":
+                yield (
+                    line
+                    | dict.fromkeys(("histogram", "Gaussian", "detectable"), "")
+                    | {"verdict": "not run"}
+                )
+                continue
+            same = ["dataset", "scope", "normalisation", "ratio", "budget"]
+            here = pairs[(pairs[same] == row[same]).all(axis=1)].set_index("metric")
+            histogram, gaussian = READINGS[claim.metrics[0]]
+            exploratory = "" if row["family"] == "primary" else " (exploratory)"
+            yield line | {
+                "histogram": _of(here, histogram),
+                "Gaussian": _of(here, gaussian),
+                "detectable": f"{row['detectable_points']:.1f}",
+                "verdict": row["verdict"] + exploratory,
+            }
+
+
+def _of(rows: pd.DataFrame, metric: str) -> str:
+    return _interval(rows.loc[metric]) if metric in rows.index else "not run"
+
+
+def _other_readings(judged: pd.DataFrame) -> str:
+    rows = judged[judged["verdict"] != "not run"]
+    said = []
+    for metric in WEIGHTED_READINGS[1:]:
+        mine = rows[rows["metric"] == metric]
+        if len(mine):
+            said.append(f"`{metric}`, {len(mine)} comparisons: {_verdicts(mine)}.")
+    return " ".join(said)
+
+
+def _lead(lead: Lead) -> str:
+    if lead.low > 0:
+        judged = "a certain lead"
+    elif lead.high < 0:
+        judged = "the second is better"
+    else:
+        judged = "which of the two is better is open"
+    return (
+        f"{lead.place}: **`{lead.metric}`**, "
+        f"{lead.points:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}] "
+        f"from `{lead.second}` ({judged}); ahead of {lead.behind} of the {lead.metrics - 1} others "
+        f"after Holm's correction. MACs left: {lead.macs:.2f} and {lead.macs_second:.2f}."
+    )
+
+
+def _allocation(effects: pd.DataFrame) -> Iterator[str]:
+    for (dataset, normalisation, ratio), rows in effects.groupby(
+        ["dataset", "normalisation", "ratio"]
+    ):
+        best = rows[rows["effect"] == "selection"].nlargest(1, "difference_points")
+        random = rows[rows["metric"] == "random"].set_index("effect")
+        if best.empty or random.empty:
+            continue
+        top = best.iloc[0]
+        yield (
+            f"{dataset}, {drawing.budget('global', normalisation)}, {ratio:g}: random channels at "
+            f"output_l1's widths {_interval(random.loc['selection'])}, at their own widths another "
+            f"{_interval(random.loc['allocation'])}. The best selection at these widths is "
+            f"`{top['metric']}`, {_interval(top)}."
+        )
+
+
+def _stages(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """What each step after the cut adds, in points, for the mean of the metrics."""
+    rows = frame[frame["scope"].isin(["local", "global"]) & (frame["status"] == "ok")]
+    rows = rows[~rows["metric"].isin([SCRATCH, UNPRUNED])]
+    rows = rows.dropna(subset=["pruned_test_top1", "recalibrated_test_top1"])
+    places = sorted(
+        rows.groupby(list(drawing.PLACE)),
+        key=lambda item: (item[0][0], item[0][1] != "local", item[0][2] != "none"),
+    )
+    for (dataset, scope, normalisation), part in places:
+        line = {"budget": f"{dataset} {drawing.budget(scope, normalisation)}"}
+        for ratio, here in part.groupby("ratio"):
+            recalibrated, tuned = (
+                100 * (here[f"{after}_test_top1"] - here[f"{before}_test_top1"]).mean()
+                for after, before in (("recalibrated", "pruned"), ("finetuned", "recalibrated"))
+            )
+            line[f"{ratio:g}"] = f"{recalibrated:+.0f}, {tuned:+.0f}"
+        yield line
+
+
+def _open(judged: pd.DataFrame) -> Iterator[str]:
+    primary = judged[judged["family"] == "primary"]
+    for _, row in primary[primary["verdict"] == "cannot tell"].iterrows():
+        yield (
+            f"{row['claim']}: found {_interval(row)}; with this spread {row['seeds']} seeds detect "
+            f"{row['detectable_points']:.1f} points."
+        )
+    missing = judged[judged["verdict"] == "not run"]["claim"].drop_duplicates()
+    for claim in missing:
+        yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."
+
+
+EARLIER = (
+    # metric, reference, data set, scope, normalisation, ratio
+    ("weighted_mutual_information", "output_l1", "cifar10", "local", "none", 0.3),
+    ("weighted_mutual_information", "output_l1", "cifar100", "local", "none", 0.3),
+    ("entropy_gaussian", "output_l1", "cifar10", "global", "none", 0.4),
+    ("entropy_gaussian", "random", "cifar10", "global", "none", 0.4),
+    ("wmi_gauge_free", "random", "cifar10", "global", "none", 0.4),
+    ("wmi_gauge_free", "random", "cifar100", "global", "none", 0.4),
+    ("weighted_mutual_information", "output_l1", "cifar100", "global", "none", 0.53),
+)
+
+
+def _then_and_now(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    old = pd.concat([results.load(HERE / "earlier" / name) for name in STUDIES], ignore_index=True)
+    for metric, reference, dataset, scope, normalisation, ratio in EARLIER:
+        found = []
+        for rows in (old, frame):
+            table = results.paired_difference(rows, None, reference)
+            here = table.query(
+                "metric == @metric and dataset == @dataset and scope == @scope and "
+                "normalisation == @normalisation and ratio == @ratio"
+            )
+            found.append(here.iloc[0] if len(here) else None)
+        then, now = found
+        yield {
+            "difference": f"`{metric}` minus `{reference}`, {dataset}, "
+            f"{drawing.budget(scope, normalisation)} {ratio:g}",
+            "badly trained": _interval(then) if then is not None else "not run",
+            "here": _interval(now) if now is not None else "not run",
+            "holds": _holds(then, now),
+        }
+
+
+def _holds(then: pd.Series | None, now: pd.Series | None) -> str:
+    if then is None or now is None:
+        return ""
+    sides = [
+        0
+        if not (row["low_points"] > 0 or row["high_points"] < 0)
+        else int(np.sign(row["difference_points"]))
+        for row in (then, now)
+    ]
+    if sides[0] == sides[1]:
+        return "yes"
+    return "no" if 0 not in sides else "was open" if sides[0] == 0 else "open now"
+
+
+def _interval(row: pd.Series) -> str:
+    low, high = row["low_points"], row["high_points"]
+    bounds = "no interval" if np.isnan(low) else f"{low:+.1f}, {high:+.1f}"
+    return f"{row['difference_points']:+.1f} [{bounds}]"
+
+
+def _bullets(lines: Iterator[str] | map[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(lines: list[dict[str, str]]) -> str:
+    heads = list(lines[0])
+    rows = [
+        heads,
+        ["---"] * len(heads),
+        *([line.get(head, "") for head in heads] for line in lines),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    draw()
+    (HERE / "README.md").write_text(page())
