@@ -170,18 +170,15 @@ def test_what_was_measured_before_the_time_was_over_is_published(tmp_path: Path,
         publish_all("nothing", document)
 
 
-def weights(net: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
-
-
 @pytest.mark.parametrize("variant", ["simplenet_310k", "resnet20"])
 def test_networks_are_trained_together_as_alone(variant: str) -> None:
     images = noise(24)
-    # With some weights two pixels of a pooling are equal up to rounding, and either may lead.
-    torch.manual_seed(0)
     # At random scores of one network, so that the siblings differ.
     nets = siblings(network(variant, 0.1).eval(), 0.5, 2)
     assert not next(nets[0].parameters()).equal(next(nets[1].parameters()))
+    # In fp32 two pixels of a pooling may be equal up to rounding, and either may lead.
+    for net in nets:
+        net.double().register_forward_pre_hook(lambda _, inputs: inputs[0].double())
     copies = copy.deepcopy(nets)
     # The random numbers of dropout lie otherwise in memory, so other positions become zero.
     for module in (module for net in (*nets, *copies) for module in net.modules()):
@@ -193,12 +190,12 @@ def test_networks_are_trained_together_as_alone(variant: str) -> None:
         both.steps(images, recipe).train(seed=3)
         both.give_back()
         for net, other in zip(nets, copies, strict=True):
-            before = weights(net)
+            before = {name: one.clone() for name, one in net.named_parameters()}
             train(net, images, SCALING, recipe, seed=3, flip_keeps_label=True)
-            after = weights(net)
-            # Of all together: a bias before batch normalisation moves by rounding alone.
-            difference = (after - weights(other)).norm()
-            assert difference <= 0.002 * (after - before).norm()
+            for name, parameter in net.named_parameters():
+                moved = (parameter - before[name]).abs().max()
+                difference = (parameter - other.get_parameter(name)).abs().max()
+                assert difference <= 0.02 * moved + 1e-6
 
 
 def test_the_service_is_told_where_its_program_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
