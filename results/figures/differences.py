@@ -22,10 +22,11 @@ from results.figures.panels import (
     outer,
     panels,
     ratio_words,
+    striped,
     title_room,
 )
 from results.figures.registry import report_figure
-from results.figures.style import COLOURS, GRID, INK, said, styled
+from results.figures.style import COLOURS, said, styled
 
 _MOST_RATIOS = 3
 _WIDTH = 3.0
@@ -105,10 +106,7 @@ def spread(ratios: Sequence[float]) -> list[float]:
 
 
 def _panel(axes: Axes, table: pd.DataFrame, order: list[str], colours: dict[float, str]) -> None:
-    axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    axes.grid(False, axis="y")
-    for line in range(1, len(order), 2):
-        axes.axhspan(line - 0.5, line + 0.5, color=GRID, alpha=0.35, linewidth=0, zorder=0)
+    striped(axes, order)
     low, high = _limits(table)
     axes.set_xlim(low, high)
     width = 0.7 / len(colours)
@@ -127,9 +125,6 @@ def _panel(axes: Axes, table: pd.DataFrame, order: list[str], colours: dict[floa
         ):
             for tip in y[beyond.to_numpy()]:
                 axes.plot(ends, tip, arrow, color=colour, markersize=4, clip_on=False)
-    axes.set_yticks(np.arange(len(order)), order)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.tick_params(axis="y", length=0)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from results.analysis.protocols import (
 )
 from results.analysis.scratch import beside_scratch
 from results.analysis.study import SETTING, STUDY, check_alike, completed, same
+from results.figures.style import GRID, INK
 from results.storage.plan_file import DEFAULT_BUDGETS
 from results.storage.schema import NO_COMPENSATION, ONE_SHOT, UNPRUNED
 
@@ -263,6 +264,17 @@ def columns_of(found: list[Panel]) -> int:
 def even_columns(count: int) -> int:
     """Columns for so many panels, such that their lines are as full as can be."""
     return math.ceil(count / math.ceil(count / _COLUMNS))
+
+
+def striped(axes: Axes, names: list[str]) -> None:
+    """Makes a line for each name, the first one lowest, and a vertical one at 0."""
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    axes.grid(False, axis="y")
+    for line in range(1, len(names), 2):
+        axes.axhspan(line - 0.5, line + 0.5, color=GRID, alpha=0.35, linewidth=0, zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", length=0)
 
 
 def outer(axes: list[Axes], x: str = "", y: str = "") -> None:

@@ -16,7 +16,7 @@ from results.analysis.claims import CLAIMS, VERDICTS, WEIGHTED_READINGS
 from results.analysis.leads import Lead, leads
 from results.figures.differences import differences
 from results.figures.style import save
-from results.storage.schema import SCRATCH, UNPRUNED
+from results.storage.schema import SCRATCH
 
 HERE = Path(__file__).parent
 STUDIES = ("cifar10-cpu", "cifar100-cpu")
@@ -66,7 +66,7 @@ def draw() -> None:
     """Writes the figures."""
     frame = pd.concat(studies().values(), ignore_index=True)
     effects = results.selection_against_allocation(frame)
-    own = frame[frame["scope"].isin(["local", "global"]) & (frame["metric"] != SCRATCH)]
+    own = drawing.pruned(frame)
     made = {
         "metrics": differences(own, "random", ratios=SHOWN),
         "allocation": drawing.effects(effects),
@@ -81,7 +81,7 @@ def _run(name: str, rows: pd.DataFrame, control: pd.DataFrame) -> dict[str, str]
     seeds = rows.groupby("seed")["baseline_test_top1"].first()
     first = rows[rows["metric"] != SCRATCH].iloc[0]
     tuned = control[control["dataset"] == first["dataset"]]
-    pruned = rows[~rows["metric"].isin([SCRATCH, UNPRUNED])]
+    pruned = drawing.pruned(rows)
     return {
         "study": f"[{name}]({name}/report.md)",
         "network": f"`{first['variant']}`",
@@ -206,14 +206,7 @@ def _allocation(effects: pd.DataFrame) -> Iterator[str]:
 
 def _stages(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
     """What each step after the cut adds, in points, for the mean of the metrics."""
-    rows = frame[frame["scope"].isin(["local", "global"]) & (frame["status"] == "ok")]
-    rows = rows[~rows["metric"].isin([SCRATCH, UNPRUNED])]
-    rows = rows.dropna(subset=["pruned_test_top1", "recalibrated_test_top1"])
-    places = sorted(
-        rows.groupby(list(drawing.PLACE)),
-        key=lambda item: (item[0][0], item[0][1] != "local", item[0][2] != "none"),
-    )
-    for (dataset, scope, normalisation), part in places:
+    for (dataset, scope, normalisation), part in drawing.places(drawing.by_stage(frame)):
         line = {"budget": f"{dataset} {drawing.budget(scope, normalisation)}"}
         for ratio, here in part.groupby("ratio"):
             recalibrated, tuned = (
