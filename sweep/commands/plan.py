@@ -135,9 +135,9 @@ def _budgets_by_ratios(spec: Spec) -> str:
     counts = {
         scope: (len(_budgets(spec, scope)), tuple(spec.ratios_of(scope))) for scope in spec.scopes
     }
-    if len({ratios for _, ratios in counts.values()}) == 1:
+    ratios, *others = {ratios for _, ratios in counts.values()}
+    if not others:
         budgets = sum(count for count, _ in counts.values())
-        (ratios,) = {ratios for _, ratios in counts.values()}
         return f"{several(budgets, 'budget')} x {several(len(ratios), 'ratio')}"
     parts = [
         f"{several(count, f'{scope} budget')} x {several(len(ratios), 'ratio')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -338,9 +338,7 @@ class Spec(Strict):
     statistics_images: Annotated[int, Field(ge=1)] | None = None
     resources: ResourcesSpec = ResourcesSpec()
     evaluate: Annotated[list[EvaluatedStage], AfterValidator(distinct)] = [
-        "pruned",
-        "compensated",
-        "recalibrated",
+        *get_args(EvaluatedStage)
     ]
     keep: Literal["best", "all", "none"] = "best"
     retries: Annotated[int, Field(ge=0, le=100)] = 3

@@ -193,17 +193,17 @@ class _Run:
         if number == 1:
             store_importance(self.workspace, found[wanted.importance])
         del found  # the statistics of wide layers take much memory
-        pruned = self._evaluate("pruned", smaller)
+        pruned = self._evaluate_early("pruned", smaller)
         if wanted.compensation != NO_COMPENSATION:
             moments = self._moments() if number == 1 else None
             with self.clock("compensate"):
                 smaller = compensated(net, chosen, wanted.compensation, images, scaling, moments)
-            self._evaluate("compensated", smaller)
+            self._evaluate_early("compensated", smaller)
         with self.clock("recalibrate"):
             # The weights were trained on images that were shifted as the baseline's recipe says.
             drawn = self._seed("recalibrated", number)
             recalibrate(smaller, images, scaling, wanted.baseline.recipe, drawn, self.flip)
-        recalibrated = self._evaluate("recalibrated", smaller)
+        recalibrated = self._evaluate_early("recalibrated", smaller)
         smaller = self._rewound(smaller, kept)
         finetuned = self._finetune(smaller, number, recalibrated)
         if schedule.steps > 1:
@@ -307,13 +307,13 @@ class _Run:
         epochs = [{**vars(epoch), **of_step} for epoch in history]
         self.row["history"] = [*self.row.get("history", []), *epochs]
         known = before if recipe.epochs == 0 else None
-        return self._evaluated("finetuned", net, known)
+        return self._evaluate("finetuned", net, known)
 
-    def _evaluate(self, stage: str, net: nn.Module) -> Evaluations | None:
+    def _evaluate_early(self, stage: str, net: nn.Module) -> Evaluations | None:
         """Evaluates a network before fine-tuning, if the cell asks for this stage."""
-        return self._evaluated(stage, net) if stage in self.wanted.evaluated else None
+        return self._evaluate(stage, net) if stage in self.wanted.evaluated else None
 
-    def _evaluated(
+    def _evaluate(
         self, stage: str, net: nn.Module, known: Evaluations | None = None
     ) -> Evaluations:
         with self.clock("evaluate"):
