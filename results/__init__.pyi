@@ -13,6 +13,7 @@ from .analysis.identities import identities
 from .analysis.pareto import pareto
 from .analysis.planned import planned_differences
 from .analysis.ranking import rank_metrics
+from .analysis.standing import standing
 from .analysis.two_sweeps import SweepComparison, compare
 from .storage.frames import (
     ManyFilesWarning,
@@ -55,4 +56,5 @@ __all__ = [
     "rank_agreement",
     "rank_metrics",
     "selection_against_allocation",
+    "standing",
 ]

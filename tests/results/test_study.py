@@ -24,6 +24,9 @@ CALLS = {
     "conclusion": results.conclusion,
     "at_equal_macs": lambda table: results.at_equal_macs(table, None, "output_l1"),
     "planned_differences": lambda table: results.planned_differences(table, PLANNED),
+    "standing": lambda table: results.standing(
+        table, {"metric": "output_l1", "compensation": "none"}
+    ),
 }
 
 RESIDUAL = {"variant": "resnet56", "network_options": '{"shortcut": "A"}'}
@@ -321,6 +324,8 @@ def whole(shift=0.0, **changes):
 def test_two_sweeps_that_share_their_baselines_are_not_pooled(name, column):
     if (name, column) == ("claims", "compensation"):
         pytest.skip("claims are judged without compensation; see test_claims.py")
+    if (name, column) == ("standing", "compensation"):
+        pytest.skip("compensations compete with each other; see test_standing.py")
     one, other = whole(), whole(0.25, **{column: CHANGED[column]})
     assert {row["baseline_key"] for row in one} == {row["baseline_key"] for row in other}
     both = CALLS[name](frame([*one, *other]))
