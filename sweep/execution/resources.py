@@ -10,7 +10,7 @@ import torch
 
 from prune_core.cpus import usable_cpus
 from sweep.execution.tasks import KINDS
-from sweep.spec.fields import ResourcesSpec
+from sweep.spec.resources import ResourcesSpec
 
 # Ray counts resources in ten-thousandths.
 UNIT = 1e-4

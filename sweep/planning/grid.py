@@ -17,7 +17,8 @@ from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
 from sweep.planning.cells import Baseline, Budget, Cell, Dataset, Importance
 from sweep.planning.network import Network, network_of
-from sweep.spec.fields import DatasetSpec, Spec
+from sweep.spec.datasets import DatasetSpec
+from sweep.spec.fields import Spec
 
 
 @dataclass(frozen=True)

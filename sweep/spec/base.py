@@ -26,6 +26,11 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def as_list(value: Any) -> Any:
+    """An entry that stands alone, as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
 def _plain(value: Any, index: int) -> str:
     """An entry as a person writes it: a value, or what names it."""
     named = getattr(value, "label", None) or getattr(value, "name", None)

@@ -4,99 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from prune_core.budgets import BudgetChoice, BudgetError, Floor, rules_of
-from prune_core.budgets.registry import Scope
-from prune_core.compensation import NO_COMPENSATION, Compensation, CompensationError
-from prune_core.metrics import Choice, MetricError
+from prune_core.budgets import BudgetChoice, Floor
+from prune_core.compensation import NO_COMPENSATION
+from prune_core.metrics import Choice
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
-from prune_core.plugins import Plugin, PluginError, load_plugin
-from prune_core.schedule import ALL_AT_ONCE, Schedule, ScheduleError
+from prune_core.schedule import ALL_AT_ONCE
 from prune_core.spelling import allowed
-from prune_core.training import Recipe
 from results.storage.plan_file import Comparison
-from results.storage.schema import FINETUNE, SCRATCH, UNPRUNED
 from sweep.spec.base import Name, Number, Strict, distinct
+from sweep.spec.choices import (
+    BudgetSpec,
+    CompensationSpec,
+    GlobalRule,
+    LocalRule,
+    MetricSpec,
+    PluginSpecs,
+    ScheduleSpec,
+)
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.networks import NetworkSpec
-
-
-class RecipeSpec(Strict):
-    """How a network is trained; see `prune_core.training.Recipe`."""
-
-    epochs: Annotated[int, Field(ge=0, le=100_000)]
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
-    learning_rate: Annotated[Number, Field(gt=0)] = 0.1
-    warmup: Annotated[Number, Field(ge=0, le=1)] = 0.3
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[Number, Field(ge=0)] = 5e-4
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
-    flip: bool = True
-    recalibrate: bool = True
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    images: Annotated[int, Field(ge=2)] | None = None
-    dropout: Annotated[Number, Field(ge=0, lt=1)] | None = None
-
-    def recipe(self) -> Recipe:
-        """The recipe as a value of prune_core."""
-        return Recipe(**self.model_dump())
-
+from sweep.spec.recipes import FinetuneSpecs, RecipeSpec
+from sweep.spec.resources import ResourcesSpec
 
 EvaluatedStage = Literal["pruned", "compensated", "recalibrated"]
-Rewind = Literal["learning_rate", "weights"]
-
-
-class FinetuneSpec(RecipeSpec):
-    """How pruned networks are trained; `name` tells several such recipes apart.
-
-    With `rewind`, pruned networks are trained by the last `epochs` of the baseline's own recipe
-    (Renda et al. 2020, arXiv:2003.02389). `learning_rate` starts from the weights that pruning
-    leaves, `weights` from those that the baseline had that many epochs before its end.
-    """
-
-    name: Name = FINETUNE
-    rewind: Rewind | None = None
-
-    @model_validator(mode="after")
-    def _rewound_alone(self) -> FinetuneSpec:
-        if self.rewind is None:
-            return self
-        if self.epochs == 0:
-            raise ValueError("rewind needs at least 1 epoch")
-        if extra := sorted(self.model_fields_set - {"name", "rewind", "epochs"}):
-            raise ValueError(
-                f"{extra[0]} cannot be given with rewind, which trains by the baseline's recipe"
-            )
-        return self
-
-    def of(self, baseline: Recipe) -> Recipe:
-        """The recipe, for networks that were pruned from a baseline of another recipe."""
-        if self.rewind is not None:
-            return baseline.last(self.epochs)
-        return Recipe(**self.model_dump(exclude={"name", "rewind"}))
-
-
-def _several(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-def _named_apart(recipes: list[FinetuneSpec]) -> list[FinetuneSpec]:
-    names = [recipe.name for recipe in recipes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"has {names.count(name)} recipes named {name}; name each differently")
-        if name in (SCRATCH, UNPRUNED):
-            raise ValueError(f"has a recipe named {name}, which names a control; name it otherwise")
-    return recipes
+Ratio = Annotated[Number, Field(gt=0, le=1)]
+Ratios = Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class MinChannelsSpec(Strict):
@@ -109,132 +44,6 @@ class MinChannelsSpec(Strict):
     @classmethod
     def _from_number(cls, value: Any) -> Any:
         return {"channels": value} if isinstance(value, int) else value
-
-
-def _gpu_share(gpus: float) -> float:
-    if gpus > 1 and gpus != int(gpus):
-        raise ValueError("must be a whole number, or a fraction of one GPU below 1")
-    return gpus
-
-
-Cpus = Annotated[Number, Field(ge=0.01)]
-Gpus = Annotated[Number, Field(ge=0), AfterValidator(_gpu_share)]
-
-
-class StageResourcesSpec(Strict):
-    """Resources of the trials of one stage; null takes the value of `resources` itself."""
-
-    cpus: Cpus | None = None
-    gpus: Gpus | None = None
-
-
-class ResourcesSpec(Strict):
-    """Resources of one trial.
-
-    `gpus: null` means one GPU per trial if the cluster has GPUs, and none otherwise. `baseline`,
-    `statistics` and `cell` override the values for the trials of that stage. `scale_to` is for
-    clusters with autoscaling: the number of parallel trials to request nodes for.
-    """
-
-    cpus: Cpus = 1.0
-    gpus: Gpus | None = None
-    baseline: StageResourcesSpec = StageResourcesSpec()
-    statistics: StageResourcesSpec = StageResourcesSpec()
-    cell: StageResourcesSpec = StageResourcesSpec()
-    scale_to: Annotated[int, Field(ge=1, le=100_000)] | None = None
-
-    def of(self, stage: str) -> tuple[float, float | None]:
-        """CPUs and GPUs of a trial of a stage: `baseline`, `statistics` or `cell`."""
-        own: StageResourcesSpec = getattr(self, stage)
-        return (
-            self.cpus if own.cpus is None else own.cpus,
-            self.gpus if own.gpus is None else own.gpus,
-        )
-
-
-def _plugin(value: Any, info: ValidationInfo) -> Any:
-    try:
-        if isinstance(value, Plugin):
-            value.load()
-            return value
-        if isinstance(value, str):
-            # The fields that follow may name what the file registers.
-            return load_plugin(value, info.context)
-    except PluginError as error:
-        raise ValueError(str(error)) from error
-    raise ValueError("must be the path of a Python file, such as my_metrics.py")
-
-
-def _once(plugins: list[Plugin]) -> list[Plugin]:
-    return list(dict.fromkeys(plugins))
-
-
-def _metric(value: Any) -> Any:
-    try:
-        return Choice.parse(value)
-    except MetricError as error:
-        raise ValueError(str(error)) from error
-
-
-def _compensation(value: Any) -> Any:
-    if value is None:
-        raise ValueError("the entry is empty; write none for no compensation")
-    try:
-        return Compensation.parse(value)
-    except CompensationError as error:
-        raise ValueError(str(error)) from error
-
-
-def _schedule(value: Any) -> Any:
-    try:
-        return Schedule.parse(value)
-    except ScheduleError as error:
-        raise ValueError(str(error)) from error
-
-
-def _rule_of(scope: Scope) -> BeforeValidator:
-    def read(value: Any) -> BudgetChoice:
-        try:
-            choice = BudgetChoice.parse(value)
-        except BudgetError as error:
-            known = "is unknown" not in str(error)
-            rules = allowed(str(value), map(repr, rules_of(scope)))
-            raise ValueError(str(error) if known else f"not a budget rule; {rules}") from error
-        if choice.scope != scope:
-            rules = allowed("", map(repr, rules_of(scope)))
-            raise ValueError(f"not a budget rule of the {scope} scope; {rules}")
-        return choice
-
-    return BeforeValidator(read)
-
-
-def _budget(value: Any) -> Any:
-    try:
-        return None if value is None else BudgetChoice.parse(value)
-    except BudgetError as error:
-        raise ValueError(str(error)) from error
-
-
-BudgetSpec = Annotated[BudgetChoice, BeforeValidator(_budget)]
-LocalRule = Annotated[BudgetChoice, _rule_of("local")]
-GlobalRule = Annotated[BudgetChoice, _rule_of("global")]
-PluginSpecs = Annotated[
-    list[Annotated[Plugin, BeforeValidator(_plugin)]],
-    BeforeValidator(_several),
-    AfterValidator(_once),
-]
-CompensationSpec = Annotated[Compensation, BeforeValidator(_compensation)]
-FinetuneSpecs = Annotated[
-    list[FinetuneSpec],
-    BeforeValidator(_several),
-    Field(min_length=1),
-    AfterValidator(_named_apart),
-]
-ScheduleSpec = Annotated[Schedule, BeforeValidator(_schedule)]
-MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
-Ratio = Annotated[Number, Field(gt=0, le=1)]
-Ratios = Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ControlsSpec(Strict):

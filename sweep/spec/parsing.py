@@ -16,18 +16,11 @@ from prune_core.plugins import Plugin
 from prune_core.spelling import allowed
 from sweep.errors import SpecError
 from sweep.spec.datasets import DatasetSpec
-from sweep.spec.fields import (
-    ComparisonSpec,
-    ControlsSpec,
-    FinetuneSpec,
-    MinChannelsSpec,
-    RecipeSpec,
-    ResourcesSpec,
-    Spec,
-    StageResourcesSpec,
-)
+from sweep.spec.fields import ComparisonSpec, ControlsSpec, MinChannelsSpec, Spec
 from sweep.spec.networks import NetworkSpec
 from sweep.spec.packaged import packaged, text_of
+from sweep.spec.recipes import FinetuneSpec, RecipeSpec
+from sweep.spec.resources import ResourcesSpec, StageResourcesSpec
 
 STANDARD_INPUT = "-"
 

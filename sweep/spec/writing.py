@@ -13,8 +13,9 @@ from prune_core.metrics import Choice
 from prune_core.metrics.registry import IMAGES
 from prune_core.plugins import Plugin
 from prune_core.schedule import Schedule
-from sweep.spec.fields import FinetuneSpec, Spec
+from sweep.spec.fields import Spec
 from sweep.spec.parsing import EXPONENTS
+from sweep.spec.recipes import FinetuneSpec
 
 
 def resolved(spec: Spec) -> str:

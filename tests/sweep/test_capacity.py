@@ -5,7 +5,7 @@ import pytest
 from sweep.errors import ClusterError
 from sweep.execution.capacity import Bundles, Capacity
 from sweep.execution.resources import Resources, resources_of
-from sweep.spec.fields import ResourcesSpec
+from sweep.spec.resources import ResourcesSpec
 
 SMALL, LARGE = Resources(2, 0), Resources(8, 1)
 RESOURCES = ResourcesSpec.model_validate(

@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.execution.resources import Resources, resources_of, slots, unplaceable
-from sweep.spec.fields import ResourcesSpec
+from sweep.spec.resources import ResourcesSpec
 
 LAPTOP, SERVER = Resources(4, 0), Resources(32, 4)
 
