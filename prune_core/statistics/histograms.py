@@ -8,13 +8,14 @@ so `PixelHistogram` needs a first pass over the images that finds the range.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from prune_core.statistics.binning import Cells, cells_of, equal_bins, quantile_bins
 from prune_core.statistics.maps import Maps, doubles, slices
-from prune_core.statistics.requests import NOT_FINITE, RESOLUTION, Answer, StatisticsError
+from prune_core.statistics.requests import NOT_FINITE, Answer, StatisticsError
 
 Edges = Literal["equal", "quantile"]
 
@@ -95,35 +96,12 @@ def _count(
         high = values.masked_fill(zero, -torch.inf).amax(dim=1, keepdim=True)
         index = equal_bins(values, low, high, bins)
     else:
-        index = _quantile_bins(values, zero, bins)
+        index = quantile_bins(values, zero, bins)
     index = (index + 1).masked_fill_(zero, 0)
     rows = torch.arange(channels, device=values.device)[:, None] * (bins + 1)
     cells = (rows + index) * classes + labels
     counts = torch.bincount(cells.flatten(), minlength=channels * (bins + 1) * classes)
     return counts.view(channels, bins + 1, classes)
-
-
-def equal_bins(values: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:
-    """The index of each value's bin among bins of equal width from `low` to `high`, int64.
-
-    If the range is not wider than the rounding error, all values are in bin 0.
-    """
-    width = high - low
-    flat = ~(width > RESOLUTION * torch.maximum(low.abs(), high.abs()))
-    scale = torch.where(flat, 0.0, bins / width)
-    # If a channel has no value, `low` is infinite and the product is NaN.
-    scaled = ((values - low) * scale).nan_to_num_(0)
-    return scaled.floor_().clamp_(0, bins - 1).to(torch.int64)
-
-
-def _quantile_bins(values: Tensor, zero: Tensor, bins: int) -> Tensor:
-    ordered = values.masked_fill(zero, torch.inf).sort(dim=1).values
-    count = (~zero).sum(dim=1, keepdim=True)
-    steps = torch.arange(1, bins, device=values.device)
-    # Edge b is the first value with at least the fraction b / bins of all values before it.
-    first = (steps * count + bins - 1) // bins
-    edges = ordered.gather(1, first.clamp(max=values.shape[1] - 1))
-    return torch.searchsorted(edges, values, right=True)
 
 
 class _AverageHistogramCollector:
@@ -157,7 +135,7 @@ class _PixelHistogramCollector:
     def __init__(self, request: PixelHistogram, classes: int) -> None:
         self.request, self.classes = request, classes
         self.range: tuple[Tensor, Tensor] | None = None
-        self.cells: _Cells | None = None
+        self.cells: Cells | None = None
 
     def preview(self, maps: Maps) -> None:
         ranges = [_range(maps, self.request.zero_bin), *([self.range] if self.range else [])]
@@ -183,7 +161,7 @@ class _PixelHistogramCollector:
         if self.cells.zeros_at is not None:
             self.zeros.index_add_(0, labels, maps.zeros.to(torch.int64))
 
-    def _started(self) -> _Cells:
+    def _started(self) -> Cells:
         assert self.range is not None
         low, high = (edge.double() for edge in self.range)
         # A channel that never fires has no range: its lowest value is inf, its highest -inf.
@@ -192,7 +170,7 @@ class _PixelHistogramCollector:
         shape = self.classes, len(low), self.request.bins + 2
         self.counts = torch.zeros(shape, dtype=torch.int64, device=low.device)
         self.zeros = self.counts.new_zeros(shape[:2])
-        return _cells(low, high, self.request, self.counts.numel())
+        return cells_of(low, high, self.request.bins, self.request.zero_bin, self.counts.numel())
 
     def finish(self) -> Answer:
         if self.cells is None:
@@ -228,107 +206,3 @@ def _range(maps: Maps, zero_bin: bool) -> tuple[Tensor, Tensor]:
         for part in slices(maps.pieces)
     ]
     return torch.where(low < 0, low, torch.stack(above).amin(dim=0)), high
-
-
-class _Cells(Protocol):
-    """Writes the cells of values.
-
-    Attributes
-    ----------
-    kind : the type of integers that can number all cells.
-    zeros_at : the bins [C], int64, in which zeros are counted that belong into the column for
-        zeros; None if they are counted there.
-    """
-
-    @property
-    def kind(self) -> torch.dtype: ...
-
-    @property
-    def zeros_at(self) -> Tensor | None: ...
-
-    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
-        """Writes the cell of each value.
-
-        Parameters
-        ----------
-        values : [N, P, C], float64; they are overwritten.
-        starts : the first cell of the image's class, [N, 1, 1], int64.
-        cells : [N, P, C].
-        """
-
-
-def _cells(low: Tensor, high: Tensor, wanted: PixelHistogram, size: int) -> _Cells:
-    """The cells for channels with these ranges, [C], float64.
-
-    Parameters
-    ----------
-    size : the number of all cells.
-    """
-    starts = torch.arange(len(low), device=low.device) * (wanted.bins + 2) + 1
-    kind = torch.int32 if size <= torch.iinfo(torch.int32).max else torch.int64
-    width = high - low
-    # Of a channel without values the width is -inf.
-    absent = width == -torch.inf
-    flat = ~(width > RESOLUTION * torch.maximum(low.abs(), high.abs()))
-    scale = torch.where(flat, torch.where(absent, 0.0, 0.5 / low), wanted.bins / width)
-    near = torch.where(absent, 1.0, low * scale)
-    # Rounding must put no value below its bin. So all edges are moved down by more than rounding,
-    # which is far less than the rounding of the values themselves.
-    margin = 8 * (size + near.max()) * torch.finfo(torch.float64).eps
-    if wanted.zero_bin and bool(((near > 2 * margin) & scale.isfinite()).all()):
-        return _PositiveCells(scale, starts - near + margin, starts, bool((near > 1).any()), kind)
-    return _AnyCells(low, high, starts, wanted, kind)
-
-
-@dataclass(frozen=True)
-class _PositiveCells:
-    """Cells of channels whose values are zero or positive, as behind a ReLU.
-
-    The bin of x is floor(x scale - near), where near is that of the smallest value. So zero is
-    below the first bin, in the column for zeros. It is one multiplication and one addition.
-
-    Attributes
-    ----------
-    scale : [C], float64.
-    shift : the first bin's cell minus near, [C], float64.
-    starts : the first bin's cell, [C], int64.
-    apart : whether the smallest value of a channel is more than a bin's width above 0.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    starts: Tensor
-    apart: bool
-    kind: torch.dtype
-    zeros_at: Tensor | None = None
-
-    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
-        """See `_Cells`."""
-        torch.addcmul(starts + self.shift, values, self.scale, out=values)
-        if self.apart:
-            torch.maximum(values, starts + self.starts - 0.5, out=values)
-        # The conversion to an integer cuts off what follows the point.
-        cells.copy_(values)
-
-
-@dataclass(frozen=True)
-class _AnyCells:
-    """Cells of channels with any range; bins are those of `equal_bins`."""
-
-    low: Tensor
-    high: Tensor
-    starts: Tensor
-    wanted: PixelHistogram
-    kind: torch.dtype
-
-    @property
-    def zeros_at(self) -> Tensor | None:
-        """See `_Cells`: to count zeros apart is cheaper than to mask them."""
-        return self._bins(torch.zeros_like(self.low)) if self.wanted.zero_bin else None
-
-    def write(self, values: Tensor, starts: Tensor, cells: Tensor) -> None:
-        """See `_Cells`."""
-        cells.copy_(self._bins(values).add_(starts + self.starts))
-
-    def _bins(self, values: Tensor) -> Tensor:
-        return equal_bins(values, self.low, self.high, self.wanted.bins)
