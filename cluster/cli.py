@@ -14,7 +14,10 @@ from typing import Annotated
 import typer
 
 from cluster.errors import SubmissionError
-from sweep.commands.cli import EXIT_INTERRUPTED, OverridesArgument, PluginOption, app, guarded
+from sweep.commands.arguments import OverridesArgument, PluginOption
+from sweep.commands.cli import app
+from sweep.commands.exits import guarded
+from sweep.commands.interrupts import EXIT_INTERRUPTED
 from sweep.execution.terminal import Terminal
 
 __all__ = ["app"]

@@ -17,7 +17,8 @@ from cluster.bundle import Bundle
 from cluster.connection import connect, reported
 from cluster.errors import SubmissionError
 from results.formatting import rough_duration
-from sweep.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NOT_ALL_OK, EXIT_OK
+from sweep.commands.exits import EXIT_BAD_INPUT, EXIT_NOT_ALL_OK, EXIT_OK
+from sweep.commands.interrupts import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails

@@ -13,7 +13,7 @@ import typer
 
 import results
 from sweep.commands import interrupts
-from sweep.commands.cli import guarded
+from sweep.commands.exits import guarded
 from sweep.execution.messages import note, say
 from sweep.execution.terminal import EXIT_PIPE_CLOSED, Terminal, plain
 
