@@ -187,6 +187,9 @@ def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
         "SLURM_JOB_NODELIST": "made-up",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_CPUS_PER_TASK": "1",
+        # How long the second node waits for a head that has ended, else a minute. On the first one
+        # `ray stop` must end within this time.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
     }
     own = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
     script = files("cluster") / "files" / "slurm.sbatch"
@@ -205,6 +208,9 @@ def test_the_slurm_script_starts_ray_on_its_nodes_and_runs_a_sweep(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "8 of 8 cells ok" in ended.stdout
     assert "On worker node. Connecting to Ray cluster" in ended.stdout
+    # Ray starts without its dashboard too, but waits a minute for it.
+    log = first.run("cat", f"/tmp/ray-{os.getuid()}/ray/session_latest/logs/dashboard.log")
+    assert "AF_UNIX path too long" not in log
     assert _hosts(out) <= {"first", "second"}
 
 
