@@ -12,7 +12,7 @@ from results.analysis.study import figures
 from results.figures.accuracy import legend_below
 from results.figures.panels import grid, outer, striped
 from results.figures.style import COLOURS, FAINT, styled
-from results.storage.schema import CONTROLS
+from results.storage.schema import CONTROLS, FINETUNE, NO_COMPENSATION
 
 _ROW = 0.24
 _AROUND = 1.1
@@ -31,6 +31,20 @@ PLACE = ("dataset", "scope", "normalisation")
 def pruned(frame: pd.DataFrame) -> pd.DataFrame:
     """The pruned networks of the grid: no controls."""
     return frame[frame["scope"].isin(["local", "global"]) & ~frame["metric"].isin(CONTROLS)]
+
+
+def of_study(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a study, without those of other fine-tuning, compensation or cost."""
+    same = frame["finetune"].eq(FINETUNE) & frame["compensation"].eq(NO_COMPENSATION)
+    return frame[same & ~frame["ratio_of"].eq("macs")]
+
+
+def at_shared_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ratios at which every metric was run; some metrics were run at more."""
+    cells = pruned(frame)
+    metrics = cells.groupby(["dataset", "ratio"])["metric"].transform("nunique")
+    most = cells.groupby("dataset")["metric"].transform("nunique")
+    return frame.drop(index=cells.index[metrics < most])
 
 
 def by_stage(frame: pd.DataFrame) -> pd.DataFrame:

@@ -32,8 +32,9 @@ READINGS = {
 
 def page() -> str:
     """The text of README.md."""
-    frames = studies()
-    frame = pd.concat(frames.values(), ignore_index=True)
+    frames = {name: drawing.of_study(rows) for name, rows in studies().items()}
+    everything = pd.concat(frames.values(), ignore_index=True)
+    frame = drawing.at_shared_ratios(everything)
     judged = results.claims(frame)
     judged = judged[judged["stage"] == "finetuned"]
     pairs = results.paired_difference(frame, None, "output_l1")
@@ -47,7 +48,7 @@ def page() -> str:
         "other_readings": _other_readings(judged),
         "leads": _bullets(map(_lead, found)),
         "allocation": _bullets(_allocation(effects)),
-        "stages": _table(list(_stages(frame))),
+        "stages": _table(list(_stages(everything))),
         "open": _bullets(_open(judged)),
         "earlier": _table(list(_then_and_now(frame))),
         "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
@@ -64,13 +65,14 @@ def studies() -> dict[str, pd.DataFrame]:
 
 def draw() -> None:
     """Writes the figures."""
-    frame = pd.concat(studies().values(), ignore_index=True)
+    everything = pd.concat(map(drawing.of_study, studies().values()), ignore_index=True)
+    frame = drawing.at_shared_ratios(everything)
     effects = results.selection_against_allocation(frame)
     own = drawing.pruned(frame)
     made = {
         "metrics": differences(own, "random", ratios=SHOWN),
         "allocation": drawing.effects(effects),
-        "stages": drawing.stages(frame),
+        "stages": drawing.stages(everything),
     }
     for name, figure in made.items():
         _, svg = save(figure, HERE / "pictures" / name)
