@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prune_core.classifier import Classifier
 from prune_core.networks import ModuleArchitecture, architecture_of
@@ -225,6 +227,7 @@ def _checked(differences: Mapping[str, float]) -> str:
 
 
 def _made(row: Row) -> dict[str, str]:
+    used = dict.fromkeys(_plugins(json.loads(row["identity"])))
     return {
         "data": f"{row['dataset']} ({row['source']}), fingerprint "
         f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
@@ -239,12 +242,24 @@ def _made(row: Row) -> dict[str, str]:
         f"{row['parameter_ratio']:.4f} of the parameters and {row['mac_ratio']:.4f} of the macs "
         "achieved",
         "compensation": f"{row['compensation']}, options {row['compensation_options'] or '{}'}",
+        **({"plug-ins": f"files with the fingerprints {', '.join(used)}"} if used else {}),
         "cell": f"{row['key']} of sweep {row['sweep']}, baseline {row['baseline_key']}",
         "finished": f"{row['finished_at']:%Y-%m-%d %H:%M} UTC",
         "versions": f"prune-sweep {row['version_prune_sweep']} "
         f"({row['git_revision'] or 'not from a checkout'}), torch {row['version_torch']}, "
         f"Python {row['version_python']}",
     }
+
+
+def _plugins(identity: Any) -> Iterator[str]:
+    """The fingerprints of the plug-ins that an identity names, at any depth."""
+    if isinstance(identity, dict):
+        if isinstance(fingerprint := identity.get("plugin"), str):
+            yield fingerprint
+        identity = list(identity.values())
+    if isinstance(identity, list):
+        for part in identity:
+            yield from _plugins(part)
 
 
 def percent(fraction: float) -> str:

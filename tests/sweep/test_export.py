@@ -109,6 +109,18 @@ def test_the_card_says_what_the_row_says(exported, kept_sweep):
     assert f"{100 * row['finetuned_test_top5']:.2f} %" in text
 
 
+def test_the_card_names_the_plugins_that_the_network_depends_on(kept_sweep):
+    row = row_of(kept_sweep, local_key(kept_sweep))
+    assert "plug-ins" not in of_cell(row).made
+    parts = {
+        "scores": {"metric": "mine", "plugin": "0123abcd"},
+        "budget": {"normalisation": ["mine", 1, {"plugin": "4567cdef"}], "plugin": "0123abcd"},
+    }
+    identity = json.dumps(json.loads(row["identity"]) | parts)
+    said = of_cell(row | {"identity": identity}).made["plug-ins"]
+    assert said == "files with the fingerprints 0123abcd, 4567cdef"
+
+
 def test_the_code_in_the_card_works_without_prune_sweep(exported, tmp_path, small_images):
     to, _ = exported
     image = small_images.test_images[:1]
