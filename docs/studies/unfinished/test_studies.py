@@ -1,0 +1,87 @@
+# ruff: noqa: D103
+"""The committed studies: the page agrees with the rows, and a row can be made again."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import results
+import sweep
+from sweep.execution.changes import changes
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "docs/studies"
+sys.path[:0] = [str(STUDIES), str(ROOT / "tests/benchmarks")]
+
+import hardware  # noqa: E402
+import write  # noqa: E402
+
+UNPRUNED = {"cifar10-cpu": 0.86, "cifar100-cpu": 0.57}
+"""The lowest mean accuracy of a study's unpruned networks."""
+SAME = [f"{stage}_test_{of}" for stage in ("baseline", "finetuned") for of in ("top1", "loss")]
+
+
+@pytest.fixture(scope="module", params=UNPRUNED)
+def study(request):
+    """A study's name and rows."""
+    return request.param, results.load(STUDIES / request.param)
+
+
+def test_every_number_of_the_page_comes_from_the_rows():
+    assert set(write.STUDIES) == set(UNPRUNED)
+    assert (STUDIES / "README.md").read_text() == write.page(), "run python docs/studies/write.py"
+
+
+def test_a_study_is_complete_and_its_networks_are_good(study):
+    name, frame = study
+    assert (frame["status"] == "ok").all()
+    assert frame["host"].nunique() == frame["threads"].nunique() == 1
+    assert (frame["test_images"] == 10_000).all()
+    unpruned = frame.groupby("seed")["baseline_test_top1"].agg(["min", "max"])
+    assert list(unpruned.index) == [0, 1, 2, 3, 4]
+    assert (unpruned["min"] == unpruned["max"]).all()
+    assert unpruned["min"].mean() >= UNPRUNED[name]
+    rows = write.drawing.pruned(write.drawing.of_study(frame))
+    assert rows["metric"].nunique() >= 16
+    points = rows.groupby(["scope", "normalisation", "ratio", "metric"])["seed"].nunique()
+    assert (points == 5).all()
+
+
+def test_a_row_is_made_again_bit_for_bit(study, tmp_path):
+    name, frame = study
+    images = ROOT.resolve().parent / "shared" / "data" / name.removesuffix("-cpu")
+    if not images.is_dir():
+        pytest.skip(f"no images in {images}")
+    made_on = json.loads((STUDIES / "hardware.json").read_text())
+    now = {
+        "processor": hardware.processor(),
+        "stepping": hardware.cpuinfo("stepping"),
+        "cache": hardware.cpuinfo("cache size"),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+    if different := [name for name, value in now.items() if made_on[name] != value]:
+        pytest.skip(f"the study ran on other hardware or torch: {', '.join(different)}")
+    (row,) = frame.query(
+        "metric == 'output_l1' and scope == 'local' and ratio == 0.3 and seed == 0 and "
+        "ratio_of == 'parameters' and compensation == 'none' and finetune == 'finetune'"
+    ).to_dict("records")
+    # The unpruned network is taken from the folder, the cell is made anew.
+    again = tmp_path / "again"
+    shutil.copytree(STUDIES / name, again, ignore=shutil.ignore_patterns("cells", "scores"))
+    spec = STUDIES / name / "spec.yaml"
+    planned = sweep.plan(spec, data=images, out=again)
+    if row["key"] not in {cell.key for cell in planned.cells}:
+        (since,) = changes(planned.planned, [row["key"]], results.Store(STUDIES / name))
+        pytest.skip(f"the study is of an earlier version: {since}")
+    command = [sys.executable, "-m", "sweep", "run", spec, "--data", images, "--out", again]
+    command += ["--cell", row["key"], "--executor", "serial"]
+    subprocess.run([str(word) for word in command], check=True, cwd=tmp_path)
+    (made,) = results.load(again).to_dict("records")
+    for column in ("baseline_checksum", "threads", *SAME):
+        assert made[column] == row[column]
