@@ -61,9 +61,10 @@ def standing(
         corrected test at 0.05.
     untested : number of other methods without a test: fewer than two pairs, or the same difference
         in every seed.
-    verdict : `first` if all others are significantly worse, `tied first` if none is significantly
-        better, `behind` if one is, `not tested` if no other has a test. With few seeds a tie says
-        little: `detectable_points` says what they could have found.
+    verdict : `behind` if another method is significantly better; else `not tested` if no other has
+        a test, or one without a test has the higher accuracy; else `first` if all others are
+        significantly worse, and `tied first` if not. With few seeds a tie says little:
+        `detectable_points` says what they could have found.
     rival_metric, rival_budget, ... : the other method with the highest mean accuracy. It was found
         by these accuracies, so its interval flatters it.
     accuracy, accuracy_rival : mean accuracies over the pairs with it, as fractions.
@@ -121,11 +122,11 @@ def _stand(rivals: pd.DataFrame) -> dict[str, object]:
     significant = rivals["p_holm"] < 1 - LEVEL
     behind = int((significant & (rivals["difference_points"] > 0)).sum())
     ahead = int((significant & (rivals["difference_points"] < 0)).sum())
-    untested = int(rivals["p"].isna().sum())
-    if untested == len(rivals):
-        verdict = "not tested"
-    elif behind:
+    untested = rivals["p"].isna()
+    if behind:
         verdict = "behind"
+    elif untested.all() or (rivals.loc[untested, "difference_points"] > 0).any():
+        verdict = "not tested"
     else:
         verdict = "first" if ahead == len(rivals) else "tied first"
     # A rival without a pair has no accuracy and comes last.
@@ -134,7 +135,7 @@ def _stand(rivals: pd.DataFrame) -> dict[str, object]:
         "entries": len(rivals) + 1,
         "ahead": ahead,
         "behind": behind,
-        "untested": untested,
+        "untested": int(untested.sum()),
         "verdict": verdict,
         **{f"rival_{name}": best[name] for name in ENTRY},
         "accuracy": best["accuracy_reference"],

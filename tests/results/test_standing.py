@@ -93,6 +93,13 @@ def test_one_seed_is_no_test_and_no_tie():
     assert np.isnan(row["low_points"])
 
 
+def test_a_rival_that_is_ahead_by_the_same_in_every_seed_is_no_tie():
+    row = stand(contest(output_l1=[0.75, 0.77, 0.76, 0.755]))
+    assert (row["verdict"], row["untested"], row["behind"]) == ("not tested", 1, 0)
+    same = stand(contest(output_l1=[0.70, 0.72, 0.71, 0.705]))
+    assert (same["verdict"], same["untested"], same["ahead"]) == ("tied first", 1, 1)
+
+
 def test_controls_and_methods_without_a_pair_win_nothing():
     rows = [*contest(), *cells({"scratch": [0.99, 0.98, 0.99, 0.97]})]
     rows += cells({"random": [0.9] * 4}, scope="widths_of", budget="widths_of(output_l1)")
