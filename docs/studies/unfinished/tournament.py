@@ -13,10 +13,13 @@ OURS = {"metric": "surgeon", "compensation": "least_squares"}
 SETTINGS = (
     {"scope": "local", "ratio_of": "parameters", "budget": "uniform_parameters"},
     {"scope": "local", "ratio_of": "macs", "budget": "uniform_macs"},
-    {"scope": "global", "ratio_of": "parameters", "normalisation": "layer_zscore"},
-    {"scope": "global", "ratio_of": "macs", "normalisation": "layer_zscore"},
+    {"scope": "global", "ratio_of": "parameters", "normalisation": "none"},
+    {"scope": "global", "ratio_of": "macs", "normalisation": "none"},
 )
-"""What our method is in each kind of contest; chosen by held-out images of other seeds."""
+"""Our method in each kind of contest: the defaults of `prune-sweep prune`.
+
+`choice.yaml` compares others with them on held-out images of other seeds.
+"""
 ARMS = {
     "without training": ("recalibrated", FINETUNE),
     "fine-tuned, rate 0.02": ("finetuned", FINETUNE),
