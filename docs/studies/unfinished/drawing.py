@@ -17,7 +17,7 @@ from results.storage.schema import CONTROLS, FINETUNE, NO_COMPENSATION
 _ROW = 0.24
 _AROUND = 1.1
 _EFFECTS = {
-    "selection": "other channels, at the widths of output_l1",
+    "selection": "other channels, at the same widths",
     "allocation": "other widths, same metric",
 }
 _STAGES = {
@@ -70,21 +70,22 @@ def budget(scope: str, normalisation: str) -> str:
 
 @styled
 def effects(table: pd.DataFrame) -> Figure:
-    """What the choice of channels and that of widths add to output_l1, a row for each metric.
+    """What other channels, and other widths, add to a global ranking; a row for each metric.
 
     Parameters
     ----------
     table : rows of `results.selection_against_allocation`; the largest ratio of each is shown.
     """
     table = table[table["effect"].isin(list(_EFFECTS))]
-    panel = ["dataset", "normalisation"]
+    panel = ["dataset", "widths_of", "normalisation"]
     table = table[table["ratio"] == table.groupby(panel)["ratio"].transform("max")]
     order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
     found = list(table.groupby(panel))
     figure, axes = grid(len(found), 3.6, _AROUND + _ROW * len(order), 2, order)
-    for ((dataset, normalisation), rows), place in zip(found, axes, strict=True):
+    for ((dataset, reference, normalisation), rows), place in zip(found, axes, strict=True):
         _rows(place, rows, order)
-        place.set_title(f"{dataset}, {budget('global', normalisation)}, {rows['ratio'].iloc[0]:g}")
+        ratio = rows["ratio"].iloc[0]
+        place.set_title(f"{dataset}, {reference}, {budget('global', normalisation)}, {ratio:g}")
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     outer(axes, "points of test accuracy, fine-tuned")

@@ -107,13 +107,12 @@ def _short(judged: pd.DataFrame, effects: pd.DataFrame, found: list[Lead]) -> It
         f"{len(primary)} were tested by their first reading: {_verdicts(primary)}."
     )
     raw = effects[effects["normalisation"].eq("none") & effects["metric"].eq("random")]
-    both, chosen = (raw[raw["effect"] == name] for name in ("both", "selection"))
-    if len(both):
-        ahead, selected = (int((rows["low_points"] > 0).sum()) for rows in (both, chosen))
+    for reference, rows in raw.groupby("widths_of"):
+        both, chosen = (rows[rows["effect"] == name] for name in ("both", "selection"))
         yield (
-            f"**Widths decide raw global rankings.** Channels taken at random are ahead of "
-            f"output_l1's raw ranking in {ahead} of {len(both)} settings, with the whole interval; "
-            f"at output_l1's own widths, in {selected} of {len(chosen)}."
+            f"**Widths or channels?** Random channels minus the raw global ranking of "
+            f"`{reference}`: {_span(both)} points, each at its own widths; {_span(chosen)} points "
+            f"at the widths of `{reference}`."
         )
     winners = pd.Series([lead.metric for lead in found]).value_counts()
     sure = sum(lead.low > 0 for lead in found)
@@ -190,8 +189,8 @@ def _lead(lead: Lead) -> str:
 
 
 def _allocation(effects: pd.DataFrame) -> Iterator[str]:
-    for (dataset, normalisation, ratio), rows in effects.groupby(
-        ["dataset", "normalisation", "ratio"]
+    for (dataset, reference, normalisation, ratio), rows in effects.groupby(
+        ["dataset", "widths_of", "normalisation", "ratio"]
     ):
         best = rows[rows["effect"] == "selection"].nlargest(1, "difference_points")
         random = rows[rows["metric"] == "random"].set_index("effect")
@@ -199,10 +198,10 @@ def _allocation(effects: pd.DataFrame) -> Iterator[str]:
             continue
         top = best.iloc[0]
         yield (
-            f"{dataset}, {drawing.budget('global', normalisation)}, {ratio:g}: random channels at "
-            f"output_l1's widths {_interval(random.loc['selection'])}, at their own widths another "
-            f"{_interval(random.loc['allocation'])}. The best selection at these widths is "
-            f"`{top['metric']}`, {_interval(top)}."
+            f"{dataset}, {drawing.budget('global', normalisation)}, {ratio:g}: at the widths of "
+            f"`{reference}`, random channels {_interval(random.loc['selection'])}, and at their "
+            f"own widths another {_interval(random.loc['allocation'])}. The best selection by "
+            f"another metric at these widths is `{top['metric']}`, {_interval(top)}."
         )
 
 
@@ -282,6 +281,13 @@ def _interval(row: pd.Series) -> str:
     low, high = row["low_points"], row["high_points"]
     bounds = "no interval" if np.isnan(low) else f"{low:+.1f}, {high:+.1f}"
     return f"{row['difference_points']:+.1f} [{bounds}]"
+
+
+def _span(rows: pd.DataFrame) -> str:
+    """The differences of several settings, from the smallest to the largest."""
+    points = rows["difference_points"]
+    ends = [points.min(), points.max()] if len(points) > 1 else [points.iloc[0]]
+    return " to ".join(f"{value:+.1f}" for value in ends)
 
 
 def _bullets(lines: Iterator[str] | map[str]) -> str:
