@@ -12,8 +12,8 @@ from results.analysis.intervals import LEVEL, holm, t_interval, t_test
 from results.analysis.networks import NETWORK_WORDS
 from results.analysis.protocols import finetune_name, schedule_name, target_name
 from results.analysis.ranking import by_block, ratio_means
-from results.analysis.study import BASELINE, SETTING, STUDY, figures
-from results.storage.schema import CONTROLS, NO_COMPENSATION, ONE_SHOT
+from results.analysis.study import BASELINE, SETTING, STUDY, figures, of_grid
+from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 _EPOCHS = ("baseline_images", "finetune_images")
 _PLACE = (*STUDY, *SETTING)
@@ -100,9 +100,7 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
 
 
 def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    cells = figures(frame, "finetuned", split)
-    ranked = (cells["scope"] != "widths_of") & ~cells["metric"].isin(CONTROLS)
-    return ratio_means(cells[ranked], list(_PLACE))
+    return ratio_means(of_grid(figures(frame, "finetuned", split)), list(_PLACE))
 
 
 def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame) -> Lead:

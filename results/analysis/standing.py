@@ -8,8 +8,7 @@ import pandas as pd
 
 from results.analysis.comparison import images_of, summarise
 from results.analysis.intervals import LEVEL, holm
-from results.analysis.study import STUDY, figures
-from results.storage.schema import SCRATCH
+from results.analysis.study import STUDY, figures, of_grid
 
 ENTRY = ("metric", "budget", "normalisation", "compensation", "schedule")
 """Columns of a method: how channels are chosen, and what is done to the network."""
@@ -82,8 +81,7 @@ def standing(
     """
     if unknown := set(method) - set(ENTRY):
         raise ValueError(f"{min(unknown)!r} is no part of a method; allowed: {', '.join(ENTRY)}")
-    cells = figures(frame, at, split, [images_of(split)])
-    cells = cells[(cells["scope"] != "widths_of") & (cells["metric"] != SCRATCH)]
+    cells = of_grid(figures(frame, at, split, [images_of(split)]))
     if cells.empty:
         return pd.DataFrame(columns=list(_NAMES))
     mine = (cells[list(method)] == pd.Series(method)).all(axis="columns")

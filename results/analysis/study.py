@@ -28,6 +28,7 @@ from results.analysis.identities import (
 )
 from results.storage import schema
 from results.storage.schema import (
+    CONTROLS,
     NO_COMPENSATION,
     ONE_SHOT,
     SCRATCH,
@@ -139,6 +140,11 @@ def figures(
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
     cells = cells.drop_duplicates(names).sort_index()
     return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
+
+
+def of_grid(cells: pd.DataFrame) -> pd.DataFrame:
+    """The pruned networks of the grid: no controls, and no widths of another metric."""
+    return cells[(cells["scope"] != "widths_of") & ~cells["metric"].isin(CONTROLS)]
 
 
 def macs_ratio(frame: pd.DataFrame) -> pd.Series[float]:

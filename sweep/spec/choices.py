@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
@@ -33,27 +34,20 @@ def _once(plugins: list[Plugin]) -> list[Plugin]:
     return list(dict.fromkeys(plugins))
 
 
-def _metric(value: Any) -> Any:
-    try:
-        return Choice.parse(value)
-    except MetricError as error:
-        raise ValueError(str(error)) from error
+def _read_by(parse: Callable[[Any], Any], refusal: type[Exception]) -> BeforeValidator:
+    def read(value: Any) -> Any:
+        try:
+            return parse(value)
+        except refusal as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(read)
 
 
-def _compensation(value: Any) -> Any:
+def _compensation(value: Any) -> Compensation:
     if value is None:
         raise ValueError("the entry is empty; write none for no compensation")
-    try:
-        return Compensation.parse(value)
-    except CompensationError as error:
-        raise ValueError(str(error)) from error
-
-
-def _schedule(value: Any) -> Any:
-    try:
-        return Schedule.parse(value)
-    except ScheduleError as error:
-        raise ValueError(str(error)) from error
+    return Compensation.parse(value)
 
 
 def _rule_of(scope: Scope) -> BeforeValidator:
@@ -72,14 +66,11 @@ def _rule_of(scope: Scope) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _budget(value: Any) -> Any:
-    try:
-        return None if value is None else BudgetChoice.parse(value)
-    except BudgetError as error:
-        raise ValueError(str(error)) from error
+def _budget(value: Any) -> BudgetChoice | None:
+    return None if value is None else BudgetChoice.parse(value)
 
 
-BudgetSpec = Annotated[BudgetChoice, BeforeValidator(_budget)]
+BudgetSpec = Annotated[BudgetChoice, _read_by(_budget, BudgetError)]
 LocalRule = Annotated[BudgetChoice, _rule_of("local")]
 GlobalRule = Annotated[BudgetChoice, _rule_of("global")]
 PluginSpecs = Annotated[
@@ -87,6 +78,6 @@ PluginSpecs = Annotated[
     BeforeValidator(as_list),
     AfterValidator(_once),
 ]
-CompensationSpec = Annotated[Compensation, BeforeValidator(_compensation)]
-ScheduleSpec = Annotated[Schedule, BeforeValidator(_schedule)]
-MetricSpec = Annotated[Choice, BeforeValidator(_metric)]
+CompensationSpec = Annotated[Compensation, _read_by(_compensation, CompensationError)]
+ScheduleSpec = Annotated[Schedule, _read_by(Schedule.parse, ScheduleError)]
+MetricSpec = Annotated[Choice, _read_by(Choice.parse, MetricError)]

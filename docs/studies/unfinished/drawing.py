@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.study import figures
+from results.analysis.study import figures, of_grid
 from results.figures.accuracy import legend_below
 from results.figures.panels import grid, outer, striped
 from results.figures.style import COLOURS, FAINT, styled
-from results.storage.schema import CONTROLS, FINETUNE, NO_COMPENSATION
+from results.storage.schema import FINETUNE, NO_COMPENSATION
 
 _ROW = 0.24
 _AROUND = 1.1
@@ -28,11 +28,6 @@ _STAGES = {
 PLACE = ("dataset", "scope", "normalisation")
 
 
-def pruned(frame: pd.DataFrame) -> pd.DataFrame:
-    """The pruned networks of the grid: no controls."""
-    return frame[frame["scope"].isin(["local", "global"]) & ~frame["metric"].isin(CONTROLS)]
-
-
 def of_study(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a study, without those of other fine-tuning, compensation or cost."""
     same = frame["finetune"].eq(FINETUNE) & frame["compensation"].eq(NO_COMPENSATION)
@@ -41,7 +36,7 @@ def of_study(frame: pd.DataFrame) -> pd.DataFrame:
 
 def at_shared_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of ratios at which every metric was run; some metrics were run at more."""
-    cells = pruned(frame)
+    cells = of_grid(frame)
     metrics = cells.groupby(["dataset", "ratio"])["metric"].transform("nunique")
     most = cells.groupby("dataset")["metric"].transform("nunique")
     return frame.drop(index=cells.index[metrics < most])
@@ -49,7 +44,7 @@ def at_shared_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 def by_stage(frame: pd.DataFrame) -> pd.DataFrame:
     """The pruned networks that are ok and were evaluated at every stage."""
-    cells = pruned(frame[frame["status"] == "ok"])
+    cells = of_grid(frame[frame["status"] == "ok"])
     return cells.dropna(subset=[f"{stage}_test_top1" for stage in _STAGES])
 
 

@@ -12,6 +12,7 @@ import torch
 
 import results
 import sweep
+from results.analysis.study import of_grid
 from sweep.execution.changes import changes
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_a_study_is_complete_and_its_networks_are_good(study):
     assert list(unpruned.index) == [0, 1, 2, 3, 4]
     assert (unpruned["min"] == unpruned["max"]).all()
     assert unpruned["min"].mean() >= UNPRUNED[name]
-    rows = write.drawing.pruned(write.drawing.of_study(frame))
+    rows = of_grid(write.drawing.of_study(frame))
     assert rows["metric"].nunique() >= 16
     points = rows.groupby(["scope", "normalisation", "ratio", "metric"])["seed"].nunique()
     assert (points == 5).all()

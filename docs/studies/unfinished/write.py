@@ -14,6 +14,7 @@ import pandas as pd
 import results
 from results.analysis.claims import CLAIMS, VERDICTS, WEIGHTED_READINGS
 from results.analysis.leads import Lead, leads
+from results.analysis.study import of_grid
 from results.figures.differences import differences
 from results.figures.style import save
 from results.storage.schema import SCRATCH
@@ -68,7 +69,7 @@ def draw() -> None:
     everything = pd.concat(map(drawing.of_study, studies().values()), ignore_index=True)
     frame = drawing.at_shared_ratios(everything)
     effects = results.selection_against_allocation(frame)
-    own = drawing.pruned(frame)
+    own = of_grid(frame)
     made = {
         "metrics": differences(own, "random", ratios=SHOWN),
         "allocation": drawing.effects(effects),
@@ -83,7 +84,7 @@ def _run(name: str, rows: pd.DataFrame, control: pd.DataFrame) -> dict[str, str]
     seeds = rows.groupby("seed")["baseline_test_top1"].first()
     first = rows[rows["metric"] != SCRATCH].iloc[0]
     tuned = control[control["dataset"] == first["dataset"]]
-    pruned = drawing.pruned(rows)
+    pruned = of_grid(rows)
     return {
         "study": f"[{name}]({name}/report.md)",
         "network": f"`{first['variant']}`",
