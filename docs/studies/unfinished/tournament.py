@@ -45,6 +45,32 @@ def stands(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
+def summary(found: pd.DataFrame) -> Iterator[str]:
+    """How often our method is first, tied first and behind, in one sentence."""
+    counts = found["verdict"].value_counts()
+    yield (
+        f"**Our method**, `{OURS['metric']}` with {OURS['compensation']}: "
+        + ", ".join(f"{counts[name]} times {name}" for name in VERDICTS if name in counts.index)
+        + f", in {len(found)} contests of up to {found['entries'].max()} methods."
+    )
+
+
+def choice(frame: pd.DataFrame) -> Iterator[str]:
+    """How the settings that entered compare with all that were tried, by held-out images."""
+    cells = frame[frame["metric"].str.startswith(OURS["metric"])]
+    for cost, rows in cells.groupby("ratio_of"):
+        means = 100 * rows.groupby(["metric", "normalisation"])["finetuned_validation_top1"].mean()
+        means = means.sort_values(ascending=False)
+        own = (OURS["metric"], "none")
+        best, best_how = means.index[0]
+        seeds = ", ".join(f"{seed}" for seed in sorted(rows["seed"].unique()))
+        yield (
+            f"equal {_COSTS[cost]}, seeds {seeds}: {len(means)} settings were tried; the one that "
+            f"entered is number {means.index.get_loc(own) + 1}, {means[own]:.1f} %; the best is "
+            f"`{best}` with normalisation `{best_how}`, {means.iloc[0]:.1f} %."
+        )
+
+
 def table(found: pd.DataFrame) -> Iterator[dict[str, str]]:
     """A line for each data set, scope and cost: verdicts over the ratios, and the lead in points.
 

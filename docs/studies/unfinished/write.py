@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import drawing
 import jinja2
 import numpy as np
 import pandas as pd
+import tournament
 
 import results
 from results.analysis.claims import CLAIMS, VERDICTS, WEIGHTED_READINGS
@@ -17,10 +18,12 @@ from results.analysis.leads import Lead, leads
 from results.analysis.study import of_grid
 from results.figures.differences import differences
 from results.figures.style import save
-from results.storage.schema import SCRATCH
+from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
 STUDIES = ("cifar10-cpu", "cifar100-cpu")
+CHOICE = "choice"
+"""The rows that the settings of our method were chosen by."""
 SHOWN = (0.3, 0.53)
 """The ratios in the figure of all metrics."""
 GAUSSIAN = "weighted_mutual_information(estimator=pixel, information=gaussian)"
@@ -42,14 +45,20 @@ def page() -> str:
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
     control = results.finetuning_control(frame)
+    every_row = pd.concat(studies().values(), ignore_index=True)
+    stands = tournament.stands(every_row)
     parts = {
-        "short": _bullets(_short(judged, effects, found)),
+        "short": _bullets([*_short(judged, effects, found), *tournament.summary(stands)]),
         "runs": _table([_run(name, rows, control) for name, rows in frames.items()]),
         "claims": _table(list(_claims(judged, pairs))),
         "other_readings": _other_readings(judged),
         "leads": _bullets(map(_lead, found)),
         "allocation": _bullets(_allocation(effects)),
         "stages": _table(list(_stages(everything))),
+        "compensation": _table(list(_compensation(every_row))),
+        "choice": _bullets(tournament.choice(results.load(HERE / CHOICE))),
+        "tournament": _table(list(tournament.table(stands))),
+        "losses": _bullets(tournament.losses(stands)),
         "open": _bullets(_open(judged)),
         "earlier": _table(list(_then_and_now(frame))),
         "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
@@ -219,6 +228,19 @@ def _stages(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
         yield line
 
 
+def _compensation(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """What compensation adds before and after fine-tuning, for the mean of the metrics."""
+    same = frame["finetune"].eq(FINETUNE) & frame["ratio_of"].eq("parameters")
+    gains = pd.concat(
+        [results.mean_compensation_gain(frame[same], at) for at in ("recalibrated", "finetuned")]
+    )
+    for (dataset, scope, normalisation), part in drawing.places(gains):
+        line = {"budget": f"{dataset} {drawing.budget(scope, normalisation)}"}
+        for ratio, here in part.groupby("ratio"):
+            line[f"{ratio:g}"] = ", ".join(f"{x:+.1f}" for x in here["difference_points"])
+        yield line
+
+
 def _open(judged: pd.DataFrame) -> Iterator[str]:
     primary = judged[judged["family"] == "primary"]
     for _, row in primary[primary["verdict"] == "cannot tell"].iterrows():
@@ -291,7 +313,7 @@ def _span(rows: pd.DataFrame) -> str:
     return " to ".join(f"{value:+.1f}" for value in ends)
 
 
-def _bullets(lines: Iterator[str] | map[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
