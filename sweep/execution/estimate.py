@@ -19,8 +19,10 @@ from prune_core.training import Recipe, train
 from results.storage.schema import LATENCY_BATCHES
 from sweep.execution.resources import StageResources
 from sweep.execution.tasks import KINDS, Task
-from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.baselines import Baseline
+from sweep.planning.cells import Cell
 from sweep.planning.images_seen import images_seen
+from sweep.planning.scores import Statistics
 from sweep.stages.costs import LONGEST_RUN
 
 STEPS = 3

@@ -11,7 +11,9 @@ from prune_core.training import Recipe
 from results import StoreError
 from sweep.execution.failures import diagnosis, write_log
 from sweep.execution.tasks import Outcome, Task
-from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.baselines import Baseline
+from sweep.planning.cells import Cell
+from sweep.planning.scores import Statistics
 from sweep.stages.baseline import baseline
 from sweep.stages.cell import cell
 from sweep.stages.observer import SILENT, Observer

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prune_core.cost import multiply_accumulates
-from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.baselines import Baseline
+from sweep.planning.cells import Cell
 from sweep.planning.images_seen import images_seen
+from sweep.planning.scores import Statistics
 from sweep.stages.workspace import Workspace
 
 KINDS = ("baseline", "statistics", "cell")

@@ -1,203 +1,29 @@
-"""The parts of a sweep as values: data sets, baselines, statistics, importance and cells.
+"""The cells of a sweep: a baseline, the scores of its channels, a budget and what follows.
 
-Each has an identity, which is everything that changes its numbers. Its key is the hash of the
-identity.
+The identity of a cell is everything that changes its numbers. Its key is the hash of the identity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from prune_core.budgets import BUDGET_VERSION, BudgetChoice, Floor
 from prune_core.compensation import NO_COMPENSATION, Compensation
 from prune_core.evaluation import EVALUATION_VERSION
-from prune_core.images import NO_COPIES, SPLIT_VERSION, Copies
 from prune_core.layer import Combine
-from prune_core.metrics import Choice
-from prune_core.networks import Architecture, Size
 from prune_core.normalisation import NORMALISATION_VERSION, NORMALISATIONS
-from prune_core.preprocessing import PREPROCESSING_VERSION, Preprocessing
 from prune_core.registering import plugin_identity
 from prune_core.schedule import ALL_AT_ONCE, Schedule
-from prune_core.statistics import STATISTICS_VERSION, Request
+from prune_core.statistics import STATISTICS_VERSION
 from prune_core.surgery import SURGERY_VERSION
 from prune_core.training import TRAINING_VERSION, Recipe
-from results.formatting import several
 from results.storage.schema import FINETUNE, SCRATCH, STAGES_BEFORE_TRAINING, UNPRUNED
+from sweep.planning.baselines import Baseline, recipe_identity
 from sweep.planning.keys import canonical, key_of
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set as the sweep uses it: its location, content, size limits and split.
-
-    Attributes
-    ----------
-    own_validation : whether the source's own validation images are the held-out part.
-    skipped, copies : images left out and images that are copies, of the whole data set.
-    plugin : the fingerprint of the plug-in that its source comes from; empty for other sources.
-    """
-
-    name: str
-    source: str
-    data: str | None
-    image_size: Size
-    fingerprint: str
-    classes: int
-    train_images: int
-    validation_images: int
-    test_images: int
-    cut: int | None
-    test_cut: int | None
-    holdout: float
-    flip_keeps_label: bool
-    own_validation: bool = False
-    skipped: int = 0
-    copies: Copies = NO_COPIES
-    plugin: str = ""
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that changes numbers: the pixels, the cut and the split, not the location."""
-        return {
-            "fingerprint": self.fingerprint,
-            "cut": [self.cut, self.test_cut],
-            "holdout": self.holdout,
-            "split": SPLIT_VERSION,
-            **({"plugin": self.plugin} if self.plugin else {}),
-        }
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of weights that a baseline starts from.
-
-    Attributes
-    ----------
-    path : of the file on the machine that plans the sweep.
-    fingerprint : of its tensors; see `prune_core.networks.weights`.
-    preprocessing : of the images that the weights were trained on; None for that of the data set.
-    """
-
-    path: str
-    fingerprint: str
-    preprocessing: Preprocessing | None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that changes numbers: the tensors and the scaling, not the path."""
-        scaling = asdict(self.preprocessing) if self.preprocessing else {}
-        return {"fingerprint": self.fingerprint, **scaling}
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """An unpruned network to train; all cells of one dataset and seed share it.
-
-    Attributes
-    ----------
-    variant : name of the network, or file and function of a person's own.
-    options : of the network, without `width`.
-    weights : where it starts from; None for new weights.
-    """
-
-    dataset: Dataset
-    variant: str
-    width: float
-    architecture: Architecture
-    recipe: Recipe
-    seed: int
-    options: tuple[tuple[str, Any], ...] = ()
-    weights: Weights | None = None
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Everything that changes its weights and accuracies."""
-        return {
-            "stage": "baseline",
-            "version": {
-                "evaluation": EVALUATION_VERSION,
-                "preprocessing": PREPROCESSING_VERSION,
-                "training": TRAINING_VERSION,
-            },
-            "dataset": self.dataset.identity(),
-            "architecture": self.architecture.identity(),
-            "recipe": _recipe_identity(self.recipe, self.dataset),
-            "seed": self.seed,
-            # New weights are left out, so that the keys of existing cells do not change.
-            **({"weights": self.weights.identity()} if self.weights else {}),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """See `sweep.planning.keys`."""
-        return key_of(self.identity)
-
-    @property
-    def label(self) -> str:
-        """A readable name of the baseline."""
-        early = f" after {several(self.recipe.epochs, 'epoch')}" if self.recipe.epochs_after else ""
-        return f"{self.dataset.name} seed {self.seed} baseline{early}"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Channel statistics of a baseline over its first training images; its cells share them."""
-
-    baseline: Baseline
-    images: int
-    requests: frozenset[Request]
-
-    def key(self, request: Request) -> str:
-        """The key of one request's answer, so that a later sweep collects only new requests."""
-        return key_of(
-            {
-                "stage": "statistics",
-                "version": STATISTICS_VERSION,
-                "baseline": self.baseline.key,
-                "images": self.images,
-                "request": repr(request),
-                **groups_identity(self.baseline.architecture),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Importance:
-    """A metric's scores of a baseline's channels; cells share them."""
-
-    baseline: Baseline
-    choice: Choice
-    images: int
-    combine: Combine = "mean"
-
-    @cached_property
-    def statistics(self) -> Statistics | None:
-        """The channel statistics that the metric needs, if any."""
-        needs = self.choice.needs()
-        return Statistics(self.baseline, self.images, needs) if needs else None
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Everything that changes the scores, beside the baseline."""
-        found = self.statistics
-        return {
-            "metric": self.choice.identity(),
-            "statistics": {
-                "version": STATISTICS_VERSION,
-                "images": found.images,
-                "requests": sorted(repr(request) for request in found.requests),
-            }
-            if found
-            else None,
-            **groups_identity(self.baseline.architecture, self.combine),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """See `sweep.planning.keys`."""
-        return key_of({"stage": "scores", "baseline": self.baseline.key, **self.identity})
+from sweep.planning.scores import Importance, Statistics, groups_identity
 
 
 @dataclass(frozen=True)
@@ -390,7 +216,7 @@ class Cell:
                 "scores": self.importance.identity if self.importance else self.metric,
                 "budget": self.budget.identity,
                 "ratio": self.ratio,
-                "finetune": _recipe_identity(self.finetune, self.baseline.dataset),
+                "finetune": recipe_identity(self.finetune, self.baseline.dataset),
                 **groups_identity(self.baseline.architecture, self.combine),
                 **self.compensation_identity,
                 **self.schedule_identity,
@@ -415,27 +241,3 @@ class Cell:
         words.append(self.compensation.label if self.compensation != NO_COMPENSATION else "")
         words.append(self.schedule.label if self.schedule != ALL_AT_ONCE else "")
         return " ".join(word for word in [*words, recipe, f"{self.ratio:g}"] if word)
-
-
-def groups_identity(architecture: Architecture, combine: Combine | None = None) -> dict[str, Any]:
-    """What says which channels form a group, and how their scores are combined.
-
-    Empty for a chain of layers, so that the keys of cells of SimpleNet do not change.
-    """
-    found = architecture.groups_identity
-    if found is None:
-        return {}
-    return {"groups": {**found, "combine": combine} if combine else found}
-
-
-@lru_cache(maxsize=64)
-def _recipe_identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    # Images are mirrored only if both recipe and data set allow it, and an epoch has no more
-    # images than there are; the key depends on that.
-    some = None if recipe.images_of(dataset.train_images) == dataset.train_images else recipe.images
-    flip = recipe.flip and dataset.flip_keeps_label
-    found = asdict(replace(recipe, flip=flip, images=some))
-    # A recipe that is a part of no longer one, or leaves dropout to the network, is as in earlier
-    # keys.
-    later = {"epochs_before": 0, "epochs_after": 0, "dropout": None}
-    return {k: v for k, v in found.items() if k not in later or v != later[k]}

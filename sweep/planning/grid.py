@@ -15,8 +15,10 @@ from prune_core.metrics import Choice
 from prune_core.networks import ArchitectureError
 from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
-from sweep.planning.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.planning.baselines import Baseline, Dataset
+from sweep.planning.cells import Budget, Cell
 from sweep.planning.network import Network, network_of
+from sweep.planning.scores import Importance
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import Spec
 

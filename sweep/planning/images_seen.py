@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prune_core.compensation import NO_COMPENSATION
 from prune_core.training import RECALIBRATION_IMAGES, Recipe
-from sweep.planning.cells import Baseline, Cell, Dataset, Statistics
+from sweep.planning.baselines import Baseline, Dataset
+from sweep.planning.cells import Cell
+from sweep.planning.scores import Statistics
 
 
 def images_seen(work: Baseline | Statistics | Cell) -> tuple[int, int]:

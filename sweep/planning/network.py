@@ -22,7 +22,7 @@ from prune_core.networks.own import OwnNetwork
 from prune_core.networks.weights import load_weights, read_weights, weights_fingerprint
 from prune_core.preprocessing import Preprocessing
 from prune_core.surgery import check_removal
-from sweep.planning.cells import Weights
+from sweep.planning.baselines import Weights
 from sweep.spec.networks import NetworkSpec
 
 _LARGEST_PIXEL = 255

@@ -16,7 +16,7 @@ from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.training import train
-from sweep.planning.cells import Baseline
+from sweep.planning.baselines import Baseline
 from sweep.stages.artifacts import TrainedBaseline
 from sweep.stages.data import split_of
 from sweep.stages.observer import SILENT, Observer

@@ -32,7 +32,8 @@ from prune_core.statistics import InputMoments, moments_of
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
 from results.storage.schema import SCRATCH
-from sweep.planning.cells import Cell, Importance
+from sweep.planning.cells import Cell
+from sweep.planning.scores import Importance
 from sweep.stages import steps
 from sweep.stages.artifacts import TrainedBaseline
 from sweep.stages.baseline import baseline, evaluated, new_network

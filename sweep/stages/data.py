@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from prune_core.images import Images, Split, class_names, load
-from sweep.planning.cells import Dataset
+from sweep.planning.baselines import Dataset
 
 
 class DataChanged(ValueError):

@@ -15,7 +15,7 @@ from prune_core.normalisation import normalise
 from prune_core.preprocessing import Preprocessing
 from prune_core.seeds import derive
 from prune_core.statistics import Answer, collect
-from sweep.planning.cells import Importance
+from sweep.planning.scores import Importance
 from sweep.stages.artifacts import CollectedStatistic, TrainedBaseline
 from sweep.stages.rows import Row
 from sweep.stages.statistics import statistics

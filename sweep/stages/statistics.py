@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prune_core.precision import best_device
 from prune_core.statistics import Answer, Request, collect
-from sweep.planning.cells import Statistics
+from sweep.planning.scores import Statistics
 from sweep.stages.artifacts import CollectedStatistic, TrainedBaseline
 from sweep.stages.data import split_of
 from sweep.stages.workspace import Workspace

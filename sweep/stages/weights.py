@@ -13,7 +13,8 @@ from torch import Tensor
 
 from prune_core.networks import ArchitectureError
 from prune_core.networks.weights import read_weights, weights_fingerprint
-from sweep.planning.cells import Cell, Weights
+from sweep.planning.baselines import Weights
+from sweep.planning.cells import Cell
 from sweep.stages.workspace import Workspace
 
 FOLDER, TENSORS = "weights", "weights.safetensors"

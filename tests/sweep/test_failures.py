@@ -22,8 +22,10 @@ from sweep.execution.progress import Progress
 from sweep.execution.run_task import run_task
 from sweep.execution.serial import Serial
 from sweep.execution.tasks import KINDS, Outcome, Task
-from sweep.planning.cells import Baseline, Cell, Statistics
+from sweep.planning.baselines import Baseline
+from sweep.planning.cells import Cell
 from sweep.planning.grid import plan
+from sweep.planning.scores import Statistics
 from sweep.stages.workspace import Workspace
 
 

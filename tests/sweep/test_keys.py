@@ -13,8 +13,11 @@ from prune_core.metrics import Choice
 from prune_core.networks import Architecture
 from prune_core.schedule import Schedule
 from prune_core.training import Recipe
-from sweep.planning.cells import Baseline, Budget, Cell, Dataset, Importance
+from sweep.planning import baselines, cells, scores
+from sweep.planning.baselines import Baseline, Dataset
+from sweep.planning.cells import Budget, Cell
 from sweep.planning.keys import canonical, key_of
+from sweep.planning.scores import Importance
 
 DATASET = Dataset(
     name="digits",
@@ -179,22 +182,19 @@ def test_flips_that_the_data_forbid_do_not_count():
 
 
 @pytest.mark.parametrize(
-    "stage",
+    "version",
     [
-        "SPLIT",
-        "PREPROCESSING",
-        "TRAINING",
-        "EVALUATION",
-        "STATISTICS",
-        "BUDGET",
-        "SURGERY",
-        "NORMALISATION",
+        f"{module.__name__}.{name}"
+        for module in (baselines, scores, cells)
+        for name in vars(module)
+        if name.endswith("_VERSION")
     ],
 )
-def test_the_versions_of_the_stages_count(stage, monkeypatch):
-    before = cell().key
-    monkeypatch.setattr(f"sweep.planning.cells.{stage}_VERSION", 1_000)
-    assert cell().key != before
+def test_the_versions_of_the_stages_count(version, monkeypatch):
+    compensated = {"compensation": "least_squares"}
+    before = cell(**compensated).key
+    monkeypatch.setattr(version, 1_000)
+    assert cell(**compensated).key != before
 
 
 PINNED: dict[str, tuple[Callable[[], str], str]] = {

@@ -26,7 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prune_core.training import Epoch
 from sweep.execution.tasks import Task
-from sweep.planning.cells import Cell, Statistics
+from sweep.planning.cells import Cell
+from sweep.planning.scores import Statistics
 from sweep.stages.observer import Observer
 
 EMPTY_EVERY_S = 1.0
