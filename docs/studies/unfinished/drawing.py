@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from results.analysis.study import figures, of_grid
 from results.figures.accuracy import legend_below
 from results.figures.panels import grid, outer, striped
-from results.figures.style import COLOURS, FAINT, styled
+from results.figures.style import COLOURS, FAINT, INK, PAPER, styled
 from results.storage.schema import FINETUNE, NO_COMPENSATION
 
 _ROW = 0.24
@@ -25,6 +25,13 @@ _STAGES = {
     "recalibrated": "batch normalisation re-estimated",
     "finetuned": "fine-tuned",
 }
+_MARKS = (
+    # verdict, marker, filled
+    ("first", "o", True),
+    ("tied first", "o", False),
+    ("behind", "X", True),
+    ("not tested", "s", False),
+)
 PLACE = ("dataset", "scope", "normalisation")
 
 
@@ -100,6 +107,53 @@ def _rows(axes: Axes, table: pd.DataFrame, order: list[str]) -> None:
         axes.hlines(y, rows["low_points"], rows["high_points"], color=COLOURS[at], linewidth=1.3)
         points = rows["difference_points"]
         axes.plot(points, y, "os"[at], color=COLOURS[at], markersize=4, zorder=3)
+
+
+@styled
+def standing(found: pd.DataFrame) -> Figure:
+    """The lead of our method over the most accurate other one, for each contest.
+
+    Parameters
+    ----------
+    found : what `tournament.stands` returned.
+    """
+    contests = sorted(
+        found.groupby(["dataset", "scope", "ratio_of"]),
+        key=lambda contest: (contest[0][0], contest[0][1] != "local", contest[0][2] == "macs"),
+    )
+    figure, axes = grid(len(contests), 2.8, 2.3, 4)
+    arms = list(found["arm"].drop_duplicates())
+    for ((dataset, scope, cost), rows), place in zip(contests, axes, strict=True):
+        place.axhline(0, color=INK, linewidth=1, zorder=1)
+        for at, arm in enumerate(arms):
+            here = rows[rows["arm"] == arm]
+            x = here["ratio"] + 0.015 * (at - 1)
+            place.vlines(x, here["low_points"], here["high_points"], color=COLOURS[at], lw=1.3)
+            for verdict, marker, fill in _MARKS:
+                same = (here["verdict"] == verdict).to_numpy()
+                place.plot(
+                    x[same],
+                    here["difference_points"][same],
+                    marker,
+                    color=COLOURS[at],
+                    markerfacecolor=COLOURS[at] if fill else PAPER,
+                    markersize=5,
+                    zorder=3,
+                )
+        place.set_title(f"{dataset}, {scope}, {'MACs' if cost == 'macs' else cost}")
+    outer(axes, "ratio that is left", "points of test accuracy")
+    colours = [
+        Line2D([], [], color=colour, linewidth=1.5, label=arm)
+        for arm, colour in zip(arms, COLOURS, strict=False)
+    ]
+    marks = [
+        Line2D([], [], color=FAINT, marker=marker, markersize=5, linestyle="none", label=verdict)
+        for verdict, marker, _ in _MARKS
+    ]
+    for line, (_, _, fill) in zip(marks, _MARKS, strict=True):
+        line.set_markerfacecolor(FAINT if fill else PAPER)
+    legend_below(figure, [*colours, *marks])
+    return figure
 
 
 @styled

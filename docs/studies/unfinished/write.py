@@ -45,7 +45,7 @@ def page() -> str:
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
     control = results.finetuning_control(frame)
-    every_row = pd.concat(studies().values(), ignore_index=True)
+    every_row = _every_row()
     stands = tournament.stands(every_row)
     parts = {
         "short": _bullets([*_short(judged, effects, found), *tournament.summary(stands)]),
@@ -73,6 +73,10 @@ def studies() -> dict[str, pd.DataFrame]:
     return {name: results.load(HERE / name) for name in STUDIES}
 
 
+def _every_row() -> pd.DataFrame:
+    return pd.concat(studies().values(), ignore_index=True)
+
+
 def draw() -> None:
     """Writes the figures."""
     everything = pd.concat(map(drawing.of_study, studies().values()), ignore_index=True)
@@ -83,6 +87,7 @@ def draw() -> None:
         "metrics": differences(own, "random", ratios=SHOWN),
         "allocation": drawing.effects(effects),
         "stages": drawing.stages(everything),
+        "standing": drawing.standing(tournament.stands(_every_row())),
     }
     for name, figure in made.items():
         _, svg = save(figure, HERE / "pictures" / name)
