@@ -1,285 +1,400 @@
-"""Writes README.md and the figures from the committed tables: `python docs/studies/write.py`."""
+"""Writes README.md and its figures from the committed rows: `python docs/studies/write.py`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import drawing
 import jinja2
 import numpy as np
 import pandas as pd
-from scipy import stats
+import tournament
 
 import results
-from results.analysis.claims import VERDICTS, WEIGHTED_READINGS
-from results.analysis.intervals import t_interval
+from results.analysis.claims import CLAIMS, VERDICTS, WEIGHTED_READINGS
+from results.analysis.intervals import LEVEL, holm, over_seeds, t_test
 from results.analysis.leads import Lead, leads
-from results.analysis.ranking import ratio_means
-from results.analysis.study import BASELINE, POINT, STUDY, UNPRUNED_STUDY, figures
-from results.storage.schema import SCRATCH
+from results.analysis.study import macs_ratio, of_grid
+from results.figures.differences import differences
+from results.figures.style import save
+from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
-STUDIES = ("cifar10-cpu", "cifar100-cpu")
-SHUFFLED = "weighted_mutual_information_shuffled"
-PLACE = ["dataset", "scope", "normalisation"]
-_BLOCK = list(dict.fromkeys([*STUDY, *POINT[:-1], *UNPRUNED_STUDY, *BASELINE]))
+STUDIES = ("cifar10-cpu",)
+UNDER_WAY = ("cifar100",)
+"""Data sets whose study is not complete; its rows so far are in the folder `unfinished`."""
+EARLIER_STUDIES = ("cifar10-cpu", "cifar100-cpu")
+CHOICE = "choice"
+"""The rows that the settings of our method were chosen by."""
+SHOWN = (0.3, 0.53)
+"""The ratios in the figure of all metrics."""
+BUDGETS_AT = 0.3
+"""The ratio at which local and global pruning by the same metric are compared."""
+GAUSSIAN = "weighted_mutual_information(estimator=pixel, information=gaussian)"
+READINGS = {
+    "weighted_mutual_information": ("weighted_mutual_information", GAUSSIAN),
+    "entropy_gaussian": ("entropy_histogram", "entropy_gaussian"),
+}
+"""The metrics of the claims, estimated by histograms and by Gaussians."""
 
 
 def page() -> str:
     """The text of README.md."""
-    frames = {name: results.load(HERE / name) for name in STUDIES}
-    frame = pd.concat(frames.values(), ignore_index=True)
-    means = ratio_means(_trained(figures(frame, "finetuned", "test")), [*STUDY, *POINT[:-1]])
-    effects = results.selection_against_allocation(frame)
-    hardware = json.loads((HERE / "hardware.json").read_text())
+    frames = {name: drawing.of_study(rows) for name, rows in studies().items()}
+    everything = pd.concat(frames.values(), ignore_index=True)
+    frame = drawing.at_shared_ratios(everything)
     judged = results.claims(frame)
+    judged = judged[judged["stage"] == "finetuned"]
+    pairs = results.paired_difference(frame, None, "output_l1")
+    effects = results.selection_against_allocation(frame)
+    found = leads(frame)
+    control = results.finetuning_control(frame)
+    every_row = _every_row()
     parts = {
-        "short": "\n".join(f"- {line}" for line in _short(judged, effects, leads(frame))),
-        "runs": _table([_run(name, rows) for name, rows in frames.items()]),
-        "reports": ", ".join(f"[{name}]({name}/report.md)" for name in STUDIES),
-        "claims": _claims(judged),
-        "leads": "\n".join(_lead(lead) for lead in leads(frame)),
-        "accuracies": "\n\n".join(_accuracies(name, rows) for name, rows in frames.items()),
-        "over_random": _against(means, "random", None),
-        "figures": "\n".join(
-            f"![{name}: accuracy against size]({name}/report-figures/accuracy.png)"
-            for name in STUDIES
-        ),
-        "allocation": _allocation(effects),
-        "allocation_words": _allocation_words(effects, judged),
-        "recalibration": _recalibration(frame),
-        "readings": "\n\n".join(
-            [
-                _against(means, "output_l1", WEIGHTED_READINGS),
-                _against(means, SHUFFLED, WEIGHTED_READINGS[:1]),
-            ]
-        ),
-        "readings_words": _readings_words(judged),
-        "quantile": f"{stats.t.ppf(0.975, 2):.2f}",
-        "hardware": hardware["description"],
+        "short": _bullets(_short(judged, pairs, effects, found)),
+        "runs": _table([_run(name, rows, control) for name, rows in frames.items()]),
+        "claims": _table(list(_claims(judged, pairs))),
+        "other_readings": _other_readings(judged),
+        "leads": _bullets(map(_lead, found)),
+        "use": _table(list(_use(frame))),
+        "budgets": _bullets(_budgets(frame)),
+        "allocation": _bullets(_allocation(effects)),
+        "stages": _table(list(_stages(everything))),
+        "open": _bullets(_open(judged)),
+        "earlier": _table(list(_then_and_now(frame))),
+        "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
     }
+    stands = tournament.stands(every_row)
+    parts["contests"] = len(stands)
+    if len(stands):
+        parts |= {
+            "summary": tournament.summary(stands),
+            "compensation": _table(list(_compensation(every_row))),
+            "choice": _bullets(tournament.choice(results.load(HERE / CHOICE))),
+            "tournament": _table(list(tournament.table(stands))),
+            "losses": _bullets(tournament.losses(stands)),
+        }
     template = (HERE / "README.md.j2").read_text()
     strict = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return strict.from_string(template).render(parts)
 
 
-def _trained(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells[cells["scope"].isin(["local", "global"]) & (cells["metric"] != SCRATCH)]
+def studies() -> dict[str, pd.DataFrame]:
+    """The rows of each study."""
+    return {name: results.load(HERE / name) for name in STUDIES}
 
 
-def _run(name: str, rows: pd.DataFrame) -> dict[str, str]:
+def _every_row() -> pd.DataFrame:
+    return pd.concat(studies().values(), ignore_index=True)
+
+
+def draw() -> None:
+    """Writes the figures."""
+    everything = pd.concat(map(drawing.of_study, studies().values()), ignore_index=True)
+    frame = drawing.at_shared_ratios(everything)
+    effects = results.selection_against_allocation(frame)
+    own = of_grid(frame)
+    made = {
+        "metrics": differences(own, "random", ratios=SHOWN),
+        "allocation": drawing.effects(effects),
+        "stages": drawing.stages(everything),
+    }
+    if len(stands := tournament.stands(_every_row())):
+        made["standing"] = drawing.standing(stands)
+    for name, figure in made.items():
+        _, svg = save(figure, HERE / "pictures" / name)
+        svg.unlink()
+
+
+def _run(name: str, rows: pd.DataFrame, control: pd.DataFrame) -> dict[str, str]:
     seeds = rows.groupby("seed")["baseline_test_top1"].first()
     first = rows[rows["metric"] != SCRATCH].iloc[0]
-    hours = (rows["finished_at"].max() - rows["started_at"].min()).total_seconds() / 3600
+    tuned = control[control["dataset"] == first["dataset"]]
     return {
-        "study": name,
-        "cells": f"{(rows['status'] == 'ok').sum()} of {len(rows)} ok",
-        "images (train, held out, test)": f"{first['train_images']:,}, "
+        "study": f"[{name}]({name}/report.md)",
+        "network": f"`{first['variant']}`",
+        "cells": f"{(rows['status'] == 'ok').sum():,} of {len(rows):,} ok",
+        "metrics": _metrics(of_grid(rows)),
+        "seeds": f"{len(seeds)}",
+        "images (training, held out, test)": f"{first['train_images']:,}, "
         f"{first['validation_images']:,}, {first['test_images']:,}",
-        "epochs": f"{first['epochs']}, then {first['finetune_epochs']}",
-        "unpruned %": f"{100 * seeds.mean():.2f} ± {100 * seeds.std():.2f} ({len(seeds)} seeds)",
-        "hours": f"{hours:.1f}",
+        "epochs": f"{first['epochs']}, then {first['finetune_epochs']} of "
+        f"{first['finetune_images']:,} images",
+        "unpruned, %": f"{100 * seeds.mean():.2f} ± {100 * seeds.std():.2f}",
+        "by fine-tuning, points": _interval(tuned.iloc[0]) if len(tuned) else "not run",
     }
 
 
-def _short(judged: pd.DataFrame, effects: pd.DataFrame, found: list[Lead]) -> list[str]:
-    rows = judged[(judged["verdict"] != "not run") & (judged["stage"] == "finetuned")]
-    local = rows[rows["scope"] == "local"]
-    signs, refuted = local["sign"].value_counts(), int((local["size"] == "refuted").sum())
-    primary = rows[rows["family"] == "primary"]
+def _metrics(cells: pd.DataFrame) -> str:
+    """How many metrics were run at which ratios; most metrics first."""
+    counts = cells.groupby("ratio")["metric"].nunique()
+    said = []
+    for count in sorted(counts.unique(), reverse=True):
+        ratios = ", ".join(f"{ratio:g}" for ratio in counts.index[counts == count])
+        said.append(f"{count} at {ratios}")
+    return "; ".join(said)
+
+
+def _short(
+    judged: pd.DataFrame, pairs: pd.DataFrame, effects: pd.DataFrame, found: list[Lead]
+) -> Iterator[str]:
+    ran = judged[judged["verdict"] != "not run"]
+    primary = ran[ran["family"] == "primary"]
+    yield (
+        f"**The claims.** Of the {len(CLAIMS)} differences that the abstracts report, "
+        f"{len(primary)} were tested by their first reading: {_verdicts(primary)}."
+    )
+    for _, row in primary[primary["verdict"] == "confirmed"].iterrows():
+        here = _at(pairs, row)
+        yield (
+            f"**What confirms** {row['claim']}: {_interval(row)}; random channels minus "
+            f"`{row['reference']}` have {_of(here, 'random')} there."
+        )
     raw = effects[effects["normalisation"].eq("none") & effects["metric"].eq("random")]
-    both, chosen = (raw[raw["effect"] == name] for name in ("both", "selection"))
-    sure = int((both["low_points"] > 0).sum())
-    selected = int((chosen["low_points"] > 0).sum())
-    owed = sure == len(both) and selected == 0
-    allocated = " So the lead is owed to widths: allocation, not selection." if owed else ""
+    for reference, rows in raw.groupby("widths_of"):
+        both, chosen = (rows[rows["effect"] == name] for name in ("both", "selection"))
+        yield (
+            f"**Widths or channels?** Random channels minus the raw global ranking of "
+            f"`{reference}`: {_span(both)} points, each at its own widths; {_span(chosen)} points "
+            f"at the widths of `{reference}`."
+        )
     winners = pd.Series([lead.metric for lead in found]).value_counts()
-    ahead = sum(lead.low > 0 for lead in found)
-    return [
-        f"Primary comparisons with the claims, corrected for their number: {_verdicts(primary)}.",
-        f"Local pruning at 0.3: of {len(local)} comparisons of weighted mutual information with "
-        f"output_l1, the sign of {signs.get('confirmed', 0)} is confirmed and that of "
-        f"{signs.get('contradicted', 0)} contradicted; the claimed size is refuted in {refuted}.",
-        f"Global pruning of raw scores: random channels are ahead of output_l1 with the whole "
-        f"interval in {sure} of {len(both)} settings. At output_l1's own widths the same random "
-        f"channels are ahead with the whole interval in {selected} of {len(chosen)}.{allocated}",
-        "Highest validation accuracy over the ratios: "
-        + ", ".join(f"{name} in {count}" for name, count in winners.items())
-        + f" of {len(found)} settings; chosen by all seeds but one and judged by that one, the "
-        f"lead over the second has its whole interval above zero in {ahead}.",
-    ]
+    sure = sum(lead.low > 0 for lead in found)
+    yield (
+        "**The best metrics**, by held-out images, averaged over the ratios: "
+        + ", ".join(f"`{name}` in {count}" for name, count in winners.items())
+        + f" of {len(found)} budgets. The lead over the second has its whole interval above zero "
+        f"in {sure} of them."
+    )
 
 
 def _verdicts(rows: pd.DataFrame) -> str:
     counts = rows["verdict"].value_counts()
-    found = [f"{counts[name]} *{name}*" for name in VERDICTS if name in counts.index]
-    return f"of {len(rows)}, {'; '.join(found)}"
+    return "; ".join(f"{counts[name]} *{name}*" for name in VERDICTS if name in counts.index)
 
 
-def _claims(judged: pd.DataFrame) -> str:
-    rows = judged[(judged["verdict"] != "not run") & (judged["stage"] == "finetuned")]
-    rows = rows.sort_values("family", ascending=False, kind="stable")
-    return _table(
-        [
-            {
-                "claim": row["claim"],
-                "metric": row["metric"],
-                "normalisation": row["normalisation"],
-                "found": _interval(row),
-                "at floor": f"{row['collapsed']}, {row['collapsed_reference']} of {row['seeds']}",
-                "MACs left": f"{row['macs_ratio']:.2f}, {row['macs_ratio_reference']:.2f}",
-                "detectable": f"{row['detectable_points']:.1f}",
-                "test images": f"{row['test_error_points']:.1f}",
-                "family": row["family"],
-                "verdict": row["verdict"],
+def _claims(judged: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """A line for each claim and normalisation; a line for one that was not run."""
+    for claim in CLAIMS:
+        rows = judged[(judged["claim"] == claim.text) & (judged["metric"] == claim.metrics[0])]
+        for _, row in rows.iterrows():
+            scores = "standardised" if row["normalisation"] == "layer_zscore" else "raw"
+            line = {
+                "claim": f"{claim.dataset}, {claim.scope} {claim.ratio:g}, `{claim.metrics[0]}`",
+                "scores": scores if claim.scope == "global" else "",
+                "claimed": f"{'about ' if claim.about else ''}{claim.points:+g}",
             }
-            for _, row in rows.iterrows()
-        ]
-    )
+            if row["verdict"] == "not run":
+                yield (
+                    line
+                    | dict.fromkeys(("histogram", "Gaussian", "random", "detectable"), "")
+                    | {"verdict": "not run"}
+                )
+                continue
+            here = _at(pairs, row)
+            histogram, gaussian = READINGS[claim.metrics[0]]
+            exploratory = "" if row["family"] == "primary" else " (exploratory)"
+            yield line | {
+                "histogram": _of(here, histogram),
+                "Gaussian": _of(here, gaussian),
+                "random": _of(here, "random"),
+                "detectable": f"{row['detectable_points']:.1f}",
+                "verdict": row["verdict"] + exploratory,
+            }
+
+
+def _at(pairs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """The differences of all metrics where a claim was tested, by metric."""
+    same = ["dataset", "scope", "normalisation", "ratio", "budget"]
+    return pairs[(pairs[same] == row[same]).all(axis=1)].set_index("metric")
+
+
+def _of(rows: pd.DataFrame, metric: str) -> str:
+    return _interval(rows.loc[metric]) if metric in rows.index else "not run"
+
+
+def _other_readings(judged: pd.DataFrame) -> str:
+    rows = judged[judged["verdict"] != "not run"]
+    said = []
+    for metric in WEIGHTED_READINGS[1:]:
+        mine = rows[rows["metric"] == metric]
+        if len(mine):
+            said.append(f"`{metric}`, {len(mine)} comparisons: {_verdicts(mine)}.")
+    return " ".join(said)
 
 
 def _lead(lead: Lead) -> str:
-    open_ = ": which of the two is better is open"
-    behind = ": the second is better"
-    sure = "" if lead.low > 0 else behind if lead.high < 0 else open_
+    if lead.low > 0:
+        judged = "a certain lead"
+    elif lead.high < 0:
+        judged = "the second is better"
+    else:
+        judged = "which of the two is better is open"
     return (
-        f"- {lead.place}: **{lead.metric}** (chosen in {lead.chosen} of {lead.seeds} folds; "
-        f"{lead.macs:.2f} of the MACs), {lead.points:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}] "
-        f"from the second, {lead.second} ({lead.macs_second:.2f}){sure}; ahead of {lead.behind} of "
-        f"the {lead.metrics - 1} others after Holm's correction."
+        f"{lead.place}: **`{lead.metric}`**, "
+        f"{lead.points:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}] "
+        f"from `{lead.second}` ({judged}); ahead of {lead.behind} of the {lead.metrics - 1} others "
+        f"after Holm's correction. MACs left: {lead.macs:.2f} and {lead.macs_second:.2f}."
     )
 
 
-def _accuracies(name: str, rows: pd.DataFrame) -> str:
-    table = results.accuracy_table(rows)
-    table = _trained(table)
-    short = {"local": "local", "none": "global", "layer_zscore": "standardised"}
-    budget = table["normalisation"].where(table["scope"] == "global", "local").map(short)
-    table = table.assign(column=budget + " " + table["ratio"].map("{:g}".format))
-    shown = [f"{kind} {ratio:g}" for kind in short.values() for ratio in (0.1, 0.3, 0.4, 0.53)]
-    # Unlike pivot_table, pivot refuses two rows for one place instead of averaging them.
-    means = table.pivot(index="metric", columns="column", values="mean")[shown]  # noqa: PD010
-    floors = table.pivot(index="metric", columns="column", values="collapsed")[shown]  # noqa: PD010
-    order = means.mean(axis=1).sort_values(ascending=False).index
-    lines = []
-    for metric in order:
-        line = {f"{name}": metric}
-        for column in shown:
-            text = f"{100 * means.loc[metric, column]:.1f}"
-            text = f"**{text}**" if means.loc[metric, column] == means[column].max() else text
-            line[column] = text + ("*" if floors.loc[metric, column] else "")
-        lines.append(line)
-    return _table(lines)
+def _use(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """The best metric and budget at each ratio by held-out images, with ours and without."""
+    cells = of_grid(frame).assign(macs=macs_ratio)
+    named = ["metric", "scope", "normalisation"]
+    figures = ["finetuned_validation_top1", "finetuned_test_top1", "macs"]
+    for (dataset, ratio), rows in cells.groupby(["dataset", "ratio"]):
+        means = rows.groupby(named)[figures].mean().sort_values(figures[0], ascending=False)
+        others = means.drop(index=tournament.OURS["metric"], level="metric")
+        yield {
+            "parameters left": f"{dataset}, {ratio:g}",
+            "best of all": _method(means.iloc[0]),
+            "best without `surgeon`": _method(others.iloc[0]),
+            "`output_l1`, local": _accuracy(means.loc[("output_l1", "local", "none")]),
+        }
 
 
-def _against(means: pd.DataFrame, reference: str, metrics: tuple[str, ...] | None) -> str:
-    """Accuracy averaged over the ratios minus that of a reference, by place."""
-    wide = means.pivot(index=_BLOCK, columns="metric", values="accuracy")  # noqa: PD010
-    names = metrics or [name for name in wide.columns if name != reference]
-    points = 100 * wide[list(names)].sub(wide[reference], axis="index")
-    lines = []
-    places = dict(list(points.groupby(PLACE)))
-    for name in names:
-        line = {f"minus {reference}": name}
-        for place, rows in places.items():
-            line[_place(place)] = _mean(rows[name])
-        lines.append(line)
-    return _table(lines)
+def _method(row: pd.Series) -> str:
+    metric, scope, normalisation = row.name
+    return f"`{metric}`, {drawing.budget(scope, normalisation)}: {_accuracy(row)}"
 
 
-def _place(place: tuple[str, ...]) -> str:
-    dataset, scope, normalisation = place
-    return f"{dataset} {'standardised' if normalisation != 'none' else scope}"
+def _accuracy(row: pd.Series) -> str:
+    return f"{100 * row['finetuned_test_top1']:.1f} ({row['macs']:.2f})"
 
 
-def _allocation(effects: pd.DataFrame) -> str:
-    shown = {
-        ("selection", "entropy_gaussian"),
-        ("allocation", "entropy_gaussian"),
-        ("both", "entropy_gaussian"),
-        ("selection", "random"),
-        ("allocation", "random"),
-        ("both", "random"),
-        ("scratch", "scratch"),
-    }
-    pairs = zip(effects["effect"], effects["metric"], strict=True)
-    chosen = effects[[pair in shown for pair in pairs]]
-    return _table(
-        [
-            {
-                "data set": row["dataset"],
-                "normalisation": row["normalisation"],
-                "ratio": f"{row['ratio']:g}",
-                "metric": row["metric"],
-                "effect": row["effect"],
-                "points": _interval(row),
-            }
-            for _, row in chosen.iterrows()
-        ]
-    )
+def _budgets(frame: pd.DataFrame) -> Iterator[str]:
+    """What a global ranking adds to local pruning by the same metric."""
+    cells = of_grid(frame[frame["ratio"] == BUDGETS_AT])
+    cells = cells.assign(place=list(map(drawing.budget, cells["scope"], cells["normalisation"])))
+    wide = cells.pivot_table("finetuned_test_top1", ["dataset", "metric", "seed"], "place")
+    for place, words in (("global", "of raw scores"), ("standardised", "by layer_zscore")):
+        points = (100 * (wide[place] - wide["local"])).rename("points").reset_index()
+        table = over_seeds(points, ["dataset", "metric"], "points", 100)
+        p = t_test(table["mean"] / 100, table["deviation"] / 100, table["seeds"])
+        for dataset, rows in table.assign(p=p).groupby("dataset"):
+            sure = holm(rows["p"]) < 1 - LEVEL
+            up, down = (rows[sure & (rows["mean"] * sign > 0)] for sign in (1, -1))
+            yield (
+                f"{dataset}, {BUDGETS_AT:g}: the global ranking {words} is better than local "
+                f"pruning for {_ends(up)} of {len(rows)} metrics, worse for {_ends(down)}, and "
+                f"open for {len(rows) - len(up) - len(down)}."
+            )
 
 
-def _allocation_words(effects: pd.DataFrame, judged: pd.DataFrame) -> str:
-    said = []
-    raw = effects[(effects["normalisation"] == "none") & (effects["metric"] == "random")]
-    for _, row in raw[raw["effect"] == "both"].iterrows():
-        said.append(
-            f"On {row['dataset']} at {row['ratio']:g}, the accuracy with channels taken at random "
-            f"from one global ranking, minus that of output_l1, is {_interval(row)} points; the "
-            f"raw ranking of output_l1 had a layer at its floor in {row['collapsed_reference']} "
-            f"of {row['seeds']} seeds."
+def _ends(rows: pd.DataFrame) -> str:
+    """How many metrics, and those with the least and the most points."""
+    if rows.empty:
+        return "0"
+    ends = rows.sort_values("mean").iloc[[0, -1] if len(rows) > 1 else [0]]
+    return f"{len(rows)} ({', '.join(f'`{x.metric}` {x.mean:+.1f}' for x in ends.itertuples())})"
+
+
+def _allocation(effects: pd.DataFrame) -> Iterator[str]:
+    for (dataset, reference, normalisation, ratio), rows in effects.groupby(
+        ["dataset", "widths_of", "normalisation", "ratio"]
+    ):
+        best = rows[rows["effect"] == "selection"].nlargest(1, "difference_points")
+        random = rows[rows["metric"] == "random"].set_index("effect")
+        if best.empty or random.empty:
+            continue
+        top = best.iloc[0]
+        yield (
+            f"{dataset}, {drawing.budget('global', normalisation)}, {ratio:g}: at the widths of "
+            f"`{reference}`, random channels {_interval(random.loc['selection'])}, and at their "
+            f"own widths another {_interval(random.loc['allocation'])}. The best selection by "
+            f"another metric at these widths is `{top['metric']}`, {_interval(top)}."
         )
-    claim = judged[judged["claimed_points"].eq(51) & judged["stage"].eq("finetuned")]
-    for _, row in claim[claim["verdict"] != "not run"].iterrows():
-        said.append(
-            f"The claimed +51 of entropy_gaussian is {_interval(row)} here with normalisation "
-            f"`{row['normalisation']}` ({row['verdict']}); output_l1 was at a floor in "
-            f"{row['collapsed_reference']} of {row['seeds']} seeds."
+
+
+def _stages(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """What each step after the cut adds, in points, for the mean of the metrics."""
+    for (dataset, scope, normalisation), part in drawing.places(drawing.by_stage(frame)):
+        line = {"budget": f"{dataset} {drawing.budget(scope, normalisation)}"}
+        for ratio, here in part.groupby("ratio"):
+            recalibrated, tuned = (
+                100 * (here[f"{after}_test_top1"] - here[f"{before}_test_top1"]).mean()
+                for after, before in (("recalibrated", "pruned"), ("finetuned", "recalibrated"))
+            )
+            line[f"{ratio:g}"] = f"{recalibrated:+.0f}, {tuned:+.0f}"
+        yield line
+
+
+def _compensation(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """What compensation adds before and after fine-tuning, for the mean of the metrics."""
+    same = frame["finetune"].eq(FINETUNE) & frame["ratio_of"].eq("parameters")
+    gains = pd.concat(
+        [results.mean_compensation_gain(frame[same], at) for at in ("recalibrated", "finetuned")]
+    )
+    for (dataset, scope, normalisation), part in drawing.places(gains):
+        line = {"budget": f"{dataset} {drawing.budget(scope, normalisation)}"}
+        for ratio, here in part.groupby("ratio"):
+            line[f"{ratio:g}"] = ", ".join(f"{x:+.1f}" for x in here["difference_points"])
+        yield line
+
+
+def _open(judged: pd.DataFrame) -> Iterator[str]:
+    primary = judged[judged["family"] == "primary"]
+    for _, row in primary[primary["verdict"] == "cannot tell"].iterrows():
+        yield (
+            f"{row['claim']}: found {_interval(row)}; with this spread {row['seeds']} seeds detect "
+            f"{row['detectable_points']:.1f} points."
         )
-    said.append(
-        "Where the interval of `both` for random channels lies above zero, a lead over output_l1's "
-        "raw global ranking takes no knowledge of channels at all: it is owed to that ranking's "
-        "widths."
-    )
-    return " ".join(said)
+    missing = judged[judged["verdict"] == "not run"]["claim"].drop_duplicates()
+    for claim in missing:
+        if claim.startswith(tuple(f"{dataset}," for dataset in UNDER_WAY)):
+            yield f"{claim}: not run yet; the study is [under way](unfinished/README.md)."
+        else:
+            yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."
 
 
-def _recalibration(frame: pd.DataFrame) -> str:
-    rows = _trained(frame[frame["status"] == "ok"])
-    gains = rows.assign(
-        recalibration=100 * (rows["recalibrated_test_top1"] - rows["pruned_test_top1"]),
-        finetuning=100 * (rows["finetuned_test_top1"] - rows["recalibrated_test_top1"]),
-    )
-    lines = []
-    for place, part in gains.groupby(PLACE):
-        line = {"budget": _place(place)}
-        by_seed = part.groupby("seed")[["recalibration", "finetuning"]].mean()
-        for name in by_seed:
-            line[name] = _mean(by_seed[name])
-        lines.append(line)
-    return _table(lines)
+EARLIER = (
+    # metric, reference, data set, scope, normalisation, ratio
+    ("weighted_mutual_information", "output_l1", "cifar10", "local", "none", 0.3),
+    ("weighted_mutual_information", "output_l1", "cifar100", "local", "none", 0.3),
+    ("entropy_gaussian", "output_l1", "cifar10", "global", "none", 0.4),
+    ("entropy_gaussian", "random", "cifar10", "global", "none", 0.4),
+    ("wmi_gauge_free", "random", "cifar10", "global", "none", 0.4),
+    ("wmi_gauge_free", "random", "cifar100", "global", "none", 0.4),
+    ("weighted_mutual_information", "output_l1", "cifar100", "global", "none", 0.53),
+)
 
 
-def _readings_words(judged: pd.DataFrame) -> str:
-    rows = judged[judged["metric"].isin(WEIGHTED_READINGS) & judged["stage"].eq("finetuned")]
-    rows = rows[rows["verdict"] != "not run"]
-    said = []
-    for metric in WEIGHTED_READINGS:
-        mine = rows[rows["metric"] == metric]
-        said.append(f"`{metric}`: {_verdicts(mine)}.")
-    locals_ = rows[rows["scope"] == "local"]
-    confirmed = int((locals_["sign"] == "confirmed").sum())
-    said.append(
-        f"Of the {len(locals_)} local comparisons, the paper's main result, the sign of "
-        f"{confirmed} is confirmed."
-    )
-    return " ".join(said)
+def _then_and_now(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
+    old = pd.concat([results.load(HERE / "earlier" / name) for name in EARLIER_STUDIES])
+    for metric, reference, dataset, scope, normalisation, ratio in EARLIER:
+        found = []
+        for rows in (old, frame):
+            table = results.paired_difference(rows, None, reference)
+            here = table.query(
+                "metric == @metric and dataset == @dataset and scope == @scope and "
+                "normalisation == @normalisation and ratio == @ratio"
+            )
+            found.append(here.iloc[0] if len(here) else None)
+        then, now = found
+        yield {
+            "difference": f"`{metric}` minus `{reference}`, {dataset}, "
+            f"{drawing.budget(scope, normalisation)} {ratio:g}",
+            "badly trained": _interval(then) if then is not None else "not run",
+            "here": _interval(now) if now is not None else "not run",
+            "holds": _holds(then, now),
+        }
 
 
-def _mean(points: pd.Series) -> str:
-    """The mean over the seeds with its interval."""
-    low, high = t_interval(points.mean(), points.std(), len(points))
-    return f"{points.mean():+.1f} [{float(low):+.1f}, {float(high):+.1f}]"
+def _holds(then: pd.Series | None, now: pd.Series | None) -> str:
+    if then is None or now is None:
+        return ""
+    sides = [
+        0
+        if not (row["low_points"] > 0 or row["high_points"] < 0)
+        else int(np.sign(row["difference_points"]))
+        for row in (then, now)
+    ]
+    if sides[0] == sides[1]:
+        return "yes"
+    return "no" if 0 not in sides else "was open" if sides[0] == 0 else "open now"
 
 
 def _interval(row: pd.Series) -> str:
@@ -288,11 +403,27 @@ def _interval(row: pd.Series) -> str:
     return f"{row['difference_points']:+.1f} [{bounds}]"
 
 
+def _span(rows: pd.DataFrame) -> str:
+    """The differences of several settings, from the smallest to the largest."""
+    points = rows["difference_points"]
+    ends = [points.min(), points.max()] if len(points) > 1 else [points.iloc[0]]
+    return " to ".join(f"{value:+.1f}" for value in ends)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def _table(lines: list[dict[str, str]]) -> str:
     heads = list(lines[0])
-    rows = [heads, ["---"] * len(heads), *([str(line[head]) for head in heads] for line in lines)]
+    rows = [
+        heads,
+        ["---"] * len(heads),
+        *([line.get(head, "") for head in heads] for line in lines),
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":
+    draw()
     (HERE / "README.md").write_text(page())

@@ -45,10 +45,10 @@ def stands(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def summary(found: pd.DataFrame) -> Iterator[str]:
+def summary(found: pd.DataFrame) -> str:
     """How often our method is first, tied first and behind, in one sentence."""
     counts = found["verdict"].value_counts()
-    yield (
+    return (
         f"**Our method**, `{OURS['metric']}` with {OURS['compensation']}: "
         + ", ".join(f"{counts[name]} times {name}" for name in VERDICTS if name in counts.index)
         + f", in {len(found)} contests of up to {found['entries'].max()} methods."
