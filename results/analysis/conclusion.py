@@ -164,8 +164,8 @@ def _lowered(rows: pd.DataFrame) -> list[str]:
         for _, row in rows.iterrows()
     ]
     return [
-        f"fine-tuning alone lowers the unpruned network {spoken(words)}: the recipe hides "
-        "differences between metrics"
+        f"fine-tuning alone lowers the unpruned network {spoken(words)}: the recipe may "
+        "hide differences of such a size between metrics"
     ]
 
 

@@ -178,8 +178,8 @@ def control(cells: pd.DataFrame) -> Table | None:
     heads += ("detectable", "seeds", "p (Holm)")
     said = [
         f"On {_trained(row, table)}, fine-tuning alone lowers the "
-        f"unpruned network by {number(-row['difference_points'], 1)} points: the recipe hides "
-        "differences between metrics."
+        f"unpruned network by {number(-row['difference_points'], 1)} points: the recipe may "
+        "hide differences of such a size between metrics."
         for _, row in lowered(table).iterrows()
     ]
     return Table("", heads, lines, note=" ".join(said))
