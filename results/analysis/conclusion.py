@@ -90,6 +90,8 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
 
 def _lead(lead: Lead) -> str:
     over = f", averaged over {lead.ratios} ratios" if lead.ratios > 1 else ""
+    if lead.left_out:
+        over += f" ({several(lead.left_out, 'metric lacks', 'metrics lack')} a ratio or a seed)"
     start = (
         f"{lead.metric} has the highest validation accuracy of {lead.metrics} metrics{over}, and "
         f"{lead.second} the second{_macs(lead)}"
@@ -156,9 +158,9 @@ def _lowered(rows: pd.DataFrame) -> list[str]:
     """What fine-tuning does to the unpruned networks that it lowers."""
     if rows.empty:
         return []
-    several = len(network_names(rows).drop_duplicates()) > 1
+    named = len(network_names(rows).drop_duplicates()) > 1
     words = [
-        f"on {row['dataset']}{f' ({network_name(row)})' if several else ''} "
+        f"on {row['dataset']}{f' ({network_name(row)})' if named else ''} "
         f"by {-row['difference_points']:.1f} points"
         + ("" if pd.notna(row["high_points"]) else f" ({row['note']})")
         for _, row in rows.iterrows()

@@ -29,6 +29,7 @@ class Lead:
     place : the setting in words: data set, budget, normalisation, compensation and schedule.
     metric, second : the metrics with the highest validation accuracies over all seeds.
     metrics : number of metrics that were compared.
+    left_out : number of further metrics, which lack a ratio for some baseline and do not compete.
     points, low, high : accuracy of the best metric minus that of the second, and the ends of its
         95 % interval, in percentage points, as `leads` estimates them; NaN for one seed. The ends
         are also NaN if all seeds have the same difference.
@@ -44,6 +45,7 @@ class Lead:
     metric: str
     second: str
     metrics: int
+    left_out: int
     ratios: int
     points: float
     low: float
@@ -119,6 +121,7 @@ def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.Dat
         metric=str(best),
         second=str(second),
         metrics=len(test.columns),
+        left_out=rows["metric"].nunique() - len(test.columns),
         ratios=int(rows["ratios"].max()),
         points=100 * float(ahead.mean()),
         low=100 * float(low),

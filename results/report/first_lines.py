@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.leads import Lead, leads
-from results.formatting import spoken
+from results.formatting import several, spoken
 from results.report.tables import Entry, Table
 
 _SHOWN = 12
@@ -113,10 +113,13 @@ def _reason(lead: Lead) -> str:
 
 
 def _beside(lead: Lead) -> str:
-    """How many others are behind, and unequal multiply-accumulates."""
+    """How many others are behind or take no part, and unequal multiply-accumulates."""
     words = []
     if lead.seeds > 1 and lead.metrics > 2:
         words.append(f"surely ahead of {lead.behind} of the {lead.metrics - 1} others")
+    if lead.left_out:
+        lack = several(lead.left_out, "metric lacks", "metrics lack")
+        words.append(f"{lack} a ratio or a seed and cannot compete")
     own, other = f"{lead.macs:.2f}", f"{lead.macs_second:.2f}"
     if own != other:
         words.append(f"leaves {own} of the MACs, {lead.second} {other}")

@@ -143,3 +143,12 @@ def test_networks_and_channel_groups_that_vary_are_in_the_words_of_a_setting():
         f"{start} resnet20, shortcut B, weights 01234567, inner groups, max over producers)",
         f"{start} simplenet_310k, all groups, mean over producers)",
     ]
+
+
+def test_metrics_that_lack_a_ratio_or_a_seed_are_counted():
+    rows = [
+        *cells({"a": [0.9, 0.8], "b": [0.5, 0.6], "c": [0.7, 0.7]}, ratio=0.3),
+        *cells({"a": [0.9, 0.8], "b": [0.5, 0.6], "d": [0.7]}, ratio=0.5),
+    ]
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.metrics, lead.left_out) == ("a", 2, 2)

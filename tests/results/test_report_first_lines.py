@@ -5,6 +5,7 @@ import pytest
 from known_cells import cells, frame
 from made_up_sweep import Grid
 
+import results
 from results.analysis.sweep_tables import read_tables
 from results.report.content import content
 from results.report.first_lines import first_lines
@@ -149,3 +150,11 @@ def step(row, number, ratio, accuracy):
     for split in ("validation", "test"):
         told |= {f"pruned_{split}_top1": reached / 2, f"finetuned_{split}_top1": reached}
     return told
+
+
+def test_metrics_that_cannot_compete_are_counted():
+    rows = [*cells(AHEAD, ratio=0.3), *cells({"taylor": [0.7, 0.71, 0.72]}, ratio=0.5)]
+    rows += cells({"output_l1": [0.5, 0.52, 0.51]}, ratio=0.5)
+    line = str(first_lines(frame(rows)))
+    assert "1 metric lacks a ratio or a seed and cannot compete" in line
+    assert "(1 metric lacks a ratio or a seed)" in results.conclusion(frame(rows))[0]
