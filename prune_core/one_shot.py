@@ -33,6 +33,9 @@ from prune_core.seeds import derive
 from prune_core.statistics import InputMoments, collect, moments_of
 from prune_core.surgery import prune
 
+_PER = {"parameters": "parameter", "macs": "mac"}
+"""What the surgeon's error is divided by where a ratio counts this."""
+
 FEWEST_CHANGES = 64
 """If fewer changes of the class are expected, nothing is said of the order of images."""
 
@@ -200,13 +203,23 @@ class OneShot:
         return cast(Net, found)
 
 
+def usual_metric(budget: BudgetChoice) -> Choice:
+    """The surgeon's order; for a global ranking, per parameter or multiply-accumulate.
+
+    A global ranking that is limited in one of these removes more channels where each frees less of
+    it, so the error is divided by what leaves with a channel. Within a layer this changes nothing.
+    """
+    per = _PER.get(budget.ratio_of) if budget.scope == "global" else None
+    return Choice.parse(f"surgeon(per={per})" if per else "surgeon")
+
+
 def one_shot(
     net: Net,
     images: LabelledImages,
     ratio: float,
     *,
     preprocessing: Preprocessing | None = None,
-    metric: str | Choice = "surgeon",
+    metric: str | Choice | None = None,
     budget: str | BudgetChoice = "global",
     normalisation: str = "none",
     floor: Floor = Floor(),
@@ -230,7 +243,8 @@ def one_shot(
     ratio, normalisation, floor, combine, seed : see `OneShot`.
     preprocessing : how images were scaled when a module was trained. A `Classifier` has its own.
     metric, budget, compensation : as a spec names them, such as `surgeon(images=512)`,
-        `global(of=macs)` and `none`. A budget reads its file from the current folder.
+        `global(of=macs)` and `none`. A budget reads its file from the current folder. The metric
+        is that of `usual_metric` if None.
 
     Returns
     -------
@@ -241,6 +255,9 @@ def one_shot(
     OneShotError, ArchitectureError, MetricError, BudgetError, CompensationError, StatisticsError
         Naming what to change; all are kinds of ValueError.
     """
+    rule = budget if isinstance(budget, BudgetChoice) else BudgetChoice.parse(budget)
+    if metric is None:
+        metric = usual_metric(rule)
     how = OneShot(
         ratio=ratio,
         metric=metric if isinstance(metric, Choice) else Choice.parse(metric),
@@ -249,9 +266,7 @@ def one_shot(
             if isinstance(compensation, Compensation)
             else Compensation.parse(compensation)
         ),
-        budget=(
-            budget if isinstance(budget, BudgetChoice) else BudgetChoice.parse(budget)
-        ).resolved(),
+        budget=rule.resolved(),
         normalisation=normalisation,
         floor=floor,
         combine=combine,

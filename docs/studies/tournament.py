@@ -9,17 +9,23 @@ import pandas as pd
 import results
 from results.storage.schema import FINETUNE
 
-OURS = {"metric": "surgeon", "compensation": "least_squares"}
-SETTINGS = (
-    {"scope": "local", "ratio_of": "parameters", "budget": "uniform_parameters"},
-    {"scope": "local", "ratio_of": "macs", "budget": "uniform_macs"},
-    {"scope": "global", "ratio_of": "parameters", "normalisation": "none"},
-    {"scope": "global", "ratio_of": "macs", "normalisation": "none"},
+METRIC, COMPENSATION = "surgeon", "least_squares"
+SETTINGS = tuple(
+    {
+        "metric": f"{METRIC}(per={per})",
+        "compensation": COMPENSATION,
+        "scope": scope,
+        "ratio_of": cost,
+        **how,
+    }
+    for cost, per in (("parameters", "parameter"), ("macs", "mac"))
+    for scope, how in (
+        ("local", {"budget": f"uniform_{cost}"}),
+        ("global", {"normalisation": "none"}),
+    )
 )
-"""Our method in each kind of contest: the defaults of `prune-sweep prune`.
-
-`choice.yaml` compares others with them on held-out images of other seeds.
-"""
+"""Our method in each kind of contest: the settings that `choice.yaml` found best, and the defaults
+of `prune-sweep prune`. Within a layer, `per` changes nothing."""
 ARMS = {
     "without training": ("recalibrated", FINETUNE),
     "fine-tuned, rate 0.02": ("finetuned", FINETUNE),
@@ -30,26 +36,35 @@ VERDICTS = ("first", "tied first", "behind", "not tested")
 
 
 def stands(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `results.standing` of all contests, with the column `arm`."""
+    """The rows of `results.standing` of all contests, with the column `arm`.
+
+    Our metric divided by something else is no rival.
+    """
     found = []
     for arm, (stage, recipe) in ARMS.items():
         for setting in SETTINGS:
             place = {name: setting[name] for name in ("scope", "ratio_of")}
             contest = frame["finetune"].eq(recipe) & frame[f"{stage}_test_top1"].notna()
+            contest &= frame["metric"].eq(setting["metric"]) | ~of_ours(frame["metric"])
             for name, value in place.items():
                 contest &= frame[name].eq(value)
-            method = OURS | {name: value for name, value in setting.items() if name not in place}
+            method = {name: value for name, value in setting.items() if name not in place}
             rows = frame[contest]
             if (rows[list(method)] == pd.Series(method)).all(axis="columns").any():
                 found.append(results.standing(rows, method, at=stage).assign(arm=arm))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
+def of_ours(metrics: pd.Series) -> pd.Series:
+    """Which names are those of our metric, whatever its options."""
+    return metrics.str.replace(r"\(.*", "", regex=True) == METRIC
+
+
 def summary(found: pd.DataFrame) -> str:
     """How often our method is first, tied first and behind, in one sentence."""
     counts = found["verdict"].value_counts()
     return (
-        f"**Our method**, `{OURS['metric']}` with {OURS['compensation']}: "
+        f"**Our method**, `{METRIC}` with `{COMPENSATION}`: "
         + ", ".join(f"{counts[name]} times {name}" for name in VERDICTS if name in counts.index)
         + f", in {len(found)} contests of up to {found['entries'].max()} methods."
     )
@@ -57,17 +72,26 @@ def summary(found: pd.DataFrame) -> str:
 
 def choice(frame: pd.DataFrame) -> Iterator[str]:
     """How the settings that entered compare with all that were tried, by held-out images."""
-    cells = frame[frame["metric"].str.startswith(OURS["metric"])]
-    for cost, rows in cells.groupby("ratio_of"):
+    cells = frame[of_ours(frame["metric"])]
+    for setting in SETTINGS:
+        same = cells["scope"].eq(setting["scope"]) & cells["ratio_of"].eq(setting["ratio_of"])
+        if not same.any():
+            continue
+        rows = cells[same]
         means = 100 * rows.groupby(["metric", "normalisation"])["finetuned_validation_top1"].mean()
         means = means.sort_values(ascending=False)
-        own = (OURS["metric"], "none")
-        best, best_how = means.index[0]
-        seeds = ", ".join(f"{seed}" for seed in sorted(rows["seed"].unique()))
+        own = (setting["metric"], setting["normalisation"])
+        others = means.drop(index=own)
+        metric, normalisation = others.index[0]
+        seeds, ratios = (
+            ", ".join(f"{value:g}" for value in sorted(rows[name].unique()))
+            for name in ("seed", "ratio")
+        )
         yield (
-            f"equal {_COSTS[cost]}, seeds {seeds}: {len(means)} settings were tried; the one that "
-            f"entered is number {means.index.get_loc(own) + 1}, {means[own]:.1f} %; the best is "
-            f"`{best}` with normalisation `{best_how}`, {means.iloc[0]:.1f} %."
+            f"equal {_COSTS[setting['ratio_of']]}, ratios {ratios}, seeds {seeds}: of "
+            f"{len(means)} settings, `{own[0]}`, `{own[1]}` is number "
+            f"{means.index.get_loc(own) + 1} with {means[own]:.1f} %; of the others the best is "
+            f"`{metric}`, `{normalisation}` with {others.iloc[0]:.1f} %."
         )
 
 

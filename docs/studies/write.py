@@ -247,7 +247,8 @@ def _use(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
     figures = ["finetuned_validation_top1", "finetuned_test_top1", "macs"]
     for (dataset, ratio), rows in cells.groupby(["dataset", "ratio"]):
         means = rows.groupby(named)[figures].mean().sort_values(figures[0], ascending=False)
-        others = means.drop(index=tournament.OURS["metric"], level="metric")
+        ours = tournament.of_ours(means.index.get_level_values("metric").to_series())
+        others = means[~ours.to_numpy()]
         yield {
             "parameters left": f"{dataset}, {ratio:g}",
             "best of all": _method(means.iloc[0]),

@@ -236,7 +236,7 @@ def prune(
     ] = None,
     source: SourceOption = None,
     plugin: PluginOption = None,
-    metric: options.Metric = "surgeon",
+    metric: options.Metric = None,
     compensation: options.Compensation = "least_squares",
     scope: options.Scope = None,
     budget: options.Budget = None,

@@ -9,9 +9,11 @@ import typer
 _PRUNING, _CHECKPOINT = "How to prune, as in a spec", "The network of a checkpoint file"
 
 Metric = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Ranks the channels; `prune-sweep metrics` lists them.", rich_help_panel=_PRUNING
+        help="Ranks the channels; `prune-sweep metrics` lists them. Default: surgeon, in a global "
+        "ranking per what the ratio counts.",
+        rich_help_panel=_PRUNING,
     ),
 ]
 Compensation = Annotated[

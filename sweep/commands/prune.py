@@ -18,7 +18,7 @@ from prune_core.layer import Combine
 from prune_core.metrics import Choice, MetricError
 from prune_core.network_files import NetworkFileError
 from prune_core.networks import ArchitectureError, architecture_of
-from prune_core.one_shot import OneShot, OneShotError
+from prune_core.one_shot import OneShot, OneShotError, usual_metric
 from prune_core.precision import best_device
 from prune_core.statistics import StatisticsError
 from prune_core.surgery import prune as without_compensation
@@ -51,11 +51,12 @@ class Wishes:
 
     Attributes
     ----------
+    metric : None for `prune_core.one_shot.usual_metric`.
     scope : the budget is the default rule of this scope unless `budget` names another one.
     """
 
     ratio: float
-    metric: str
+    metric: str | None
     compensation: str
     scope: Scope | None = None
     budget: str | None = None
@@ -82,7 +83,7 @@ class Wishes:
             )
         return OneShot(
             ratio=self.ratio,
-            metric=Choice.parse(self.metric),
+            metric=usual_metric(budget) if self.metric is None else Choice.parse(self.metric),
             compensation=Compensation.parse(self.compensation),
             budget=budget,
             normalisation=self.normalisation,

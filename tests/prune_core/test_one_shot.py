@@ -17,7 +17,7 @@ from prune_core.images import LabelledImages
 from prune_core.metrics import MetricError
 from prune_core.networks import ArchitectureError
 from prune_core.normalisation import normalise
-from prune_core.one_shot import OneShot, OneShotError, Selection
+from prune_core.one_shot import OneShot, OneShotError, Selection, usual_metric
 from prune_core.seeds import derive
 from prune_core.statistics import StatisticsError
 
@@ -57,7 +57,7 @@ def test_a_classifier_becomes_a_smaller_classifier(net, images, scaling):
 
 
 def test_it_is_the_same_as_its_steps_one_by_one(net, images, scaling):
-    choice, how = pc.Choice.of("surgeon"), Compensation.parse("least_squares")
+    choice, how = pc.Choice.parse("surgeon(per=parameter)"), Compensation.parse("least_squares")
     layers = pc.views(net.net, pc.collect(net.net, images, scaling, choice.needs()))
     scores = pc.combined(choice(layers), layers, "mean")
     kept = global_(scores, pc.architecture_of(net.net), RATIO)
@@ -65,6 +65,21 @@ def test_it_is_the_same_as_its_steps_one_by_one(net, images, scaling):
     assert same(pc.one_shot(net, images, RATIO).net, expected)
     # The compensation is more than rounding.
     assert not same(pc.one_shot(net, images, RATIO, compensation="none").net, expected)
+
+
+@pytest.mark.parametrize(
+    ("budget", "metric"),
+    [
+        ("global", "surgeon(per=parameter)"),
+        ("global(of=macs)", "surgeon(per=mac)"),
+        ("uniform_parameters", "surgeon"),
+        ("uniform_channels", "surgeon"),
+    ],
+)
+def test_the_usual_metric_divides_by_what_a_global_ratio_counts(budget, metric, net, images):
+    assert usual_metric(pc.BudgetChoice.parse(budget)).label == metric
+    found = pc.one_shot(net, images, RATIO, budget=budget)
+    assert same(found, pc.one_shot(net, images, RATIO, budget=budget, metric=metric))
 
 
 def test_without_compensation_it_only_removes(net, images, scaling):

@@ -27,13 +27,15 @@ from results import Store
 from sweep.stages import costs
 
 FILES = {"README.md", "model.onnx", "model.pt2", "network.json", "network.safetensors"}
+METRIC = "surgeon(per=parameter)"
+"""That of a global ranking where none is named."""
 HALF = ("--dataset", "digits", "--ratio", 0.5)
 SWEEP = {
     "datasets": ["digits"],
     "network.width": 0.25,
     "recipe.epochs": 5,
     "finetune.epochs": 0,
-    "metrics": ["surgeon", "random"],
+    "metrics": [METRIC, "random"],
     "compensations": ["least_squares"],
     "ratios": [0.5],
     "scopes": ["global"],
@@ -122,10 +124,10 @@ def test_it_is_the_same_as_three_lines_of_python(pruned, baseline):
 
 
 def test_it_does_what_a_cell_of_a_sweep_does(pruned, swept, baseline, split):
-    row = row_of(swept, "surgeon")
+    row = row_of(swept, METRIC)
     net = pc.load(baseline)
     how = OneShot(
-        ratio=0.5, metric=pc.Choice.of("surgeon"), compensation=Compensation.parse("least_squares")
+        ratio=0.5, metric=pc.Choice.parse(METRIC), compensation=Compensation.parse("least_squares")
     )
     kept = how.select(net.net, split.train, net.preprocessing).kept
     assert [channels.tolist() for channels in kept] == row["kept"]
@@ -185,7 +187,7 @@ def test_the_card_says_how_it_was_made(pruned, baseline):
     for name, words in {
         "network": str(baseline),
         "training": "none",
-        "metric": "surgeon, options .* read 1,024 training images",
+        "metric": r"surgeon\(per=parameter\), options .* read 1,024 training images",
         "budget": r"global, .* ratio 0\.5 of the parameters requested; 0\.[45]\d+ of the param",
         "compensation": "least_squares, .* read 1,024 training images and no labels",
         "data": "digits .* 1,293 training images",
