@@ -206,8 +206,8 @@ class OneShot:
 def usual_metric(budget: BudgetChoice) -> Choice:
     """The surgeon's order; for a global ranking, per parameter or multiply-accumulate.
 
-    A global ranking that is limited in one of these removes more channels where each frees less of
-    it, so the error is divided by what leaves with a channel. Within a layer this changes nothing.
+    Where the ratio counts one of these, channels that free more of it should leave first, so the
+    error is divided by what leaves with a channel. Within a layer this changes nothing.
     """
     per = _PER.get(budget.ratio_of) if budget.scope == "global" else None
     return Choice.parse(f"surgeon(per={per})" if per else "surgeon")

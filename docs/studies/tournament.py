@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 import results
+from results.analysis.claims import base_names
 from results.storage.schema import FINETUNE
 
 METRIC, COMPENSATION = "surgeon", "least_squares"
@@ -57,7 +58,7 @@ def stands(frame: pd.DataFrame) -> pd.DataFrame:
 
 def of_ours(metrics: pd.Series) -> pd.Series:
     """Which names are those of our metric, whatever its options."""
-    return metrics.str.replace(r"\(.*", "", regex=True) == METRIC
+    return base_names(metrics) == METRIC
 
 
 def summary(found: pd.DataFrame) -> str:

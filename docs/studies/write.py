@@ -42,7 +42,9 @@ READINGS = {
 
 def page() -> str:
     """The text of README.md."""
-    frames = {name: drawing.of_study(rows) for name, rows in studies().items()}
+    loaded = studies()
+    every_row = pd.concat(loaded.values(), ignore_index=True)
+    frames = {name: drawing.of_study(rows) for name, rows in loaded.items()}
     everything = pd.concat(frames.values(), ignore_index=True)
     frame = drawing.at_shared_ratios(everything)
     judged = results.claims(frame)
@@ -51,7 +53,6 @@ def page() -> str:
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
     control = results.finetuning_control(frame)
-    every_row = _every_row()
     parts = {
         "short": _bullets(_short(judged, pairs, effects, found)),
         "runs": _table([_run(name, rows, control) for name, rows in frames.items()]),
@@ -86,13 +87,10 @@ def studies() -> dict[str, pd.DataFrame]:
     return {name: results.load(HERE / name) for name in STUDIES}
 
 
-def _every_row() -> pd.DataFrame:
-    return pd.concat(studies().values(), ignore_index=True)
-
-
 def draw() -> None:
     """Writes the figures."""
-    everything = pd.concat(map(drawing.of_study, studies().values()), ignore_index=True)
+    every_row = pd.concat(studies().values(), ignore_index=True)
+    everything = drawing.of_study(every_row)
     frame = drawing.at_shared_ratios(everything)
     effects = results.selection_against_allocation(frame)
     own = of_grid(frame)
@@ -101,7 +99,7 @@ def draw() -> None:
         "allocation": drawing.effects(effects),
         "stages": drawing.stages(everything),
     }
-    if len(stands := tournament.stands(_every_row())):
+    if len(stands := tournament.stands(every_row)):
         made["standing"] = drawing.standing(stands)
     for name, figure in made.items():
         _, svg = save(figure, HERE / "pictures" / name)
@@ -343,9 +341,9 @@ def _open(judged: pd.DataFrame) -> Iterator[str]:
             f"{row['claim']}: found {_interval(row)}; with this spread {row['seeds']} seeds detect "
             f"{row['detectable_points']:.1f} points."
         )
-    missing = judged[judged["verdict"] == "not run"]["claim"].drop_duplicates()
-    for claim in missing:
-        if claim.startswith(tuple(f"{dataset}," for dataset in UNDER_WAY)):
+    missing = judged[judged["verdict"] == "not run"].drop_duplicates("claim")
+    for claim, dataset in zip(missing["claim"], missing["claimed_dataset"], strict=True):
+        if dataset in UNDER_WAY:
             yield f"{claim}: not run yet; the study is [under way](unfinished/README.md)."
         else:
             yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."

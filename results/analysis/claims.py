@@ -159,7 +159,7 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     frame = frame[plain & (frame["ratio_of"] != "macs")]
     needed = {name for claim in CLAIMS for name in (*claim.metrics, claim.reference)}
     scopes = {claim.scope for claim in CLAIMS}
-    frame = frame[_bases(frame).isin(needed) & frame["scope"].isin(scopes)]
+    frame = frame[base_names(frame["metric"]).isin(needed) & frame["scope"].isin(scopes)]
     stages = {
         stage: figures(frame, stage, split, ["source", images_of(split)]) for stage in _STAGES
     }
@@ -170,7 +170,7 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
             near = (cells["ratio"] - claim.ratio).abs() <= tolerance + 1e-9
             here = (datasets[stage] == claim.dataset) & (cells["scope"] == claim.scope)
             chosen = cells[near & here].assign(claim=claim.text, stage=stage)
-            metrics.append(chosen[_bases(chosen).isin(claim.metrics)])
+            metrics.append(chosen[base_names(chosen["metric"]).isin(claim.metrics)])
             references.append(chosen[chosen["metric"] == claim.reference])
     arms = pd.concat(metrics), pd.concat(references).drop(columns="metric")
     shared = ["claim", "stage", *STUDY, *POINT]
@@ -273,9 +273,9 @@ def _size(table: pd.DataFrame, enough: pd.Series[bool]) -> Any:
     return np.select([refuted, within], ["refuted", "agrees"], default="cannot tell")
 
 
-def _bases(frame: pd.DataFrame) -> pd.Series[str]:
-    """The metrics' names without their options."""
-    return frame["metric"].astype("str").str.replace(r"\(.*", "", regex=True)
+def base_names(metrics: pd.Series[str]) -> pd.Series[str]:
+    """Names of metrics without their options."""
+    return metrics.astype("str").str.replace(r"\(.*", "", regex=True)
 
 
 def _datasets(frame: pd.DataFrame) -> pd.Series[str]:

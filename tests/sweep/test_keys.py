@@ -181,15 +181,23 @@ def test_flips_that_the_data_forbid_do_not_count():
     assert len(keys) == 1
 
 
-@pytest.mark.parametrize(
-    "version",
-    [
-        f"{module.__name__}.{name}"
-        for module in (baselines, scores, cells)
-        for name in vars(module)
-        if name.endswith("_VERSION")
-    ],
-)
+VERSIONS = [
+    f"{module.__name__}.{name}"
+    for module in (baselines, scores, cells)
+    for name in vars(module)
+    if name.endswith("_VERSION")
+]
+
+
+def test_every_stage_has_a_version():
+    stages = {version.rpartition(".")[2].removesuffix("_VERSION") for version in VERSIONS}
+    assert stages == {
+        *("SPLIT", "PREPROCESSING", "TRAINING", "EVALUATION"),
+        *("STATISTICS", "BUDGET", "SURGERY", "NORMALISATION"),
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_versions_of_the_stages_count(version, monkeypatch):
     compensated = {"compensation": "least_squares"}
     before = cell(**compensated).key
