@@ -19,6 +19,7 @@ _NOTE = (
     "left out judges. Sure: all choose the same metric, and the 95 % interval of the lead lies "
     "above zero."
 )
+_APART = " A metric that lacks a ratio or a seed takes no part."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def first_lines(frame: pd.DataFrame) -> FirstLines:
         )
     lines = tuple(_line(lead) for lead in found)
     more = Table("", _HEADS, lines[_SHOWN:], len(_HEADS)) if lines[_SHOWN:] else None
-    table = Table("", _HEADS, lines[:_SHOWN], len(_HEADS), _NOTE)
+    note = _NOTE + _APART * any(lead.left_out for lead in found)
+    table = Table("", _HEADS, lines[:_SHOWN], len(_HEADS), note)
     return FirstLines(_headline(found), table, more)
 
 
@@ -118,8 +120,7 @@ def _beside(lead: Lead) -> str:
     if lead.seeds > 1 and lead.metrics > 2:
         words.append(f"surely ahead of {lead.behind} of the {lead.metrics - 1} others")
     if lead.left_out:
-        lack = several(lead.left_out, "metric lacks", "metrics lack")
-        words.append(f"{lack} a ratio or a seed and cannot compete")
+        words.append(several(lead.left_out, "takes no part", "take no part"))
     own, other = f"{lead.macs:.2f}", f"{lead.macs_second:.2f}"
     if own != other:
         words.append(f"leaves {own} of the MACs, {lead.second} {other}")
