@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from results.analysis.standing import VERDICTS
 from results.analysis.study import figures, of_grid
 from results.figures.accuracy import legend_below
 from results.figures.panels import grid, outer, striped
@@ -25,13 +26,8 @@ _STAGES = {
     "recalibrated": "batch normalisation re-estimated",
     "finetuned": "fine-tuned",
 }
-_MARKS = (
-    # verdict, marker, filled
-    ("first", "o", True),
-    ("tied first", "o", False),
-    ("behind", "X", True),
-    ("not tested", "s", False),
-)
+# The marker of each verdict, and whether it is filled.
+_MARKS = dict(zip(VERDICTS, (("o", True), ("o", False), ("X", True), ("s", False)), strict=True))
 PLACE = ("dataset", "scope", "normalisation")
 
 
@@ -129,7 +125,7 @@ def standing(found: pd.DataFrame) -> Figure:
             here = rows[rows["arm"] == arm]
             x = here["ratio"] + 0.015 * (at - 1)
             place.vlines(x, here["low_points"], here["high_points"], color=COLOURS[at], lw=1.3)
-            for verdict, marker, fill in _MARKS:
+            for verdict, (marker, fill) in _MARKS.items():
                 same = (here["verdict"] == verdict).to_numpy()
                 place.plot(
                     x[same],
@@ -148,9 +144,9 @@ def standing(found: pd.DataFrame) -> Figure:
     ]
     marks = [
         Line2D([], [], color=FAINT, marker=marker, markersize=5, linestyle="none", label=verdict)
-        for verdict, marker, _ in _MARKS
+        for verdict, (marker, _) in _MARKS.items()
     ]
-    for line, (_, _, fill) in zip(marks, _MARKS, strict=True):
+    for line, (_, fill) in zip(marks, _MARKS.values(), strict=True):
         line.set_markerfacecolor(FAINT if fill else PAPER)
     legend_below(figure, [*colours, *marks])
     return figure

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
+import words
 
 import results
 from results.analysis.claims import base_names
+from results.analysis.standing import VERDICTS
 from results.storage.schema import FINETUNE
 
 METRIC, COMPENSATION = "surgeon", "least_squares"
@@ -33,7 +35,6 @@ ARMS = {
     "fine-tuned, rate 0.005": ("finetuned", "small_rate"),
 }
 """When networks are compared: the stage, and the recipe of fine-tuning."""
-VERDICTS = ("first", "tied first", "behind", "not tested")
 
 
 def stands(frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,10 +64,9 @@ def of_ours(metrics: pd.Series) -> pd.Series:
 
 def summary(found: pd.DataFrame) -> str:
     """How often our method is first, tied first and behind, in one sentence."""
-    counts = found["verdict"].value_counts()
     return (
         f"**Our method**, `{METRIC}` with `{COMPENSATION}`: "
-        + ", ".join(f"{counts[name]} times {name}" for name in VERDICTS if name in counts.index)
+        + ", ".join(words.counted(found["verdict"], VERDICTS, "{count} times {name}"))
         + f", in {len(found)} contests of up to {found['entries'].max()} methods."
     )
 
@@ -126,8 +126,7 @@ _COSTS = {"parameters": "parameters", "macs": "MACs"}
 def _said(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "not run"
-    counts = rows["verdict"].value_counts()
-    verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts.index)
+    verdicts = ", ".join(words.counted(rows["verdict"], VERDICTS))
     points = rows["difference_points"]
     return f"{verdicts}; {points.min():+.1f} to {points.max():+.1f}"
 

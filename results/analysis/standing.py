@@ -16,6 +16,8 @@ ENTRY = ("metric", "budget", "normalisation", "compensation", "schedule")
 CONTEST = (*STUDY, "scope", "ratio_of", "ratio")
 """Columns of a contest: its networks are pruned to the same ratio of the same cost."""
 
+VERDICTS = ("first", "tied first", "behind", "not tested")
+
 _RIVAL = tuple(f"rival_{name}" for name in ENTRY)
 _COUNTS = ("entries", "ahead", "behind", "untested")
 _SIZES = ("parameter_ratio", "macs_ratio")
@@ -60,10 +62,10 @@ def standing(
         corrected test at 0.05.
     untested : number of other methods without a test: fewer than two pairs, or the same difference
         in every seed.
-    verdict : `behind` if another method is significantly better; else `not tested` if no other has
-        a test, or one without a test has the higher accuracy; else `first` if all others are
-        significantly worse, and `tied first` if not. With few seeds a tie says little:
-        `detectable_points` says what they could have found.
+    verdict : one of `VERDICTS`: `behind` if another method is significantly better; else
+        `not tested` if no other has a test, or one without a test has the higher accuracy; else
+        `first` if all others are significantly worse, and `tied first` if not. With few seeds a
+        tie says little: `detectable_points` says what they could have found.
     rival_metric, rival_budget, ... : the other method with the highest mean accuracy. It was found
         by these accuracies, so its interval flatters it.
     accuracy, accuracy_rival : mean accuracies over the pairs with it, as fractions.
