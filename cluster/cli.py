@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from cluster.errors import SubmissionError
-from sweep.commands.arguments import OverridesArgument, PluginOption
+from sweep.commands.arguments import OverridesArgument, PluginOption, WhereOption
 from sweep.commands.cli import app
 from sweep.commands.exits import guarded
 from sweep.commands.interrupts import EXIT_INTERRUPTED
@@ -85,6 +85,7 @@ def submit(
     out: OutOption = None,
     data: DataOption = None,
     retry: RetryOption = None,
+    where: WhereOption = None,
     python: PythonOption = None,
     wait: WaitOption = True,
     follow: FollowOption = None,
@@ -94,6 +95,7 @@ def submit(
     """Run a spec on a Ray cluster and show its output. Ctrl-C does not stop the sweep."""
     from cluster.bundle import bundle
     from cluster.jobs import Jobs
+    from sweep.spec.conditions import conditions_of
 
     given = {"SPEC": spec, "--follow JOB": follow, "--status JOB": status, "--stop JOB": stop}
     if sum(value is not None for value in given.values()) != 1:
@@ -104,10 +106,12 @@ def submit(
             "--address http://head:8265, or set RAY_API_SERVER_ADDRESS"
         )
     console = Terminal(file=sys.stdout)
+    conditions_of(where or ())
     if spec is not None:
-        options = {"--out": _seen_there("--out", out), "--retry": retry}
+        options = [("--out", _seen_there("--out", out)), ("--retry", retry)]
+        options += [("--where", one) for one in where or ()]
         if data is not None:
-            options["--data"] = _seen_there("--data", data)
+            options.append(("--data", _seen_there("--data", data)))
         with tempfile.TemporaryDirectory(prefix="prune-sweep-") as folder:
             packed = bundle(spec, Path(folder), overrides or (), plugin or ())
             jobs = Jobs(address)

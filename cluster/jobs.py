@@ -7,7 +7,7 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,17 +57,19 @@ class Jobs:
     def __init__(self, address: str) -> None:
         self.address, self._client = address, connect(address)
 
-    def submit(self, bundle: Bundle, options: dict[str, str | None], python: str | None) -> str:
+    def submit(
+        self, bundle: Bundle, options: Iterable[tuple[str, str | None]], python: str | None
+    ) -> str:
         """Starts the sweep of a bundle; returns the job's id.
 
         Parameters
         ----------
-        options : options of `prune-sweep run`; options that are None are left out.
+        options : names and values of options of `prune-sweep run`; None leaves one out.
         python : the Python interpreter on the cluster; None for the interpreter of its Ray.
         """
         words = [python, "-m", "cluster.entrypoint"] if python else ["sh", "cluster/entrypoint.sh"]
         words += ["run", bundle.spec]
-        words += [word for name, value in options.items() if value for word in (name, value)]
+        words += [word for name, value in options if value for word in (name, value)]
         job = {
             # `exec` replaces the shell, so that the sweep gets signals and sets the exit code.
             "entrypoint": f"exec {shlex.join(words)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from sweep.execution.terminal import Terminal
 from sweep.planning.cells import Cell
 from sweep.planning.grid import Plan
 from sweep.planning.grid import plan as plan_cells
+from sweep.spec.conditions import Conditions, conditions_of
 from sweep.spec.fields import Spec
 from sweep.spec.given import AnyPath, AnySpec, each, spec_of
 from sweep.spec.plugin_files import plugins_of
@@ -104,17 +105,10 @@ class Sweep:
         frame = results.load(self.folder)
         frame = frame[frame["key"].isin(cells)].reset_index(drop=True)
         mine = [cells[key] for key in frame["key"]]
-        names: dict[str, Callable[[Cell], str]] = {
-            "dataset": lambda cell: cell.baseline.dataset.name,
-            "metric": lambda cell: cell.metric,
-            "budget": lambda cell: cell.budget.label,
-            "compensation": lambda cell: cell.compensation.label,
-            "schedule": lambda cell: cell.schedule.label,
-            "finetune": lambda cell: cell.finetune_name,
-        }
         with plugins_of(self.spec):
-            for name, of in names.items():
-                frame[name] = pd.Series(map(of, mine), frame.index, frame[name].dtype)
+            axes = [cell.axes for cell in mine]
+        for name in ("dataset", "metric", "budget", "compensation", "schedule", "finetune"):
+            frame[name] = pd.Series([one[name] for one in axes], frame.index, frame[name].dtype)
         return frame
 
     def run(
@@ -123,6 +117,7 @@ class Sweep:
         *,
         retry: str | Collection[str] = (),
         only: str | Collection[str] = (),
+        where: Conditions = (),
         slurm: Mapping[str, object] | str | Sequence[str] = (),
         debugger: bool = False,
         console: Console | None = None,
@@ -139,6 +134,9 @@ class Sweep:
         retry : statuses of rows, such as `["failed"]`, that count as missing.
         only : keys of cells or their beginnings; if given, no other cells run. A single status,
             key or option needs no list.
+        where : values on the axes of the grid, such as `{"ratio": 0.3, "metric": ["random",
+            "taylor"]}` or `["ratio=0.3"]`; cells with others do not run now. The axes are those
+            of `Cell.axes`.
         slurm : what a job asks of Slurm, such as `{"partition": "gpu"}` or `["partition=gpu"]`; for
             the executor `slurm`.
         debugger : whether to open Python's debugger where a task fails; for `serial`.
@@ -147,7 +145,7 @@ class Sweep:
 
         Returns
         -------
-        This sweep; with `only`, one of these cells alone.
+        This sweep; with `only` or `where`, one of these cells alone.
 
         Raises
         ------
@@ -160,6 +158,9 @@ class Sweep:
             self.store.check()
             statuses = _statuses(retry)
             chosen = self._only(each(only)) if only else self
+            if where:
+                part = chosen.planned.where(conditions_of(where))
+                chosen = replace(chosen, planned=part)
             console = console or Terminal(file=sys.stdout)
             for text in () if console.quiet else self.notes:
                 note(text)
@@ -235,6 +236,7 @@ def run(
     executor: str = "ray",
     retry: str | Collection[str] = (),
     only: str | Collection[str] = (),
+    where: Conditions = (),
     slurm: Mapping[str, object] | str | Sequence[str] = (),
     debugger: bool = False,
     console: Console | None = None,
@@ -244,7 +246,7 @@ def run(
     Parameters
     ----------
     spec, overrides, plugins, data, out : see `plan`.
-    executor, retry, only, slurm, debugger, console : see `Sweep.run`.
+    executor, retry, only, where, slurm, debugger, console : see `Sweep.run`.
 
     Raises
     ------
@@ -254,9 +256,16 @@ def run(
     # What the executor cannot do is told before images are decoded.
     _executor(executor, slurm, debugger).check(checked)
     _statuses(retry)
+    conditions = conditions_of(where)
     planned = plan(checked, data=data, out=out)
     return planned.run(
-        executor, retry=retry, only=only, slurm=slurm, debugger=debugger, console=console
+        executor,
+        retry=retry,
+        only=only,
+        where=conditions,
+        slurm=slurm,
+        debugger=debugger,
+        console=console,
     )
 
 

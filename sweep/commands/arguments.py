@@ -40,6 +40,15 @@ OutOption = Annotated[
     str | None,
     typer.Option(help="Results folder, a path or URI. Default: runs/NAME.", show_default=False),
 ]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="AXIS=VALUE",
+        help="Only the cells with this value, such as ratio=0.3 or 'metric=[random, taylor]'; the "
+        "others stay planned. May be repeated for several axes.",
+        show_default=False,
+    ),
+]
 # A string, because pathlib would replace the two slashes of a URI by one.
 FolderArgument = Annotated[
     str, typer.Argument(help="Results folder, such as runs/digits or s3://bucket/runs/digits.")

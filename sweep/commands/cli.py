@@ -23,6 +23,7 @@ from sweep.commands.arguments import (
     OverridesArgument,
     PluginOption,
     SpecArgument,
+    WhereOption,
 )
 from sweep.commands.exits import guarded
 from sweep.execution.terminal import Terminal
@@ -46,13 +47,16 @@ def plan(
     plugin: PluginOption = None,
     data: DataOption = None,
     out: OutOption = None,
+    where: WhereOption = None,
 ) -> bool:
     """Show the cells of a spec, the network sizes and a time estimate. Runs nothing."""
     from sweep.api import plan as make_plan
     from sweep.commands.plan import describe
+    from sweep.spec.conditions import conditions_of
 
+    conditions = conditions_of(where or ())
     described = make_plan(spec, overrides or (), plugins=plugin or (), data=data, out=out)
-    describe(Terminal(), described)
+    describe(Terminal(), described, described.planned.where(conditions))
     return True
 
 
@@ -88,6 +92,7 @@ def run(
         list[str] | None,
         typer.Option(help="Run this cell only: a row's key or its first digits. May be repeated."),
     ] = None,
+    where: WhereOption = None,
     pdb: Annotated[
         bool,
         typer.Option("--pdb", help="Open the debugger where a task fails; needs serial."),
@@ -112,6 +117,7 @@ def run(
         executor=executor,
         retry=[name.strip() for name in (retry or "").split(",") if name.strip()],
         only=cell or (),
+        where=where or (),
         slurm=slurm or (),
         debugger=pdb,
         console=console,

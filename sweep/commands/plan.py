@@ -24,12 +24,18 @@ COUNTED = {"parameters": "parameters", "macs": "multiply-accumulates", "channels
 """What the ratio of a budget counts, in words."""
 
 
-def describe(console: Console, sweep: Sweep) -> None:
-    """Prints the grid, how many cells are done, network sizes and the time for the rest."""
+def describe(console: Console, sweep: Sweep, part: Plan) -> None:
+    """Prints the grid, how many cells are done, network sizes and the time for the rest.
+
+    Parameters
+    ----------
+    part : the cells whose number and time are asked for; the plan of the sweep for all.
+    """
     spec, planned, store = sweep.spec, sweep.planned, sweep.store
     statuses = store.statuses()
-    missing = [cell for cell in planned.cells if cell.key not in statuses]
-    bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in planned.cells)
+    missing = [cell for cell in part.cells if cell.key not in statuses]
+    bad = sum(statuses.get(cell.key, "ok") != "ok" for cell in part.cells)
+    partly = len(part.cells) < len(planned.cells)
     for text in planned.notes:
         note(text)
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -43,7 +49,8 @@ def describe(console: Console, sweep: Sweep) -> None:
         ("budgets", ", ".join(name for scope in spec.scopes for name in _budgets(spec, scope))),
         *_losses(planned),
         *_protocols(spec),
-        ("done", f"{len(planned.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
+        *([("this part", several(len(part.cells), "cell"))] if partly else []),
+        ("done", f"{len(part.cells) - len(missing)}" + (f", {bad} of them not ok" * (bad > 0))),
         ("to run", str(len(missing))),
     ):
         table.add_row(name, Text(text))

@@ -82,9 +82,10 @@ def run_sweep(
             _merging_files(store, missing, console),
         ]
         done = len(chosen.cells) - len(missing)
+        part = f"{len(chosen.cells)} of " * (len(chosen.cells) < len(planned.cells))
         say(
             console,
-            f"{spec.name}: {several(len(chosen.cells), 'cell')}, {done} done before, "
+            f"{spec.name}: {part}{several(len(planned.cells), 'cell')}, {done} done before, "
             f"{len(missing)} to run in {store.folder}",
         )
         if missing:

@@ -229,6 +229,25 @@ class Cell:
         return key_of({"cell": self.identity})
 
     @property
+    def axes(self) -> dict[str, str | float | None]:
+        """Its place in the grid: the columns of its row that the axes of a spec decide."""
+        reference = self.budget.reference
+        return {
+            "dataset": self.baseline.dataset.name,
+            "seed": self.baseline.seed,
+            "metric": self.metric,
+            "scope": self.budget.scope,
+            "budget": self.budget.label,
+            "normalisation": self.budget.normalisation,
+            "widths_of": reference.choice.label if reference else None,
+            "compensation": self.compensation.label,
+            "schedule": self.schedule.label,
+            "finetune": self.finetune_name,
+            "ratio": self.ratio,
+            "ratio_of": self.budget.ratio_of,
+        }
+
+    @property
     def label(self) -> str:
         """A readable name of the cell."""
         words = [self.baseline.dataset.name, "seed", str(self.baseline.seed), self.metric]

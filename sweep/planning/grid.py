@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ from prune_core.images import ImagesError, load
 from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
 from prune_core.networks import ArchitectureError
+from prune_core.spelling import allowed
 from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
 from sweep.planning.baselines import Baseline, Dataset
@@ -49,6 +50,51 @@ class Plan:
                 )
             chosen[named[0].key] = named[0]
         return replace(self, cells=tuple(chosen.values()))
+
+    def where(self, conditions: Mapping[str, Sequence[object]]) -> Plan:
+        """The plan restricted to the cells that have one of the values given on each axis.
+
+        Parameters
+        ----------
+        conditions : values by the name of an axis, as `Cell.axes` has them; None where the axis
+            does not apply. Spaces and the order of options do not count.
+
+        Raises
+        ------
+        SpecError
+            If an axis or a value is not in the plan, or no cell has them all.
+        """
+        axes = [cell.axes for cell in self.cells]
+        chosen = set(range(len(axes)))
+        for name, values in conditions.items():
+            if axes and name not in axes[0]:
+                raise SpecError(f"--where {name}: {allowed(name, axes[0])}")
+            there = {_spelled(one[name]): one[name] for one in axes}
+            for value in values:
+                if _spelled(value) not in there:
+                    known = allowed(_shown(value), map(_shown, there.values()), "there are ")
+                    raise SpecError(f"--where {name}={_shown(value)}: no cell has it; {known}")
+            wanted = set(map(_spelled, values))
+            chosen = {at for at in chosen if _spelled(axes[at][name]) in wanted}
+        if not chosen:
+            said = [
+                f"{name} {' or '.join(map(_shown, values)) or '[]'}"
+                for name, values in conditions.items()
+            ]
+            raise SpecError(f"--where: no cell of {self.name} has {' and '.join(said)}")
+        return replace(self, cells=tuple(self.cells[at] for at in sorted(chosen)))
+
+
+def _spelled(value: object) -> object:
+    """A value without what does not count: spaces and the order of options."""
+    if isinstance(value, str):
+        name, _, options = "".join(value.split()).partition("(")
+        return name, *sorted(options.removesuffix(")").split(","))
+    return value if value is None or type(value) in (int, float) else repr(value)
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def plan(spec: Spec, data: Path | None = None) -> Plan:

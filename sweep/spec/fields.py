@@ -257,7 +257,7 @@ class Spec(Strict):
                     listed = ", ".join(str(name) for name in known if name is not None)
                     raise ValueError(
                         f"comparisons[{index}].{field} is {value}, but the sweep has no such "
-                        f"cells; it has {listed}"
+                        f"cells; it has {listed}. To run only a part of a spec, use --where"
                     )
         return self
 

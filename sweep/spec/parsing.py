@@ -95,7 +95,7 @@ def of_fields(
     overrides, plugins : see `parse`.
     """
     try:
-        plain = _plain(fields)
+        plain = as_yaml(fields)
     except RecursionError:
         raise SpecError(f"{where} contains itself") from None
     return _checked(plain, where, overrides, plugins, None)
@@ -120,14 +120,14 @@ def _checked(
         raise SpecError("\n".join(_explain(words, content, error))) from error
 
 
-def _plain(value: Any) -> Any:
-    """A copy of a field as YAML would give it."""
+def as_yaml(value: Any) -> Any:
+    """A copy of a value that Python gave, as YAML would give it."""
     if hasattr(value, "tolist"):  # an array or number of NumPy, a Series of pandas
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: as_yaml(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | range):
-        return [_plain(inner) for inner in value]
+        return [as_yaml(inner) for inner in value]
     return str(value) if isinstance(value, PurePath) else value
 
 
@@ -145,14 +145,9 @@ def override(content: dict[Any, Any], text: str) -> None:
     SpecError
         Naming the override and what to write.
     """
-    # Where the locale is ASCII, other letters of the command line arrive as bytes in disguise.
-    with suppress(UnicodeError):
-        text = text.encode(errors="surrogateescape").decode()
-    path, equals, value = text.partition("=")
-    steps = path.strip().split(".")
-    if not equals or not all(steps):
-        raise SpecError(f"override '{text}' must be FIELD=VALUE, such as recipe.epochs=3")
-    new, inner = _load(value, f"the value of override '{text}'"), content
+    text = _readable(text)
+    path, new = assigned(text, "override", "recipe.epochs=3")
+    steps, inner = path.split("."), content
     for depth, step in enumerate(steps):
         if isinstance(inner, list):
             if not (step.isdecimal() and int(step) < len(inner)):
@@ -162,10 +157,10 @@ def override(content: dict[Any, Any], text: str) -> None:
                 )
             step = int(step)
         elif not isinstance(inner, dict):
+            where, value = ".".join(steps[:depth]), text.partition("=")[2].strip()
             raise SpecError(
-                f"override '{text}': {'.'.join(steps[:depth])} is {inner!r}, which has no field "
-                f"{step}; replace it as a whole, such as "
-                f"'{'.'.join(steps[:depth])}={{source: {inner}, {step}: {value.strip()}}}'"
+                f"override '{text}': {where} is {inner!r}, which has no field {step}; replace it "
+                f"as a whole, such as '{where}={{source: {inner}, {step}: {value}}}'"
             )
         if depth == len(steps) - 1:
             inner[step] = new
@@ -173,6 +168,32 @@ def override(content: dict[Any, Any], text: str) -> None:
             inner[step] = inner = {}
         else:
             inner = inner[step]
+
+
+def assigned(text: str, what: str, example: str) -> tuple[str, Any]:
+    """The name and the value of a text `NAME=VALUE`; the value is YAML.
+
+    Parameters
+    ----------
+    what : what the text is, for errors.
+
+    Raises
+    ------
+    SpecError
+        If the text has no name, a part of the name between dots is empty, or the value is no YAML.
+    """
+    text = _readable(text)
+    name, equals, value = text.partition("=")
+    if not equals or not all(name.strip().split(".")):
+        raise SpecError(f"{what} '{text}' must be FIELD=VALUE, such as {example}")
+    return name.strip(), _load(value, f"the value of {what} '{text}'")
+
+
+def _readable(text: str) -> str:
+    """Where the locale is ASCII, other letters of the command line arrive as bytes in disguise."""
+    with suppress(UnicodeError):
+        return text.encode(errors="surrogateescape").decode()
+    return text
 
 
 def _load(text: str, where: str) -> Any:

@@ -327,6 +327,12 @@ def test_bad_input_that_only_the_cluster_can_see_sets_the_exit_code(
     )
     assert code == 2, out
     assert "/no-images/nowhere" in out
+    code, out, _ = ended(
+        *("submit", spec, "--address", head, "--out", tmp_path / "runs"),
+        *("--where", "ratio=[0.77]", "--where", "scope=local"),
+    )
+    assert code == 2, out
+    assert "--where ratio=0.77: no cell has it; " in out
 
 
 def test_a_python_that_the_cluster_lacks_is_reported(

@@ -17,6 +17,8 @@ from rich.console import Console
 import results
 import sweep
 from prune_core.plugins import _LOADED
+from results.storage.locations import folder_of
+from results.storage.plan_file import read_plan
 from results.storage.processes import this_process
 
 QUIET = Console(quiet=True)
@@ -221,6 +223,23 @@ def test_one_cell_of_many(fields, tmp_path):
     assert run.status().complete
     assert run.load()["key"].tolist() == [key]
     assert sweep.plan(fields, out=tmp_path).status().left == 1
+
+
+def test_a_study_in_parts_is_the_study_that_was_planned(fields, tmp_path):
+    named = {"metric": fields["metrics"][0], "reference": "random", "ratio": 0.5, "scope": "global"}
+    whole = {**fields, "metrics": [fields["metrics"][0], "random"], "ratios": [0.3, 0.5]}
+    whole |= {"scopes": ["local", "global"], "comparisons": [named]}
+    where = {"ratio": 0.3, "scope": ["local"]}
+    part = sweep.run(whole, out=tmp_path, executor="serial", where=where, console=QUIET)
+    assert part.status().complete
+    assert part.load()[["ratio", "scope"]].drop_duplicates().to_numpy().tolist() == [[0.3, "local"]]
+    # A comparison of cells that do not run yet was still named in advance.
+    (kept,) = read_plan(folder_of(tmp_path)).comparisons
+    assert (kept.ratio, kept.in_advance) == (0.5, True)
+    planned = sweep.plan(whole, out=tmp_path)
+    assert (planned.status().ok, planned.status().left) == (len(part.cells), 3 * len(part.cells))
+    assert planned.run("serial", console=QUIET).status().complete
+    assert read_plan(folder_of(tmp_path)).comparisons == (kept,)
 
 
 def test_failed_cells_are_told_and_run_again(fields, tmp_path, monkeypatch):

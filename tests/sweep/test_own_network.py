@@ -245,7 +245,7 @@ def test_a_cell_is_redone_to_the_bit(copied, finished, run_own):
     key = before["key"].iloc[0]
     done = run_own(copied, None, "--cell", key[:8], "--retry", "ok")
     assert done.exit_code == 0, done.output
-    assert "1 cell, 0 done before, 1 to run" in done.stdout
+    assert "1 of 2 cells, 0 done before, 1 to run" in done.stdout
     started = results.load(copied)["started_at"] > before["started_at"]
     assert started.tolist() == [True, False]
     assert_same(copied, finished)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sweep.errors import SpecError
 from sweep.planning.grid import plan
+from sweep.spec.conditions import conditions_of
 from sweep.stages.data import split_of
 
 AXES = {
@@ -27,6 +28,68 @@ def test_cells_are_the_product_of_the_axes_in_the_order_of_the_spec(spec):
     assert points == list(product(*AXES.values()))
     assert len({cell.key for cell in cells}) == len(cells)
     assert len({cell.baseline.key for cell in cells}) == len(AXES["seeds"])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"ratio": 0.3, "metric": ["output_l1", "random"]},
+        {"metric": ("random", "output_l1"), "ratio": np.float64(0.3)},
+        ["ratio=[0.3]", "metric=[random, output_l1]"],
+        ["metric=[ random, output_l1]", "seed=[0, 3]", " ratio = 3e-1"],
+    ],
+)
+def test_a_part_has_the_cells_with_these_values_in_the_order_of_the_plan(where, spec):
+    planned = plan(spec(AXES))
+    part = planned.where(conditions_of(where))
+    expected = [c for c in planned.cells if c.ratio == 0.3 and c.metric != "entropy_gaussian"]
+    assert list(part.cells) == expected
+    assert len(part.cells) == 2 * 2 * 2
+
+
+def test_a_part_may_be_a_control_or_all_but_controls(spec):
+    planned = plan(spec({"controls": {"widths_of": ["output_l1"]}, "seeds": [0]}))
+
+    def labels(**where):
+        return [cell.label for cell in planned.where(conditions_of(where)).cells]
+
+    controls = [cell.label for cell in planned.cells if cell.budget.reference]
+    assert labels(widths_of="output_l1") == labels(scope="widths_of") == controls
+    others = [cell.label for cell in planned.cells if not cell.budget.reference]
+    assert labels(widths_of=None) == others
+    assert labels(scope="unpruned") == [cell.label for cell in planned.cells if cell.unpruned]
+
+
+def test_options_of_a_metric_may_be_written_in_any_order(spec):
+    written = "weighted_mutual_information(information=gaussian,  estimator=pixel)"
+    planned = plan(spec({"metrics": ["random", written], "ratios": [0.3], "scopes": ["local"]}))
+    (cell,) = planned.where(conditions_of({"metric": written})).cells
+    assert cell.metric == "weighted_mutual_information(estimator=pixel, information=gaussian)"
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (["rato=0.3"], "--where rato: did you mean ratio? allowed: dataset, seed, metric"),
+        (["metric=output-l1"], "--where metric=output-l1: no cell has it; did you mean output_l1?"),
+        (["seed=1"], "--where seed=1: no cell has it; there are 0, 3"),
+        (["seed=yes"], "--where seed=True: no cell has it"),
+        ({"seed": {"0": 1}}, "--where seed={'0': 1}: no cell has it"),
+        (["widths_of=output_l1"], "--where widths_of=output_l1: no cell has it; there are null"),
+        (["ratio=[]"], "--where: no cell of small has ratio []"),
+        (
+            ["scope=local", "normalisation=layer_zscore"],
+            "has scope local and normalisation layer_zs",
+        ),
+        (["ratio"], "--where 'ratio' must be FIELD=VALUE, such as ratio=0.3"),
+        (["ratio=[0.3"], "the value of --where 'ratio=[0.3' is not valid YAML"),
+        (["ratio=0.3", "ratio=0.6"], "--where ratio is given twice; write 'ratio=[VALUE, VALUE]'"),
+    ],
+)
+def test_a_part_without_cells_is_refused(where, words, spec):
+    planned = plan(spec({**AXES, "normalisations": ["none", "layer_zscore"]}))
+    with pytest.raises(SpecError, match=re.escape(words)):
+        planned.where(conditions_of(where))
 
 
 def test_a_scope_may_have_ratios_of_its_own(spec):

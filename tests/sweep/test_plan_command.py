@@ -32,5 +32,13 @@ def test_the_plan_says_what_the_time_is_spent_on(printed):
     assert 0 < shares[2] < 100
 
 
+def test_a_part_is_counted_beside_the_whole(invoke, write_spec, tmp_path):
+    path = write_spec({"seeds": [0, 1]})
+    done = invoke("plan", path, "--out", tmp_path, "--where", "seed=1", "--where", "ratio=0.3")
+    words = " ".join(done.stdout.split())
+    assert "cells 16: 1 dataset x 2 seeds" in words
+    assert "this part 4 cells done 0 to run 4 " in words
+
+
 def test_controls_are_counted(printed):
     assert "cells 6: 1 dataset x 1 seed x 2 metrics x 2 budgets x 1 ratio + 2 controls" in printed

@@ -163,7 +163,7 @@ def test_a_cell_alone_gives_its_row_again(finished, run_svhn, tmp_path):
     alone = tmp_path / "alone"
     done = run_svhn(alone, None, "--cell", key[:6])
     assert done.exit_code == 0, done.output
-    assert "1 cell, 0 done before, 1 to run" in done.stdout
+    assert "small: 1 of 8 cells, 0 done before, 1 to run" in done.stdout
     assert "1 of 1 cells ok" in done.stdout
     assert figures(alone) == [row for row in figures(finished) if row["key"] == key]
 
