@@ -222,6 +222,7 @@ class Progress:
             **this_process(),
             "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "running": [task.label for task in list(self.running.values())],
+            "cells_left": self.counts["cell"].left if "cell" in self.counts else 0,
             "seconds_left": self.seconds_left(),
         }
         # Nothing depends on this file. A full disk is reported when a row cannot be written.

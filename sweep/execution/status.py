@@ -28,6 +28,8 @@ class Status:
     running : what runs now, in words; empty if no run is active.
     active : whether a run is active.
     seconds_left : until the active run ends, estimated; None if it is not known.
+    cells_left : cells that the active run has yet to end; fewer than `left` if it is of a part.
+        None if it is not known.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Status:
     running: tuple[str, ...] = ()
     active: bool = False
     seconds_left: float | None = None
+    cells_left: int | None = None
 
     @property
     def failed(self) -> int:
@@ -52,6 +55,11 @@ class Status:
     def complete(self) -> bool:
         """Whether every cell is ok."""
         return self.ok == self.cells
+
+    @property
+    def of_part(self) -> bool:
+        """Whether the active run will leave cells without a row, because it is of a part."""
+        return self.cells_left is not None and self.cells_left < self.left
 
 
 def read_status(where: Where) -> Status:
@@ -73,10 +81,11 @@ def read_status(where: Where) -> Status:
 
 def status_of(name: str, keys: Collection[str], folder: Folder) -> Status:
     """The state of the cells with these keys; a folder that does not exist yet has no rows."""
+    # A row is written before the progress, so the rows are never behind if they are read later.
+    progress = read_progress(folder) or {}
     statuses = Store(folder).statuses()
     counts = Counter(statuses[key] for key in keys if key in statuses)
     ok = counts.pop("ok", 0)
-    progress = read_progress(folder) or {}
     return Status(
         name=name,
         cells=len(keys),
@@ -85,4 +94,5 @@ def status_of(name: str, keys: Collection[str], folder: Folder) -> Status:
         running=tuple(progress.get("running", ())),
         active=bool(progress),
         seconds_left=progress.get("seconds_left"),
+        cells_left=progress.get("cells_left"),
     )

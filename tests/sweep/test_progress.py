@@ -132,6 +132,7 @@ def test_status_reads_what_runs_and_nothing_when_it_has_ended(tasks, tmp_path):
         found = read_progress(tmp_path)
         assert found is not None
         assert (found["running"], found["seconds_left"]) == ([], None)
+        assert found["cells_left"] == sum(task.kind == "cell" for task in tasks) > 0
         assert progress.running == {}
     assert read_progress(tmp_path) is None
 

@@ -54,6 +54,18 @@ def test_cells_are_counted(folder):
     assert " ".join(lines[-1]).endswith("run the spec again to continue")
 
 
+@pytest.mark.parametrize("cells", [1, 2, 3])
+def test_the_time_left_is_that_of_a_part_where_the_run_is_of_one(cells, folder):
+    record = {"active": True, **this_process(), "running": ["a cell"]}
+    record |= {"seconds_left": 7_200, "cells_left": cells}
+    (folder / "progress.json").write_text(json.dumps(record))
+    _, lines = shown(folder)
+    told = "the run is of a part: 1 cell left of it, 2 h 0 min"
+    # Two cells have no row; the row of one that just ended may be ahead of the progress.
+    assert (told in map(" ".join, lines)) == (cells == 1)
+    assert (["5", "2", "1", "1", "2", "-"] in lines) == (cells == 1)
+
+
 def test_a_run_under_way_is_told(folder):
     record = {"active": True, **this_process()}
     record |= {"running": ["digits seed 0 random local 0.5"], "seconds_left": 7_200}
