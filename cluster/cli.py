@@ -106,8 +106,8 @@ def submit(
             "--address http://head:8265, or set RAY_API_SERVER_ADDRESS"
         )
     console = Terminal(file=sys.stdout)
-    conditions_of(where or ())
     if spec is not None:
+        conditions_of(where or ())
         options = [("--out", _seen_there("--out", out)), ("--retry", retry)]
         options += [("--where", one) for one in where or ()]
         if data is not None:

@@ -24,15 +24,15 @@ def show(console: Console, where: Where) -> bool:
     """
     status = read_status(where)
     table = Table("cells", "done", "running", "failed", "left", "time left", box=None)
-    known = status.seconds_left is not None and status.left
-    time = rough_duration(status.seconds_left or 0) if known else "-"
+    seconds = status.seconds_left
+    time = rough_duration(seconds) if seconds is not None and status.left else None
     counts = status.cells, status.ok, len(status.running), status.failed, status.left
-    table.add_row(*map(str, counts), "-" if status.of_part else time)
+    table.add_row(*map(str, counts), "-" if status.of_part else time or "-")
     console.print(f"{status.name} in {folder_of(where)}", markup=False, highlight=False)
     console.print(table)
     if status.of_part:
         part = f"the run is of a part: {several(status.cells_left or 0, 'cell')} left of it"
-        console.print(part + f", {time}" * bool(known), markup=False, highlight=False)
+        console.print(part + (f", {time}" if time else ""), markup=False, highlight=False)
     for label in status.running:
         console.print(f"running: {label}", markup=False, highlight=False)
     for one, number in status.not_ok.items():

@@ -64,6 +64,8 @@ class Plan:
         SpecError
             If an axis or a value is not in the plan, or no cell has them all.
         """
+        if not conditions:
+            return self
         axes = [cell.axes for cell in self.cells]
         chosen = set(range(len(axes)))
         for name, values in conditions.items():
