@@ -143,7 +143,12 @@ class Jobs:
                     log.add(self._client.get_job_logs(job))
                     break
                 tail = self._client.tail_job_logs(job)
-                while text := await asyncio.wait_for(anext(tail, ""), SILENCE_SECONDS):
+                while True:
+                    # `wait_for` of Python 3.11 loses a Ctrl-C that comes together with a line.
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        text = await anext(tail, "")
+                    if not text:
+                        break
                     log.add(text)
             except TimeoutError:
                 pass

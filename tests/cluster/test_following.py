@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
+import signal
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
-from cluster.jobs import Log
+from cluster import jobs
+from cluster.jobs import Jobs, Log
 from sweep.execution.terminal import Terminal
 
 NOISE = "2026-01-01 INFO -- Runtime env is setting up.\nRunning entrypoint for job a: exec python\n"
@@ -51,3 +56,54 @@ def test_lines_of_a_sweep_before_the_entrypoint_line_are_printed() -> None:
         log.add(f"{line}\n")
     log.end()
     assert said == ["no such file", "and so it ends"]
+
+
+class Server:
+    """A job that has ended when it is asked for the second time, and whose log comes in parts."""
+
+    def __init__(self, interrupted: bool) -> None:
+        self.interrupted, self.asked = interrupted, 0
+
+    def get_job_info(self, job: str) -> SimpleNamespace:
+        return SimpleNamespace(status="SUCCEEDED", driver_exit_code=0)
+
+    def get_job_status(self, job: str) -> SimpleNamespace:
+        self.asked += 1
+        return SimpleNamespace(is_terminal=lambda: self.asked > 1)
+
+    def get_job_logs(self, job: str) -> str:
+        return NOISE + "first\nsecond\n"
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield NOISE
+        await asyncio.sleep(0)
+        if self.interrupted:
+            signal.raise_signal(signal.SIGINT)
+        yield "first\n"
+        await asyncio.sleep(60)  # A connection that was lost without an error.
+
+
+@pytest.fixture
+def out(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    monkeypatch.setattr(jobs, "SILENCE_SECONDS", 0.1)
+    return io.StringIO()
+
+
+def test_a_connection_without_data_is_opened_again(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "connect", lambda address: Server(interrupted=False))
+    assert Jobs("http://head:8265").follow("a", Terminal(file=out)) == 0
+    assert out.getvalue() == "first\nsecond\n"
+
+
+def test_ctrl_c_together_with_a_line_ends_it(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "connect", lambda address: Server(interrupted=True))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Jobs("http://head:8265").follow("a", Terminal(file=out))
+    finally:
+        signal.signal(signal.SIGINT, before)
