@@ -21,7 +21,8 @@ INSTRUCTIONS = {
 def describe(device: torch.device) -> str:
     """The GPU, the processor and its instruction sets, the version of torch, and its threads."""
     words = [f"{processor()}, {cores()} cores", _instructions(cpuinfo("flags").split())]
-    words += [f"torch {torch.__version__}", f"{torch.get_num_threads()} threads"]
+    threads = torch.get_num_threads()
+    words += [f"torch {torch.__version__}", f"{threads} thread{'s' if threads > 1 else ''}"]
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         gpu = f"{found.name} ({found.total_memory / 1024**3:.0f} GiB, CUDA {torch.version.cuda})"
@@ -56,4 +57,4 @@ def _instructions(flags: list[str]) -> str:
         return "instruction sets unknown"
     present = [name for flag, name in INSTRUCTIONS.items() if flag in flags]
     absent = [name for flag, name in INSTRUCTIONS.items() if flag not in flags]
-    return ", ".join(present) + (f"; neither {' nor '.join(absent)}" if absent else "")
+    return ", ".join(present) + (f"; no {' and no '.join(absent)}" if absent else "")
