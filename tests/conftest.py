@@ -59,10 +59,12 @@ def object_store() -> Iterator[ObjectStore]:
             yield store
 
 
-# Tests that start a Ray, and those that share fixtures with them.
+# Tests that start a Ray on simulated nodes, which have a network and processes of their own.
+APART = ("tests/cluster/test_machines.py",)
+
+# Tests that start a Ray on this machine, and those that share fixtures with them.
 RAY = (
     "tests/faults/",
-    "tests/cluster/test_machines.py",
     "tests/cluster/test_submit.py",
     "tests/sweep/test_interrupt.py",
     "tests/sweep/test_live.py",
@@ -141,16 +143,16 @@ SLOW = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that start a Ray, and puts them first, since they take longest."""
     for item in items:
-        if item.nodeid.startswith(RAY):
+        if item.nodeid.startswith((*RAY, *APART)):
             item.add_marker(pytest.mark.ray)
         elif item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
+    items.sort(key=lambda item: not item.nodeid.startswith((*RAY, *APART)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives all tests that start a Ray to one process: two Rays on one machine can find each other.
+    """Gives all tests of `RAY` to one process: two Rays on one machine can find each other.
 
     Other tests of one file share a process, and with it the fixtures of their module.
     """
