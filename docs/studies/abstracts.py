@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 import words
@@ -74,8 +74,8 @@ def other_readings(judged: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def not_settled(judged: pd.DataFrame, under_way: Collection[str]) -> Iterator[str]:
-    """The claims that cannot be told or were not run; some data sets are under way."""
+def not_settled(judged: pd.DataFrame) -> Iterator[str]:
+    """The claims that cannot be told or were not run."""
     primary = judged[judged["family"] == "primary"]
     for _, row in primary[primary["verdict"] == "cannot tell"].iterrows():
         yield (
@@ -83,11 +83,8 @@ def not_settled(judged: pd.DataFrame, under_way: Collection[str]) -> Iterator[st
             f"detect {row['detectable_points']:.1f} points."
         )
     missing = judged[judged["verdict"] == "not run"].drop_duplicates("claim")
-    for claim, dataset in zip(missing["claim"], missing["claimed_dataset"], strict=True):
-        if dataset in under_way:
-            yield f"{claim}: not run yet; the study is [under way](unfinished/README.md)."
-        else:
-            yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."
+    for claim in missing["claim"]:
+        yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."
 
 
 def _verdicts(rows: pd.DataFrame) -> str:

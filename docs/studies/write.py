@@ -23,9 +23,7 @@ from results.figures.style import save
 from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
-STUDIES = ("cifar10-cpu",)
-UNDER_WAY = ("cifar100",)
-"""Data sets whose study is not complete; its rows so far are in the folder `unfinished`."""
+STUDIES = ("cifar10-cpu", "cifar100-cpu")
 CHOICE = "choice"
 """The rows that the settings of our method were chosen by."""
 SHOWN = (0.3, 0.53)
@@ -55,7 +53,7 @@ def page() -> str:
         "budgets": words.bullets(use.budgets(frame)),
         "allocation": words.bullets(_allocation(effects)),
         "stages": words.table(_stages(everything)),
-        "open": words.bullets(abstracts.not_settled(judged, UNDER_WAY)),
+        "open": words.bullets(abstracts.not_settled(judged)),
         "earlier": words.table(then_and_now.table(frame)),
         "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
     }
