@@ -87,8 +87,9 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
         As `results.paired_difference`.
     """
     validated, tested = _means(frame, "validation"), _means(frame, "test")
-    varied = [*STUDY[1:], *SETTING]
-    several = [name for name in varied if len(validated[name].drop_duplicates()) > 1]
+    # What differs only between data sets needs no naming beside the name of the data set.
+    counts = validated.groupby("dataset")[[*STUDY[1:], *SETTING]].nunique(dropna=False).max()
+    several = list(counts.index[counts > 1])
     found = []
     for place, rows in validated.groupby(list(_PLACE), dropna=False):
         named = pd.Series(place, index=list(_PLACE))
@@ -148,7 +149,7 @@ def _best_first(validation: pd.DataFrame) -> list[str]:
 
 
 def _words(named: pd.Series, several: Sequence[str]) -> str:
-    """A setting in words, with the columns of the study that vary."""
+    """A setting in words, with the columns of the study that vary within a data set."""
     words = [str(named["scope"])]
     if named["budget"] != named["scope"]:
         words.append(str(named["budget"]))

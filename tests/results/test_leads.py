@@ -130,6 +130,15 @@ def test_images_of_an_epoch_are_named_where_they_are_not_all():
     ]
 
 
+def test_what_differs_only_between_data_sets_is_not_named():
+    values = {"a": [0.5], "b": [0.4]}
+    rows = cells(values) + cells(values, dataset="d1", train_images=500)
+    assert sorted(lead.place for lead in leads(frame(rows))) == [
+        "d1 (local, uniform_parameters)",
+        "digits (local, uniform_parameters)",
+    ]
+
+
 def test_networks_and_channel_groups_that_vary_are_in_the_words_of_a_setting():
     values = {"a": [0.9, 0.8], "b": [0.6, 0.55]}
     option = {"variant": "resnet20", "network_options": '{"shortcut": "B"}'}
