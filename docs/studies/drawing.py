@@ -13,7 +13,6 @@ from results.analysis.study import figures, of_grid
 from results.figures.accuracy import legend_below
 from results.figures.panels import grid, outer, striped
 from results.figures.style import COLOURS, FAINT, INK, PAPER, styled
-from results.storage.schema import FINETUNE, NO_COMPENSATION
 
 _ROW = 0.24
 _AROUND = 1.1
@@ -29,12 +28,6 @@ _STAGES = {
 # The marker of each verdict, and whether it is filled.
 _MARKS = dict(zip(VERDICTS, (("o", True), ("o", False), ("X", True), ("s", False)), strict=True))
 PLACE = ("dataset", "scope", "normalisation")
-
-
-def of_study(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a study, without those of other fine-tuning, compensation or cost."""
-    same = frame["finetune"].eq(FINETUNE) & frame["compensation"].eq(NO_COMPENSATION)
-    return frame[same & ~frame["ratio_of"].eq("macs")]
 
 
 def at_shared_ratios(frame: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +116,7 @@ def standing(found: pd.DataFrame) -> Figure:
         place.axhline(0, color=INK, linewidth=1, zorder=1)
         for at, arm in enumerate(arms):
             here = rows[rows["arm"] == arm]
-            x = here["ratio"] + 0.015 * (at - 1)
+            x = here["ratio"] + 0.02 * (at - 1)
             place.vlines(x, here["low_points"], here["high_points"], color=COLOURS[at], lw=1.3)
             for verdict, (marker, fill) in _MARKS.items():
                 same = (here["verdict"] == verdict).to_numpy()
@@ -136,6 +129,9 @@ def standing(found: pd.DataFrame) -> Figure:
                     markersize=5,
                     zorder=3,
                 )
+        ratios = sorted(rows["ratio"].unique())
+        place.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+        place.set_xlim(ratios[0] - 0.1, ratios[-1] + 0.1)
         place.set_title(f"{dataset}, {scope}, {'MACs' if cost == 'macs' else cost}")
     outer(axes, "ratio that is left", "points of test accuracy")
     colours = [

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pandas as pd
 import words
+import yaml
 
 import results
 from results.analysis.claims import base_names
 from results.analysis.standing import VERDICTS
 from results.storage.schema import FINETUNE
 
+SPEC = Path(__file__).parents[2] / "sweep/spec/packaged/tournament-cpu.yaml"
 METRIC, COMPENSATION = "surgeon", "least_squares"
 SETTINGS = tuple(
     {
@@ -54,7 +57,7 @@ def stands(frame: pd.DataFrame) -> pd.DataFrame:
             rows = frame[contest]
             if (rows[list(method)] == pd.Series(method)).all(axis="columns").any():
                 found.append(results.standing(rows, method, at=stage).assign(arm=arm))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return pd.concat(found, ignore_index=True)
 
 
 def of_ours(metrics: pd.Series) -> pd.Series:
@@ -67,8 +70,32 @@ def summary(found: pd.DataFrame) -> str:
     return (
         f"**Our method**, `{METRIC}` with `{COMPENSATION}`: "
         + ", ".join(words.counted(found["verdict"], VERDICTS, "{count} times {name}"))
-        + f", in {len(found)} contests of up to {found['entries'].max()} methods."
+        + f", in {len(found)} contests of up to {found['entries'].max()} methods "
+        f"({'; '.join(_ratios(found))})."
     )
+
+
+def not_run(found: pd.DataFrame) -> Iterator[str]:
+    """The ratios of the packaged spec that a data set has no contest at."""
+    spec = yaml.safe_load(SPEC.read_text())
+    contests = found.groupby("dataset")["ratio"].unique()
+    for dataset in (entry["name"] for entry in spec["datasets"]):
+        absent = [ratio for ratio in spec["ratios"] if ratio not in contests.get(dataset, ())]
+        if absent:
+            yield (
+                f"{dataset}, {_listed(absent)}: equal MACs, compensation, and fine-tuning at "
+                f"another learning rate are not run; the packaged spec `{spec['name']}` would "
+                "settle them."
+            )
+
+
+def _ratios(found: pd.DataFrame) -> Iterator[str]:
+    for dataset, rows in found.groupby("dataset"):
+        yield f"{dataset} at {_listed(sorted(rows['ratio'].unique()))}"
+
+
+def _listed(ratios: Iterable[float]) -> str:
+    return ", ".join(f"{ratio:g}" for ratio in ratios)
 
 
 def choice(frame: pd.DataFrame) -> Iterator[str]:
@@ -84,10 +111,7 @@ def choice(frame: pd.DataFrame) -> Iterator[str]:
         own = (setting["metric"], setting["normalisation"])
         others = means.drop(index=own)
         metric, normalisation = others.index[0]
-        seeds, ratios = (
-            ", ".join(f"{value:g}" for value in sorted(rows[name].unique()))
-            for name in ("seed", "ratio")
-        )
+        seeds, ratios = (_listed(sorted(rows[name].unique())) for name in ("seed", "ratio"))
         yield (
             f"equal {_COSTS[setting['ratio_of']]}, ratios {ratios}, seeds {seeds}: of "
             f"{len(means)} settings, `{own[0]}`, `{own[1]}` is number "
@@ -99,7 +123,8 @@ def choice(frame: pd.DataFrame) -> Iterator[str]:
 def table(found: pd.DataFrame) -> Iterator[dict[str, str]]:
     """A line for each data set, scope and cost: verdicts over the ratios, and the lead in points.
 
-    The lead is that over the best other method of each ratio, from the smallest to the largest.
+    The lead is that over the best other method of each ratio, from the smallest to the largest,
+    with the metrics of these methods.
     """
     for (dataset, scope, cost), rows in found.groupby(["dataset", "scope", "ratio_of"]):
         line = {"contests": f"{dataset}, {scope}, equal {_COSTS[cost]}"}
@@ -127,8 +152,13 @@ def _said(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "not run"
     verdicts = ", ".join(words.counted(rows["verdict"], VERDICTS))
-    points = rows["difference_points"]
-    return f"{verdicts}; {points.min():+.1f} to {points.max():+.1f}"
+    rivals = pd.Series(
+        f"`{name}`" + ("" if compensation == COMPENSATION else " uncompensated")
+        for name, compensation in zip(
+            base_names(rows["rival_metric"]), rows["rival_compensation"], strict=True
+        )
+    )
+    return f"{verdicts}; {words.span(rows)} over {', '.join(rivals.drop_duplicates())}"
 
 
 def _how(row: pd.Series) -> str:

@@ -24,6 +24,8 @@ from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
 STUDIES = ("cifar10-cpu", "cifar100-cpu")
+TOURNAMENT = "tournament-cpu"
+"""The rows that our method and others have beside those of the studies."""
 CHOICE = "choice"
 """The rows that the settings of our method were chosen by."""
 SHOWN = (0.3, 0.53)
@@ -32,9 +34,7 @@ SHOWN = (0.3, 0.53)
 
 def page() -> str:
     """The text of README.md."""
-    loaded = studies()
-    every_row = pd.concat(loaded.values(), ignore_index=True)
-    frames = {name: drawing.of_study(rows) for name, rows in loaded.items()}
+    frames = studies()
     everything = pd.concat(frames.values(), ignore_index=True)
     frame = drawing.at_shared_ratios(everything)
     judged = results.claims(frame)
@@ -53,20 +53,19 @@ def page() -> str:
         "budgets": words.bullets(use.budgets(frame)),
         "allocation": words.bullets(_allocation(effects)),
         "stages": words.table(_stages(everything)),
-        "open": words.bullets(abstracts.not_settled(judged)),
         "earlier": words.table(then_and_now.table(frame)),
         "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
     }
-    stands = tournament.stands(every_row)
-    parts["contests"] = len(stands)
-    if len(stands):
-        parts |= {
-            "summary": tournament.summary(stands),
-            "compensation": words.table(_compensation(every_row)),
-            "choice": words.bullets(tournament.choice(results.load(HERE / CHOICE))),
-            "tournament": words.table(tournament.table(stands)),
-            "losses": words.bullets(tournament.losses(stands)),
-        }
+    entries = contestants(everything)
+    stands = tournament.stands(entries)
+    parts |= {
+        "summary": tournament.summary(stands),
+        "compensation": words.table(_compensation(entries)),
+        "choice": words.bullets(tournament.choice(results.load(HERE / CHOICE))),
+        "tournament": words.table(tournament.table(stands)),
+        "losses": words.bullets(tournament.losses(stands)) or "It is behind in no contest.",
+        "open": words.bullets([*abstracts.not_settled(judged), *tournament.not_run(stands)]),
+    }
     template = (HERE / "README.md.j2").read_text()
     strict = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return strict.from_string(template).render(parts)
@@ -77,10 +76,14 @@ def studies() -> dict[str, pd.DataFrame]:
     return {name: results.load(HERE / name) for name in STUDIES}
 
 
+def contestants(everything: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the studies and of the tournament."""
+    return pd.concat([everything, results.load(HERE / TOURNAMENT)], ignore_index=True)
+
+
 def draw() -> None:
     """Writes the figures."""
-    every_row = pd.concat(studies().values(), ignore_index=True)
-    everything = drawing.of_study(every_row)
+    everything = pd.concat(studies().values(), ignore_index=True)
     frame = drawing.at_shared_ratios(everything)
     effects = results.selection_against_allocation(frame)
     own = of_grid(frame)
@@ -88,9 +91,8 @@ def draw() -> None:
         "metrics": differences(own, "random", ratios=SHOWN),
         "allocation": drawing.effects(effects),
         "stages": drawing.stages(everything),
+        "standing": drawing.standing(tournament.stands(contestants(everything))),
     }
-    if len(stands := tournament.stands(every_row)):
-        made["standing"] = drawing.standing(stands)
     for name, figure in made.items():
         _, svg = save(figure, HERE / "pictures" / name)
         svg.unlink()

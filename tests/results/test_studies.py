@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ sys.path[:0] = [str(STUDIES), str(ROOT / "tests/benchmarks")]
 import hardware  # noqa: E402
 import write  # noqa: E402
 
+IMAGES = ROOT.resolve().parent / "shared" / "data"
 UNPRUNED = {"cifar10-cpu": 0.86, "cifar100-cpu": 0.57}
 """The lowest mean accuracy of a study's unpruned networks."""
 SAME = [f"{stage}_test_{of}" for stage in ("baseline", "finetuned") for of in ("top1", "loss")]
@@ -45,15 +47,46 @@ def test_a_study_is_complete_and_its_networks_are_good(study):
     assert list(unpruned.index) == [0, 1, 2, 3, 4]
     assert (unpruned["min"] == unpruned["max"]).all()
     assert unpruned["min"].mean() >= UNPRUNED[name]
-    rows = of_grid(write.drawing.of_study(frame))
+    rows = of_grid(frame)
     assert rows["metric"].nunique() >= 16
     points = rows.groupby(["scope", "normalisation", "ratio", "metric"])["seed"].nunique()
     assert (points == 5).all()
 
 
+def test_a_contest_is_complete():
+    found = write.tournament.stands(write.contestants(pd.concat(write.studies().values())))
+    assert (found["seeds"] == 5).all()
+    assert (found["untested"] == 0).all()
+    contests = found.groupby(["dataset", "ratio"]).size()
+    assert (contests == len(write.tournament.ARMS) * len(write.tournament.SETTINGS)).all()
+
+
 def test_a_row_is_made_again_bit_for_bit(study, tmp_path):
     name, frame = study
-    images = ROOT.resolve().parent / "shared" / "data" / name.removesuffix("-cpu")
+    (row,) = frame.query(
+        "metric == 'output_l1' and scope == 'local' and ratio == 0.3 and seed == 0"
+    ).to_dict("records")
+    spec = STUDIES / name / "spec.yaml"
+    _make_again(row, name, [spec], name, IMAGES / row["dataset"], tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10"])
+def test_a_row_of_the_tournament_is_made_again_bit_for_bit(dataset, tmp_path):
+    frame = results.load(STUDIES / write.TOURNAMENT)
+    (row,) = (
+        frame[frame["dataset"] == dataset]
+        .query(
+            "metric == 'output_l1' and budget == 'uniform_macs' and ratio == 0.3 and seed == 0 and "
+            "compensation == 'least_squares' and finetune == 'small_rate'"
+        )
+        .to_dict("records")
+    )
+    words = [write.TOURNAMENT, "evaluate=[]"]
+    _make_again(row, write.TOURNAMENT, words, f"{dataset}-cpu", IMAGES, tmp_path)
+
+
+def _make_again(row, name, words, study, images, folder):
+    """Runs the cell of a row of `name` by a spec, with the unpruned networks of a study."""
     if not images.is_dir():
         pytest.skip(f"no images in {images}")
     made_on = json.loads((STUDIES / "hardware.json").read_text())
@@ -66,21 +99,15 @@ def test_a_row_is_made_again_bit_for_bit(study, tmp_path):
     }
     if different := [name for name, value in now.items() if made_on[name] != value]:
         pytest.skip(f"the study ran on other hardware or torch: {', '.join(different)}")
-    (row,) = frame.query(
-        "metric == 'output_l1' and scope == 'local' and ratio == 0.3 and seed == 0 and "
-        "ratio_of == 'parameters' and compensation == 'none' and finetune == 'finetune'"
-    ).to_dict("records")
-    # The unpruned network is taken from the folder, the cell is made anew.
-    again = tmp_path / "again"
-    shutil.copytree(STUDIES / name, again, ignore=shutil.ignore_patterns("cells", "scores"))
-    spec = STUDIES / name / "spec.yaml"
-    planned = sweep.plan(spec, data=images, out=again)
+    again = folder / "again"
+    shutil.copytree(STUDIES / study, again, ignore=shutil.ignore_patterns("cells", "scores"))
+    planned = sweep.plan(words[0], words[1:], data=images, out=again)
     if row["key"] not in {cell.key for cell in planned.cells}:
         (since,) = changes(planned.planned, [row["key"]], results.Store(STUDIES / name))
         pytest.skip(f"the study is of an earlier version: {since}")
-    command = [sys.executable, "-m", "sweep", "run", spec, "--data", images, "--out", again]
+    command = [sys.executable, "-m", "sweep", "run", *words, "--data", images, "--out", again]
     command += ["--cell", row["key"], "--executor", "serial"]
-    subprocess.run([str(word) for word in command], check=True, cwd=tmp_path)
+    subprocess.run([str(word) for word in command], check=True, cwd=folder)
     (made,) = results.load(again).to_dict("records")
     for column in ("baseline_checksum", "threads", *SAME):
         assert made[column] == row[column]
