@@ -38,6 +38,8 @@ from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, PAPER, REST, Look, looks, said, styled
 
 _WIDTH, _SHADE = 4.1, 0.12
+_SPAN = 0.1
+"""The least width of the axis of a single ratio."""
 STAGE_WORDS = {
     "baseline": "of the unpruned network",
     "pruned": "after pruning",
@@ -156,6 +158,11 @@ def _panel(
         if len(line):
             curve(axes, line, look, f"metric{at}").set_label(metric)
     unpruned_line(axes, points["mean"], rows, split)
+    if points["ratio"].min() == points["ratio"].max():
+        # Else the axis would show how little budgets miss the ratio by.
+        low, high = axes.get_xlim()
+        room = max(_SPAN - (high - low), 0) / 2
+        axes.set_xlim(low - room, high + room)
 
 
 def curve(axes: Axes, line: pd.DataFrame, look: Look, name: str) -> Line2D:

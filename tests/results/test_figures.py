@@ -99,6 +99,17 @@ def test_accuracy_draws_the_means_and_their_intervals(frame):
     assert control.get_ydata()[0] == pytest.approx(100 * cells["baseline_test_top1"].mean())
 
 
+def test_an_axis_of_one_ratio_is_not_as_narrow_as_its_error(frame):
+    of_one = figures.accuracy(frame[frame["ratio"] == 0.4])
+    for place in of_one.axes:
+        low, high = place.get_xlim()
+        assert low < 0.4 < high
+        assert high - low == pytest.approx(0.1)
+    low, high = figures.accuracy(frame).axes[0].get_xlim()
+    assert low < 0.2
+    assert high > 0.6
+
+
 @pytest.mark.parametrize("at", ["pruned", "recalibrated"])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_accuracy_of_every_stage_and_split(at, split, frame):
