@@ -130,6 +130,11 @@ def table(found: pd.DataFrame) -> Iterator[dict[str, str]]:
         line = {"contests": f"{dataset}, {scope}, equal {_COSTS[cost]}"}
         for arm in ARMS:
             line[arm] = _said(rows[rows["arm"] == arm])
+        other = "macs" if cost == "parameters" else "parameters"
+        column = {"macs": "macs_ratio", "parameters": "parameter_ratio"}[other]
+        line["left of the other cost"] = (
+            f"{_COSTS[other]} {_span(rows[column])}, others {_span(rows[f'{column}_rival'])}"
+        )
         yield line
 
 
@@ -159,6 +164,10 @@ def _said(rows: pd.DataFrame) -> str:
         )
     )
     return f"{verdicts}; {words.span(rows)} over {', '.join(rivals.drop_duplicates())}"
+
+
+def _span(values: pd.Series) -> str:
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max())))
 
 
 def _how(row: pd.Series) -> str:
