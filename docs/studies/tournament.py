@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,21 @@ ARMS = {
     "fine-tuned, rate 0.005": ("finetuned", "small_rate"),
 }
 """When networks are compared: the stage, and the recipe of fine-tuning."""
+
+
+def complete(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the data sets and ratios at which the tournament has all of its rows."""
+    spec = yaml.safe_load(SPEC.read_text())
+    others = set(spec["metrics"]) - {setting["metric"] for setting in SETTINGS}
+    ours = pd.Series({setting["ratio_of"]: setting["metric"] for setting in SETTINGS})
+    enters = frame["metric"].isin(others) | frame["metric"].eq(frame["ratio_of"].map(ours))
+    enters &= frame["scope"].isin(["local", "global"]) & frame["status"].eq("ok")
+    rules = len(spec["local_budgets"]) + len(spec["global_budgets"]) * len(spec["normalisations"])
+    lists = ("seeds", "finetune", "compensations")
+    wanted = rules * (len(others) + 1) * prod(len(spec[name]) for name in lists)
+    place = ["dataset", "ratio"]
+    counts = frame.assign(enters=enters).groupby(place)["enters"].transform("sum")
+    return frame[counts == wanted]
 
 
 def stands(frame: pd.DataFrame) -> pd.DataFrame:

@@ -77,8 +77,9 @@ def studies() -> dict[str, pd.DataFrame]:
 
 
 def contestants(everything: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the studies and of the tournament."""
-    return pd.concat([everything, results.load(HERE / TOURNAMENT)], ignore_index=True)
+    """The rows of the studies and of the tournament, where it is complete."""
+    rows = pd.concat([everything, results.load(HERE / TOURNAMENT)], ignore_index=True)
+    return tournament.complete(rows)
 
 
 def draw() -> None:

@@ -61,6 +61,13 @@ def test_a_contest_is_complete():
     assert (contests == len(write.tournament.ARMS) * len(write.tournament.SETTINGS)).all()
 
 
+def test_a_ratio_that_lacks_a_row_has_no_contest():
+    rows = write.contestants(pd.concat(write.studies().values(), ignore_index=True))
+    lost = rows.index[(rows["dataset"] == "cifar10") & (rows["compensation"] == "least_squares")][0]
+    left = write.tournament.complete(rows.drop(index=lost))
+    assert set(left["dataset"]) == set(rows["dataset"]) - {"cifar10"} != set()
+
+
 def test_a_row_is_made_again_bit_for_bit(study, tmp_path):
     name, frame = study
     (row,) = frame.query(
