@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import yaml
 import results
 from results.analysis.claims import base_names
 from results.analysis.standing import VERDICTS
+from results.formatting import listed
 from results.storage.schema import FINETUNE
 
-SPEC = Path(__file__).parents[2] / "sweep/spec/packaged/tournament-cpu.yaml"
+_PACKAGED = Path(__file__).parents[2] / "sweep/spec/packaged"
+SPEC = yaml.safe_load((_PACKAGED / "tournament-cpu.yaml").read_text())
 METRIC, COMPENSATION = "surgeon", "least_squares"
 SETTINGS = tuple(
     {
@@ -43,14 +45,13 @@ ARMS = {
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the data sets and ratios at which the tournament has all of its rows."""
-    spec = yaml.safe_load(SPEC.read_text())
-    others = set(spec["metrics"]) - {setting["metric"] for setting in SETTINGS}
+    others = set(SPEC["metrics"]) - {setting["metric"] for setting in SETTINGS}
     ours = pd.Series({setting["ratio_of"]: setting["metric"] for setting in SETTINGS})
     enters = frame["metric"].isin(others) | frame["metric"].eq(frame["ratio_of"].map(ours))
     enters &= frame["scope"].isin(["local", "global"]) & frame["status"].eq("ok")
-    rules = len(spec["local_budgets"]) + len(spec["global_budgets"]) * len(spec["normalisations"])
+    rules = len(SPEC["local_budgets"]) + len(SPEC["global_budgets"]) * len(SPEC["normalisations"])
     lists = ("seeds", "finetune", "compensations")
-    wanted = rules * (len(others) + 1) * prod(len(spec[name]) for name in lists)
+    wanted = rules * (len(others) + 1) * prod(len(SPEC[name]) for name in lists)
     place = ["dataset", "ratio"]
     counts = frame.assign(enters=enters).groupby(place)["enters"].transform("sum")
     return frame[counts == wanted]
@@ -93,25 +94,20 @@ def summary(found: pd.DataFrame) -> str:
 
 def not_run(found: pd.DataFrame) -> Iterator[str]:
     """The ratios of the packaged spec that a data set has no contest at."""
-    spec = yaml.safe_load(SPEC.read_text())
     contests = found.groupby("dataset")["ratio"].unique()
-    for dataset in (entry["name"] for entry in spec["datasets"]):
-        absent = [ratio for ratio in spec["ratios"] if ratio not in contests.get(dataset, ())]
+    for dataset in (entry["name"] for entry in SPEC["datasets"]):
+        absent = [ratio for ratio in SPEC["ratios"] if ratio not in contests.get(dataset, ())]
         if absent:
             yield (
-                f"{dataset}, {_listed(absent)}: equal MACs, compensation, and fine-tuning at "
-                f"another learning rate are not run; the packaged spec `{spec['name']}` would "
+                f"{dataset}, {listed(absent)}: equal MACs, compensation, and fine-tuning at "
+                f"another learning rate are not run; the packaged spec `{SPEC['name']}` would "
                 "settle them."
             )
 
 
 def _ratios(found: pd.DataFrame) -> Iterator[str]:
     for dataset, rows in found.groupby("dataset"):
-        yield f"{dataset} at {_listed(sorted(rows['ratio'].unique()))}"
-
-
-def _listed(ratios: Iterable[float]) -> str:
-    return ", ".join(f"{ratio:g}" for ratio in ratios)
+        yield f"{dataset} at {listed(rows['ratio'])}"
 
 
 def choice(frame: pd.DataFrame) -> Iterator[str]:
@@ -127,7 +123,7 @@ def choice(frame: pd.DataFrame) -> Iterator[str]:
         own = (setting["metric"], setting["normalisation"])
         others = means.drop(index=own)
         metric, normalisation = others.index[0]
-        seeds, ratios = (_listed(sorted(rows[name].unique())) for name in ("seed", "ratio"))
+        seeds, ratios = (listed(rows[name].tolist()) for name in ("seed", "ratio"))
         yield (
             f"equal {_COSTS[setting['ratio_of']]}, ratios {ratios}, seeds {seeds}: of "
             f"{len(means)} settings, `{own[0]}`, `{own[1]}` is number "
@@ -146,8 +142,7 @@ def table(found: pd.DataFrame) -> Iterator[dict[str, str]]:
         line = {"contests": f"{dataset}, {scope}, equal {_COSTS[cost]}"}
         for arm in ARMS:
             line[arm] = _said(rows[rows["arm"] == arm])
-        other = "macs" if cost == "parameters" else "parameters"
-        column = {"macs": "macs_ratio", "parameters": "parameter_ratio"}[other]
+        other, column = _OTHER_COST[cost]
         line["left of the other cost"] = (
             f"{_COSTS[other]} {_span(rows[column])}, others {_span(rows[f'{column}_rival'])}"
         )
@@ -167,6 +162,7 @@ def losses(found: pd.DataFrame) -> Iterator[str]:
 
 
 _COSTS = {"parameters": "parameters", "macs": "MACs"}
+_OTHER_COST = {"parameters": ("macs", "macs_ratio"), "macs": ("parameters", "parameter_ratio")}
 
 
 def _said(rows: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from results.analysis.leads import Lead, leads
 from results.analysis.study import of_grid
 from results.figures.differences import differences
 from results.figures.style import save
+from results.formatting import listed
 from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
@@ -123,8 +124,7 @@ def _metrics(cells: pd.DataFrame) -> str:
     counts = cells.groupby("ratio")["metric"].nunique()
     said = []
     for count in sorted(counts.unique(), reverse=True):
-        ratios = ", ".join(f"{ratio:g}" for ratio in counts.index[counts == count])
-        said.append(f"{count} at {ratios}")
+        said.append(f"{count} at {listed(counts.index[counts == count])}")
     return "; ".join(said)
 
 
