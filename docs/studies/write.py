@@ -20,7 +20,7 @@ from results.analysis.leads import Lead, leads
 from results.analysis.study import of_grid
 from results.figures.differences import differences
 from results.figures.style import save
-from results.formatting import listed
+from results.formatting import listed, spoken
 from results.storage.schema import FINETUNE, SCRATCH
 
 HERE = Path(__file__).parent
@@ -43,6 +43,7 @@ def page() -> str:
     pairs = results.paired_difference(frame, None, "output_l1")
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
+    hardware = json.loads((HERE / "hardware.json").read_text())
     control = results.finetuning_control(frame)
     parts = {
         "short": words.bullets([*abstracts.short(judged, pairs), *_short(effects, found)]),
@@ -55,7 +56,8 @@ def page() -> str:
         "allocation": words.bullets(_allocation(effects)),
         "stages": words.table(_stages(everything)),
         "earlier": words.table(then_and_now.table(frame)),
-        "hardware": json.loads((HERE / "hardware.json").read_text())["description"],
+        "hardware": hardware["description"],
+        "alike": spoken(hardware["processors"]),
     }
     entries = contestants(everything)
     stands = tournament.stands(entries)
