@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.augmentation import Crops
+from prune_core.checkpoints import Checkpoint, Checkpoints, TrainingState
 from prune_core.images import LabelledImages
 from prune_core.networks import device_of
 from prune_core.networks.module import all_finite, reading
@@ -120,6 +121,7 @@ def train(
     seed: int,
     flip_keeps_label: bool,
     report: Callable[[Epoch], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Epoch]:
     """Trains the network in place; the same seed gives the same weights on one CPU machine.
 
@@ -131,10 +133,14 @@ def train(
     seed : seed of the images of each epoch, their order, the augmentation and the dropout.
     flip_keeps_label : whether mirrored images of the data set keep their label.
     report : called after every epoch.
+    checkpoints : an earlier call that was interrupted kept its state there, and this one goes on
+        after that epoch. On the same kind of machine, with the same images and number of threads,
+        it ends with the same weights as without the interruption. What a module keeps elsewhere
+        than in parameters and buffers is not restored.
 
     Returns
     -------
-    One `Epoch` per epoch.
+    One `Epoch` per epoch, including those of the interrupted call.
 
     Raises
     ------
@@ -156,6 +162,8 @@ def train(
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     net.train()
     history: list[Epoch] = []
+    state = TrainingState(net, optimiser, generator)
+    began = ""
     generators = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=generators),
@@ -163,7 +171,13 @@ def train(
         _dropping_out(net, recipe.dropout),
     ):
         torch.manual_seed(derive(seed, "dropout"))
-        for epoch in range(recipe.epochs):
+        if checkpoints is not None:
+            how = (TRAINING_VERSION, asdict(recipe), seed, flip, precision, device.type)
+            began = state.beginning(*how, len(images))
+            if (found := checkpoints.last(began)) is not None:
+                state.restore(found.tensors)
+                history.extend(found.history)
+        for epoch in range(len(history), recipe.epochs):
             # Sum on the device and read once per epoch, because a read makes the CPU wait.
             loss_sum = torch.zeros((), dtype=torch.float64, device=device)
             right = torch.zeros((), dtype=torch.int64, device=device)
@@ -188,6 +202,8 @@ def train(
             if not math.isfinite(mean_loss):
                 raise Diverged(f"the loss was {mean_loss} in epoch {epoch + 1} of {recipe.epochs}")
             history.append(Epoch(epoch + 1, mean_loss, int(right) / (steps * batch)))
+            if checkpoints is not None and epoch + 1 < recipe.epochs and checkpoints.due():
+                checkpoints.keep(Checkpoint(began, state.tensors(), tuple(history)))
             report(history[-1])
     if recipe.recalibrate and recipe.epochs > 0:
         recalibrate(net, images, preprocessing, recipe, derive(seed, "end"), flip_keeps_label)

@@ -1,4 +1,4 @@
-"""Artifacts that cells share: trained baselines and channel statistics, stored by key."""
+"""The artifacts of a sweep, stored by key: trained baselines, channel statistics and others."""
 
 from __future__ import annotations
 
@@ -172,15 +172,11 @@ class Artifacts:
         of : the checksum of the baseline. A baseline that was trained again on another machine
             may have other weights, and then the statistic does not describe its channels.
         """
-        folder, name = self.folder / STATISTICS, _tensors(key)
-        try:
-            content = folder.read(name)
-        except FileNotFoundError:
+        found = self.tensors(STATISTICS, key)
+        if found is None:
             return None
+        tensors, metadata = found
         try:
-            tensors, metadata = load(content), _metadata(content)
-            if metadata.get("checksum") != _checksum_of(tensors):
-                raise ValueError("its checksum does not match")
             if metadata.get("baseline") != of:
                 raise ValueError("it was taken from another baseline")
             # What layers read belongs to some producers only, so the last ones may have none.
@@ -196,9 +192,8 @@ class Artifacts:
                 float(metadata["seconds"]),
                 int(metadata["shared"]),
             )
-        except (ValueError, KeyError, SafetensorError) as error:
-            _warn(folder, name, error)
-            folder.delete(name)
+        except (ValueError, KeyError) as error:
+            self._discard(STATISTICS, key, error)
             return None
 
     def put_statistic(self, key: str, of: str, found: CollectedStatistic) -> None:
@@ -209,25 +204,61 @@ class Artifacts:
         StoreError
             If the file cannot be written.
         """
-        folder = self.folder / STATISTICS
         tensors = {
             f"{layer}.{field}": tensor.contiguous()
             for layer, answer in enumerate(found.answers)
             for field, tensor in answer.items()
         }
         metadata = {
-            "checksum": _checksum_of(tensors),
             "baseline": of,
             "collection": found.collection,
             "seconds": repr(found.seconds),
             "shared": str(found.shared),
             "layers": str(len(found.answers)),
         }
+        self.put_tensors(STATISTICS, key, tensors, metadata)
+
+    def tensors(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """The tensors and the metadata of a file; None if it is absent or damaged."""
+        try:
+            content = (self.folder / kind).read(_tensors(key))
+        except FileNotFoundError:
+            return None
+        try:
+            tensors, metadata = load(content), _metadata(content)
+            if metadata.get("checksum") != _checksum_of(tensors):
+                raise ValueError("its checksum does not match")
+        except (ValueError, SafetensorError) as error:
+            self._discard(kind, key, error)
+            return None
+        return tensors, metadata
+
+    def put_tensors(
+        self, kind: str, key: str, tensors: dict[str, Tensor], metadata: dict[str, str]
+    ) -> None:
+        """Stores a file of tensors, with a checksum of these, in place of an earlier one.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be written.
+        """
+        folder = self.folder / kind
         try:
             folder.make()
-            folder.write(_tensors(key), save(tensors, metadata))
+            content = save(tensors, {"checksum": _checksum_of(tensors), **metadata})
+            folder.write(_tensors(key), content)
         except OSError as error:
-            raise StoreError(f"a statistic could not be written to {folder}: {error}") from error
+            raise StoreError(f"{key} could not be written to {folder}: {error}") from error
+
+    def remove_tensors(self, kind: str, key: str) -> None:
+        """Removes a file of tensors, if there is one."""
+        (self.folder / kind).delete(_tensors(key))
+
+    def _discard(self, kind: str, key: str, error: Exception) -> None:
+        """Removes a damaged file of tensors, with a warning."""
+        _warn(self.folder / kind, _tensors(key), error)
+        self.remove_tensors(kind, key)
 
 
 def _tensors(key: str) -> str:

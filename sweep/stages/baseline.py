@@ -18,6 +18,7 @@ from prune_core.seeds import derive
 from prune_core.training import train
 from sweep.planning.baselines import Baseline
 from sweep.stages.artifacts import TrainedBaseline
+from sweep.stages.checkpoints import StoredCheckpoints
 from sweep.stages.data import split_of
 from sweep.stages.observer import SILENT, Observer
 from sweep.stages.weights import weights_of
@@ -27,7 +28,10 @@ from sweep.stages.workspace import Workspace
 def baseline(
     workspace: Workspace, wanted: Baseline, observer: Observer = SILENT
 ) -> TrainedBaseline:
-    """Trains the unpruned network, or returns the stored one."""
+    """Trains the unpruned network, or returns the stored one.
+
+    A training that was interrupted goes on after its last checkpoint.
+    """
     if (found := _stored(workspace, wanted)) is not None:
         return found
     started = time.perf_counter()
@@ -38,6 +42,7 @@ def baseline(
         preprocessing = wanted.weights.preprocessing
         load_weights(net, weights_of(workspace, wanted.weights), f"weights {wanted.weights.path}")
     preprocessing = preprocessing or Preprocessing.of(split.train)
+    checkpoints = StoredCheckpoints(workspace, wanted.key)
     history = train(
         net,
         split.train,
@@ -46,8 +51,9 @@ def baseline(
         derive(wanted.seed, "baseline"),
         wanted.dataset.flip_keeps_label,
         partial(observer.epoch, "baseline"),
+        checkpoints,
     )
-    seconds = time.perf_counter() - started
+    seconds = checkpoints.earlier_s + time.perf_counter() - started
     validation, test = evaluated(net, split, preprocessing)
     workspace.artifacts.put_baseline(
         wanted.key,
@@ -56,6 +62,7 @@ def baseline(
     # Return the stored baseline, not the one in memory, so that all cells use the same weights.
     stored = _stored(workspace, wanted)
     assert stored is not None
+    checkpoints.forget()
     return stored
 
 

@@ -58,8 +58,8 @@ def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILE
     Each figure is added to `row` as soon as it is known, so a cell that fails keeps its earlier
     figures. Controls have no figures of the stages between `baseline` and `finetuned`: one is
     trained from new weights, the other is the unpruned network, fine-tuned. With several steps,
-    the figures of a stage are those of the last step, and a cell that was interrupted goes on
-    after the last step that ended.
+    the figures of a stage are those of the last step. A cell that was interrupted goes on after
+    the last step that ended, and its fine-tuning after the last checkpoint.
 
     Raises
     ------
@@ -95,6 +95,7 @@ class _Run:
     Attributes
     ----------
     started : when the clock of the column `seconds` began, on that of `time.perf_counter`.
+    earlier_s : seconds of interrupted trainings that this run went on after.
     """
 
     workspace: Workspace
@@ -103,6 +104,7 @@ class _Run:
     row: Row
     observer: Observer
     started: float = field(default_factory=time.perf_counter)
+    earlier_s: float = 0.0
 
     @cached_property
     def split(self) -> Split:
@@ -140,7 +142,7 @@ class _Run:
         net = new_network(self.full.with_widths(widths), seed)
         self._sized(net)
         self._finetune(net, 1)
-        self.row["seconds"] = time.perf_counter() - self.started
+        self.row["seconds"] = self._seconds()
         return net
 
     def unpruned(self) -> nn.Module:
@@ -151,7 +153,7 @@ class _Run:
         self._sized(net)
         net = self._rewound(net, everything)
         self._finetune(net, 1)
-        self.row["seconds"] = time.perf_counter() - self.started
+        self.row["seconds"] = self._seconds()
         return net
 
     def pruned(self) -> nn.Module:
@@ -166,11 +168,14 @@ class _Run:
         done, spent = (last.number, row["seconds"]) if last else (0, 0.0)
         for number in range(done + 1, schedule.steps + 1):
             net, kept = self._step(number, net, kept)
-            row["seconds"] = spent + time.perf_counter() - self.started
+            row["seconds"] = spent + self._seconds()
             if number < schedule.steps:
                 ended = steps.Step(number, net, kept, row)
                 net = steps.store(self.workspace, wanted, ended, self.trained.preprocessing).net
         return net
+
+    def _seconds(self) -> float:
+        return self.earlier_s + time.perf_counter() - self.started
 
     def _step(
         self, number: int, net: nn.Module, kept: Sequence[Tensor]
@@ -178,7 +183,7 @@ class _Run:
         """One step; the network and the baseline's channels that are left."""
         wanted, row, images = self.wanted, self.row, self.split.train
         scaling, schedule = self.trained.preprocessing, self.wanted.schedule
-        began = time.perf_counter()
+        began, earlier_s = time.perf_counter(), self.earlier_s
         found = self._importances() if number == 1 else self._importances_of(net, number)
         target = schedule.ratios(wanted.ratio)[number - 1]
         with self.clock("prune"):
@@ -216,7 +221,7 @@ class _Run:
                     "macs": count_multiply_accumulates(smaller, self.full.image_size),
                     **(_accuracies("pruned", pruned) if pruned else {}),
                     **_accuracies("finetuned", finetuned),
-                    "seconds": time.perf_counter() - began,
+                    "seconds": time.perf_counter() - began + self.earlier_s - earlier_s,
                 }
             )
         return smaller, kept
@@ -302,8 +307,12 @@ class _Run:
         """Fine-tunes a network, whose accuracies before may be known, and evaluates it."""
         recipe, heard = self.wanted.finetune, partial(self.observer.epoch, "finetune")
         order, scaling = self._seed("finetune", step), self.trained.preprocessing
+        kept = steps.checkpoints(self.workspace, self.wanted, step)
         with self.clock("finetune"):
-            history = train(net, self.split.train, scaling, recipe, order, self.flip, heard)
+            history = train(net, self.split.train, scaling, recipe, order, self.flip, heard, kept)
+        if kept is not None:
+            self.earlier_s += kept.earlier_s
+            self.row["seconds_finetune"] += kept.earlier_s
         of_step = {"step": step} if self.wanted.schedule.steps > 1 else {}
         epochs = [{**vars(epoch), **of_step} for epoch in history]
         self.row["history"] = [*self.row.get("history", []), *epochs]

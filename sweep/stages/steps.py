@@ -1,4 +1,4 @@
-"""The steps of a cell whose network is pruned several times; an interrupted cell goes on at one."""
+"""What an interrupted cell goes on at: the steps that ended, and checkpoints within a step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prune_core.networks import ModuleArchitecture, attach
 from prune_core.precision import best_device
 from prune_core.preprocessing import Preprocessing
 from sweep.planning.cells import Cell
+from sweep.stages.checkpoints import StoredCheckpoints
 from sweep.stages.rows import Row
 from sweep.stages.workspace import Workspace
 
@@ -78,10 +79,20 @@ def store(workspace: Workspace, of: Cell, step: Step, scaling: Preprocessing) ->
     return found
 
 
+def checkpoints(workspace: Workspace, of: Cell, number: int) -> StoredCheckpoints | None:
+    """The checkpoints of the fine-tuning in a step; None if it has no epoch to go on after."""
+    if of.finetune.epochs < 2:
+        return None
+    return StoredCheckpoints(workspace, _name(of, number))
+
+
 def forget(workspace: Workspace, of: Cell) -> None:
-    """Removes the steps of a cell whose row is stored."""
-    for number in range(1, of.schedule.steps):
-        workspace.artifacts.remove_files(STEPS, _name(of, number), RECORD)
+    """Removes the steps and checkpoints of a cell whose row is stored."""
+    for number in range(1, of.schedule.steps + 1):
+        if number < of.schedule.steps:
+            workspace.artifacts.remove_files(STEPS, _name(of, number), RECORD)
+        if (kept := checkpoints(workspace, of, number)) is not None:
+            kept.forget()
 
 
 def _name(of: Cell, number: int) -> str:
