@@ -17,9 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from results.formatting import rough_duration
+from results.storage.folder import Folder
 from results.storage.locations import Where, folder_of
 from results.storage.processes import gone, this_process
 from sweep.execution.messages import say
+from sweep.stages.checkpoint_files import epochs_done
 
 if TYPE_CHECKING:
     from sweep.execution.tasks import Outcome, Task
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 PROGRESS = "progress.json"
 SECONDS_BETWEEN = 1.0
 """Seconds from one writing of the progress to the next; a folder may be an object store."""
+SECONDS_BETWEEN_LOOKS = 30.0
+"""Seconds from one look for the epochs of a training to the next, in the live table."""
 DIFFERENT = 0.05
 """Coefficient of variation of the costs above which a line is fitted to seconds over cost."""
 
@@ -97,6 +101,7 @@ class Progress:
             count.total += 1
             count.cost_left += task.cost
         self.running: dict[str, Task] = {}
+        self._looked: dict[str, tuple[float, str]] = {}
         self._live: Live | None = None
         self._saved = 0.0
         self._later: threading.Timer | None = None
@@ -189,9 +194,19 @@ class Progress:
                 name = kind if kind == "statistics" else f"{kind}s"
                 table.add_row(name, *(str(n) for n in (count.done, running, count.failed, left)))
         left_seconds = self.seconds_left()
-        lines = [f"  {task.label}" for task in list(self.running.values())[:16]]
+        lines = [f"  {self._told(task)}" for task in list(self.running.values())[:16]]
         ending = "not known yet" if left_seconds is None else rough_duration(left_seconds)
         return Group(table, Text("\n".join(lines)), Text(f"time left: {ending}"))
+
+    def _told(self, task: Task) -> str:
+        """A running task in words; the epochs of a training are looked up now and then."""
+        if (training := task.training) is None:
+            return task.label
+        looked, told = self._looked.get(task.name, (time.monotonic(), task.label))
+        if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
+            looked, told = time.monotonic(), in_words(task.label, training, self.folder)
+        self._looked[task.name] = looked, told
+        return told
 
     def _save(self, active: bool) -> None:
         """Writes the file, at most once a second; what comes sooner is written when it is over."""
@@ -222,12 +237,31 @@ class Progress:
             **this_process(),
             "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "running": [task.label for task in list(self.running.values())],
+            "trainings": {
+                task.label: task.training for task in list(self.running.values()) if task.training
+            },
             "cells_left": self.counts["cell"].left if "cell" in self.counts else 0,
             "seconds_left": self.seconds_left(),
         }
         # Nothing depends on this file. A full disk is reported when a row cannot be written.
         with suppress(OSError):
             self.folder.write(PROGRESS, json.dumps(content).encode())
+
+
+def in_words(label: str, training: Any, folder: Folder) -> str:
+    """A running task, with the epochs that its training had done at its last checkpoint.
+
+    Parameters
+    ----------
+    training : `Task.training`, perhaps from a file.
+    folder : the results folder.
+    """
+    try:
+        key, epochs = training["key"], training["epochs"]
+    except (KeyError, TypeError):
+        return label
+    done = epochs_done(folder, str(key))
+    return label if done is None else f"{label}, {done} of {epochs} epochs done"
 
 
 def read_progress(folder: Where) -> dict[str, Any] | None:

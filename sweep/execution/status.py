@@ -12,7 +12,7 @@ from results.storage.locations import Where, folder_of
 from results.storage.plan_file import PlanError, read_plan
 from results.storage.wrong_folder import check_results
 from sweep.errors import UserError
-from sweep.execution.progress import read_progress
+from sweep.execution.progress import in_words, read_progress
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Status:
     cells : how many it has.
     ok : cells with a row of the status ok.
     not_ok : the numbers of cells with other statuses, such as `{"failed": 2}`.
-    running : what runs now, in words; empty if no run is active.
+    running : what runs now, in words, with the epochs that a long training of a baseline has done;
+        empty if no run is active.
     active : whether a run is active.
     seconds_left : until the active run ends, estimated; None if it is not known.
     cells_left : cells that the active run has yet to end; fewer than `left` if it is of a part.
@@ -91,7 +92,10 @@ def status_of(name: str, keys: Collection[str], folder: Folder) -> Status:
         cells=len(keys),
         ok=ok,
         not_ok=dict(sorted(counts.items())),
-        running=tuple(progress.get("running", ())),
+        running=tuple(
+            in_words(label, progress.get("trainings", {}).get(label), folder)
+            for label in progress.get("running", ())
+        ),
         active=bool(progress),
         seconds_left=progress.get("seconds_left"),
         cells_left=progress.get("cells_left"),

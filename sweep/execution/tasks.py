@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from prune_core.cost import multiply_accumulates
 from sweep.planning.baselines import Baseline
@@ -28,6 +29,13 @@ class Task:
     def kind(self) -> str:
         """`baseline`, `statistics` or `cell`."""
         return type(self.work).__name__.lower()
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The key and the epochs of the baseline that it trains."""
+        if not isinstance(self.work, Baseline):
+            return None
+        return {"key": self.work.key, "epochs": self.work.recipe.epochs}
 
     @property
     def urgency(self) -> tuple[int, float]:

@@ -25,6 +25,7 @@ from prune_core.statistics import Answer
 from prune_core.training import Epoch
 from results import StoreError
 from results.storage.locations import Folder, Where, folder_of
+from results.storage.tensor_files import file_name, metadata_of
 
 BASELINES, STATISTICS = "baselines", "statistics"
 RECORD = "baseline.json"
@@ -221,11 +222,11 @@ class Artifacts:
     def tensors(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """The tensors and the metadata of a file; None if it is absent or damaged."""
         try:
-            content = (self.folder / kind).read(_tensors(key))
+            content = (self.folder / kind).read(file_name(key))
         except FileNotFoundError:
             return None
         try:
-            tensors, metadata = load(content), _metadata(content)
+            tensors, metadata = load(content), metadata_of(content)
             if metadata.get("checksum") != _checksum_of(tensors):
                 raise ValueError("its checksum does not match")
         except (ValueError, SafetensorError) as error:
@@ -247,22 +248,18 @@ class Artifacts:
         try:
             folder.make()
             content = save(tensors, {"checksum": _checksum_of(tensors), **metadata})
-            folder.write(_tensors(key), content)
+            folder.write(file_name(key), content)
         except OSError as error:
             raise StoreError(f"{key} could not be written to {folder}: {error}") from error
 
     def remove_tensors(self, kind: str, key: str) -> None:
         """Removes a file of tensors, if there is one."""
-        (self.folder / kind).delete(_tensors(key))
+        (self.folder / kind).delete(file_name(key))
 
     def _discard(self, kind: str, key: str, error: Exception) -> None:
         """Removes a damaged file of tensors, with a warning."""
-        _warn(self.folder / kind, _tensors(key), error)
+        _warn(self.folder / kind, file_name(key), error)
         self.remove_tensors(kind, key)
-
-
-def _tensors(key: str) -> str:
-    return f"{key}.safetensors"
 
 
 def _read_baseline(folder: Path, own: Builder | None) -> TrainedBaseline:
@@ -292,12 +289,6 @@ def _write_baseline(folder: Path, trained: TrainedBaseline) -> None:
     }
     described = {"checksum": _checksum(folder, record), "record": record}
     (folder / RECORD).write_text(json.dumps(described, indent=1))
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: 8 bytes of header length, then the JSON header."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__", {})
 
 
 def _checksum(folder: Path, record: dict[str, object]) -> str:

@@ -9,9 +9,9 @@ import torch
 
 from prune_core.checkpoints import Checkpoint
 from prune_core.training import Epoch
+from sweep.stages.checkpoint_files import CHECKPOINTS, EPOCHS
 from sweep.stages.workspace import Workspace
 
-CHECKPOINTS = "checkpoints"
 EVERY_S = 300.0
 """Seconds of training between two checkpoints: what an interruption may cost, and an epoch."""
 
@@ -63,7 +63,7 @@ class StoredCheckpoints:
             "history": torch.tensor(figures, dtype=torch.float64),
             "seconds": torch.tensor(spent, dtype=torch.float64),
         }
-        metadata = {"beginning": checkpoint.beginning}
+        metadata = {"beginning": checkpoint.beginning, EPOCHS: str(len(figures))}
         self.artifacts.put_tensors(CHECKPOINTS, self.name, tensors, metadata)
 
     def forget(self) -> None:

@@ -127,6 +127,25 @@ def test_on_a_terminal_the_table_counts_every_task(tasks, tmp_path):
     assert ["cells", "0", "1", "1", "6"] in rows
 
 
+def test_the_table_has_the_epochs_of_a_long_training(tasks, tmp_path, monkeypatch):
+    on, of_digits = console(terminal=True), tasks[0]
+    looks = []
+
+    def epochs_done(folder, key):
+        looks.append((str(folder), key))
+        return 1
+
+    monkeypatch.setattr("sweep.execution.progress.epochs_done", epochs_done)
+    with Progress(on, tasks, ONE, tmp_path) as progress:
+        progress.started(of_digits)
+        progress._live.refresh()
+        assert not looks
+        monkeypatch.setattr("sweep.execution.progress.SECONDS_BETWEEN_LOOKS", 0.0)
+        progress._live.refresh()
+    assert set(looks) == {(str(tmp_path), of_digits.work.key)}
+    assert f"{of_digits.label}, 1 of {of_digits.work.recipe.epochs} epochs done" in printed(on)
+
+
 def test_status_reads_what_runs_and_nothing_when_it_has_ended(tasks, tmp_path):
     with Progress(console(), tasks, ONE, tmp_path) as progress:
         found = read_progress(tmp_path)

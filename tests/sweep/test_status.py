@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
+from prune_core.checkpoints import Checkpoint
+from prune_core.training import Epoch
 from results import Store, StoreError
 from results.storage.processes import this_process
 from sweep.commands.status import show
 from sweep.errors import UserError
+from sweep.stages.checkpoints import StoredCheckpoints
+from sweep.stages.workspace import Workspace
 
 KEYS = [f"{at:016x}" for at in range(5)]
 
@@ -74,6 +79,19 @@ def test_a_run_under_way_is_told(folder):
     assert ["5", "2", "1", "1", "2", "2", "h", "0", "min"] in lines
     assert "running: digits seed 0 random local 0.5" in [" ".join(line) for line in lines]
     assert not any("again" in line for line in lines)
+
+
+def test_the_epochs_of_a_long_training_are_told(folder):
+    record = {"active": True, **this_process(), "running": ["digits seed 0 baseline"]}
+    record["trainings"] = {"digits seed 0 baseline": {"key": "abc", "epochs": 10}}
+    (folder / "progress.json").write_text(json.dumps(record))
+    told = "running: digits seed 0 baseline"
+    assert told in [" ".join(line) for line in shown(folder)[1]]
+    kept = StoredCheckpoints(Workspace(folder, "small"), "abc")
+    kept.keep(Checkpoint("", {"a": torch.zeros(3)}, (Epoch(1, 2.0, 0.1), Epoch(2, 1.0, 0.2))))
+    assert f"{told}, 2 of 10 epochs done" in [" ".join(line) for line in shown(folder)[1]]
+    (folder / "artifacts/checkpoints/abc.safetensors").write_bytes(b"x" * 20)
+    assert told in [" ".join(line) for line in shown(folder)[1]]
 
 
 def test_a_sweep_is_complete_when_every_cell_is_ok(folder):
