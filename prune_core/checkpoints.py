@@ -13,6 +13,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from prune_core.training import Epoch
 
+CHECKPOINT_VERSION = 1
 _MOMENTUM = "momentum_buffer"
 
 
@@ -67,7 +68,7 @@ class TrainingState:
 
     def beginning(self, *determined_by: object) -> str:
         """A checksum of the network's tensors and of what else determines the training."""
-        digest = hashlib.sha256(repr(determined_by).encode())
+        digest = hashlib.sha256(repr((CHECKPOINT_VERSION, *determined_by)).encode())
         for name, tensor in self.of_net.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
             digest.update(_copied(tensor).reshape(-1).view(torch.uint8).numpy().tobytes())
