@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import words
 
@@ -38,10 +39,9 @@ def table(judged: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[dict[str, str]]
     for claim in CLAIMS:
         rows = judged[(judged["claim"] == claim.text) & (judged["metric"] == claim.metrics[0])]
         for _, row in rows.iterrows():
-            scores = "standardised" if row["normalisation"] == "layer_zscore" else "raw"
             line = {
                 "claim": f"{claim.dataset}, {claim.scope} {claim.ratio:g}, `{claim.metrics[0]}`",
-                "scores": scores if claim.scope == "global" else "",
+                "budget": "" if row["verdict"] == "not run" else _of_what(row),
                 "claimed": f"{'about ' if claim.about else ''}{claim.points:+g}",
             }
             if row["verdict"] == "not run":
@@ -54,12 +54,13 @@ def table(judged: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[dict[str, str]]
             here = _at(pairs, row)
             histogram, gaussian = READINGS[claim.metrics[0]]
             exploratory = "" if row["family"] == "primary" else " (exploratory)"
+            detectable = row["detectable_points"]
             yield line | {
                 "histogram": _of(here, histogram),
                 "Gaussian": _of(here, gaussian),
                 "random": _of(here, "random"),
-                "detectable": f"{row['detectable_points']:.1f}",
-                "verdict": row["verdict"] + exploratory,
+                "detectable": "" if np.isnan(detectable) else f"{detectable:.1f}",
+                "verdict": (row["note"] or row["verdict"]) + exploratory,
             }
 
 
@@ -85,6 +86,13 @@ def not_settled(judged: pd.DataFrame) -> Iterator[str]:
     missing = judged[judged["verdict"] == "not run"].drop_duplicates("claim")
     for claim in missing["claim"]:
         yield f"{claim}: not run, for want of the images; the spec `thesis` would settle it."
+
+
+def _of_what(row: pd.Series) -> str:
+    """What a local budget leaves the ratio of, or what a global ranking orders."""
+    if row["scope"] == "local":
+        return str(row["ratio_of"])
+    return "standardised scores" if row["normalisation"] == "layer_zscore" else "raw scores"
 
 
 def _verdicts(rows: pd.DataFrame) -> str:

@@ -9,10 +9,10 @@ import pandas as pd
 
 
 def interval(row: pd.Series) -> str:
-    """A difference in points and the ends of its interval."""
+    """A difference in points and the ends of its interval, if it has one."""
     low, high = row["low_points"], row["high_points"]
-    bounds = "no interval" if np.isnan(low) else f"{low:+.1f}, {high:+.1f}"
-    return f"{row['difference_points']:+.1f} [{bounds}]"
+    bounds = "" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
+    return f"{row['difference_points']:+.1f}{bounds}"
 
 
 def span(rows: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import abstracts
 import drawing
 import jinja2
+import large
 import pandas as pd
 import then_and_now
 import tournament
@@ -38,17 +39,16 @@ def page() -> str:
     frames = studies()
     everything = pd.concat(frames.values(), ignore_index=True)
     frame = drawing.at_shared_ratios(everything)
-    judged = results.claims(frame)
-    judged = judged[judged["stage"] == "finetuned"]
+    judged = _judged(frame)
     pairs = results.paired_difference(frame, None, "output_l1")
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
     hardware = json.loads((HERE / "hardware.json").read_text())
-    control = results.finetuning_control(frame)
     parts = {
         "short": words.bullets([*abstracts.short(judged, pairs), *_short(effects, found)]),
-        "runs": words.table([_run(name, rows, control) for name, rows in frames.items()]),
+        "runs": words.table(_runs(frames | large.studies())),
         "claims": words.table(abstracts.table(judged, pairs)),
+        "claims_there": "".join(map(_claims_there, large.studies().values())),
         "other_readings": abstracts.other_readings(judged),
         "leads": words.bullets(map(_lead, found)),
         "use": words.table(use.best(frame)),
@@ -67,10 +67,14 @@ def page() -> str:
         "choice": words.bullets(tournament.choice(results.load(HERE / CHOICE))),
         "tournament": words.table(tournament.table(stands)),
         "losses": words.bullets(tournament.losses(stands)) or "It is behind in no contest.",
-        "open": words.bullets([*abstracts.not_settled(judged), *tournament.not_run(stands)]),
+        "open": words.bullets(
+            [*abstracts.not_settled(judged), *large.not_run(), *tournament.not_run(stands)]
+        ),
     }
     template = (HERE / "README.md.j2").read_text()
-    strict = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    strict = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
     return strict.from_string(template).render(parts)
 
 
@@ -102,23 +106,42 @@ def draw() -> None:
         svg.unlink()
 
 
-def _run(name: str, rows: pd.DataFrame, control: pd.DataFrame) -> dict[str, str]:
-    seeds = rows.groupby("seed")["baseline_test_top1"].first()
-    first = rows[rows["metric"] != SCRATCH].iloc[0]
-    tuned = control[control["dataset"] == first["dataset"]]
-    return {
-        "study": f"[{name}]({name}/report.md)",
-        "network": f"`{first['variant']}`",
-        "cells": f"{(rows['status'] == 'ok').sum():,} of {len(rows):,} ok",
-        "metrics": _metrics(of_grid(rows)),
-        "seeds": f"{len(seeds)}",
-        "images (training, held out, test)": f"{first['train_images']:,}, "
-        f"{first['validation_images']:,}, {first['test_images']:,}",
-        "epochs": f"{first['epochs']}, then {first['finetune_epochs']} of "
-        f"{first['finetune_images']:,} images",
-        "unpruned, %": f"{100 * seeds.mean():.2f} ± {100 * seeds.std():.2f}",
-        "by fine-tuning, points": words.interval(tuned.iloc[0]) if len(tuned) else "not run",
-    }
+def _claims_there(frame: pd.DataFrame) -> str:
+    """The claims that the study with the paper's network tests."""
+    judged = _judged(frame)
+    pairs = results.paired_difference(frame, None, "output_l1")
+    return words.table(abstracts.table(judged[judged["verdict"] != "not run"], pairs))
+
+
+def _judged(frame: pd.DataFrame) -> pd.DataFrame:
+    """The claims after fine-tuning."""
+    judged = results.claims(frame)
+    return judged[judged["stage"] == "finetuned"]
+
+
+def _runs(frames: dict[str, pd.DataFrame]) -> Iterator[dict[str, str]]:
+    """A line for each data set of each study."""
+    for name, frame in frames.items():
+        control = results.finetuning_control(frame).set_index("dataset")
+        for dataset, rows in frame.groupby("dataset"):
+            seeds = rows.groupby("seed")["baseline_test_top1"].first()
+            spread = f" ± {100 * seeds.std():.2f}" if len(seeds) > 1 else ""
+            first = rows[rows["metric"] != SCRATCH].iloc[0]
+            tuned = control.loc[dataset] if dataset in control.index else None
+            yield {
+                "study": f"[{name}]({name}/report.md)",
+                "network": f"`{first['variant']}`",
+                "data set": str(dataset),
+                "cells": f"{(rows['status'] == 'ok').sum():,} of {len(rows):,} ok",
+                "metrics": _metrics(of_grid(rows)),
+                "seeds": f"{len(seeds)}",
+                "images (training, held out, test)": f"{first['train_images']:,}, "
+                f"{first['validation_images']:,}, {first['test_images']:,}",
+                "epochs": f"{first['epochs']}, then {first['finetune_epochs']} of "
+                f"{first['finetune_images']:,} images",
+                "unpruned, %": f"{100 * seeds.mean():.2f}{spread}",
+                "by fine-tuning, points": "not run" if tuned is None else words.interval(tuned),
+            }
 
 
 def _metrics(cells: pd.DataFrame) -> str:
