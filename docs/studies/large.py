@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
-import yaml
+import specs
 
 import results
 from results.analysis.claims import CLAIMS
 from results.analysis.study import of_grid
 from results.formatting import listed
 
-_PACKAGED = Path(__file__).parents[2] / "sweep/spec/packaged"
 NAME = "thesis-cpu"
-SPEC = yaml.safe_load((_PACKAGED / f"{NAME}.yaml").read_text())
+SPEC = specs.packaged(NAME)
 
 
 def studies() -> dict[str, pd.DataFrame]:
@@ -35,10 +34,10 @@ def seeds(rows: pd.DataFrame, dataset: str) -> list[int]:
     return [int(seed) for seed in counts.index[counts == wanted]]
 
 
-def not_run() -> Iterator[str]:
-    """The seeds of each data set that are not complete."""
+def not_run(frames: Collection[pd.DataFrame]) -> Iterator[str]:
+    """The seeds of each data set that are not complete in the rows of `studies`."""
     for dataset in (entry["name"] for entry in SPEC["datasets"]):
-        done = {seed for rows in studies().values() for seed in seeds(rows, dataset)}
+        done = {seed for rows in frames for seed in seeds(rows, dataset)}
         absent = sorted(set(SPEC["seeds"]) - done)
         if absent:
             yield (

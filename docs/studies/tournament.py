@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from pathlib import Path
 
 import pandas as pd
+import specs
 import words
-import yaml
 
 import results
 from results.analysis.claims import base_names
@@ -16,8 +15,7 @@ from results.analysis.standing import VERDICTS
 from results.formatting import listed
 from results.storage.schema import FINETUNE
 
-_PACKAGED = Path(__file__).parents[2] / "sweep/spec/packaged"
-SPEC = yaml.safe_load((_PACKAGED / "tournament-cpu.yaml").read_text())
+SPEC = specs.packaged("tournament-cpu")
 METRIC, COMPENSATION = "surgeon", "least_squares"
 SETTINGS = tuple(
     {

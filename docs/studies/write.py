@@ -43,12 +43,13 @@ def page() -> str:
     pairs = results.paired_difference(frame, None, "output_l1")
     effects = results.selection_against_allocation(frame)
     found = leads(frame)
+    there = large.studies()
     hardware = json.loads((HERE / "hardware.json").read_text())
     parts = {
         "short": words.bullets([*abstracts.short(judged, pairs), *_short(effects, found)]),
-        "runs": words.table(_runs(frames | large.studies())),
+        "runs": words.table(_runs(frames | there)),
         "claims": words.table(abstracts.table(judged, pairs)),
-        "claims_there": "".join(map(_claims_there, large.studies().values())),
+        "claims_there": "".join(map(_claims_there, there.values())),
         "other_readings": abstracts.other_readings(judged),
         "leads": words.bullets(map(_lead, found)),
         "use": words.table(use.best(frame)),
@@ -68,7 +69,11 @@ def page() -> str:
         "tournament": words.table(tournament.table(stands)),
         "losses": words.bullets(tournament.losses(stands)) or "It is behind in no contest.",
         "open": words.bullets(
-            [*abstracts.not_settled(judged), *large.not_run(), *tournament.not_run(stands)]
+            [
+                *abstracts.not_settled(judged),
+                *large.not_run(there.values()),
+                *tournament.not_run(stands),
+            ]
         ),
     }
     template = (HERE / "README.md.j2").read_text()
