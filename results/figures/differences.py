@@ -36,7 +36,8 @@ _NAME = 0.2
 """Inches of height that a metric's name needs."""
 _AROUND = 1.1
 """Inches for the ticks, the label of two lines below them, and the legend."""
-_MARKERS = ("o", "s", "D")
+_MARKERS = ("o", "s", "D", "^", "v")
+"""With six colours they tell 30 ratios apart."""
 
 
 @styled
@@ -80,17 +81,17 @@ def differences(
     height = _AROUND + max(max(0.1 + 0.085 * len(wanted), _NAME) * len(order), _LEAST)
     height += title_room([panel.title for panel in found], _WIDTH - 0.2)
     figure, axes = grid(len(found), _WIDTH, height + 0.1, columns_of(found), order)
-    colours = dict(zip(wanted, cycle(COLOURS), strict=False))
+    looks = dict(zip(wanted, zip(cycle(COLOURS), cycle(_MARKERS), strict=False), strict=False))
     for panel, place in zip(found, axes, strict=True):
-        _panel(place, panel.of(table), order, colours)
+        _panel(place, panel.of(table), order, looks)
         titled(place, panel.title, left_words(panel.rows, wanted), _WIDTH - 0.2)
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
     words = ratio_words(table)
     handles = [
-        Line2D([], [], color=colour, marker=_MARKERS[at % 3], label=f"{words} {ratio:g}")
-        for at, (ratio, colour) in enumerate(colours.items())
+        Line2D([], [], color=colour, marker=marker, label=f"{words} {ratio:g}")
+        for ratio, (colour, marker) in looks.items()
     ]
     some = table["low_points"].notna().any()
     words = "bar: 95 % t interval" if some else "no intervals: one seed"
@@ -105,19 +106,21 @@ def spread(ratios: Sequence[float]) -> list[float]:
     return [ordered[place] for place in places]
 
 
-def _panel(axes: Axes, table: pd.DataFrame, order: list[str], colours: dict[float, str]) -> None:
+def _panel(
+    axes: Axes, table: pd.DataFrame, order: list[str], looks: dict[float, tuple[str, str]]
+) -> None:
     striped(axes, order)
     low, high = _limits(table)
     axes.set_xlim(low, high)
-    width = 0.7 / len(colours)
-    for at, (ratio, colour) in enumerate(colours.items()):
+    width = 0.7 / len(looks)
+    for at, (ratio, (colour, marker)) in enumerate(looks.items()):
         rows = table[table["ratio"] == ratio].set_index("metric")
         rows = rows.reindex([name for name in order if name in rows.index])
         y = np.array([order.index(name) for name in rows.index])
-        y = y + width * ((len(colours) - 1) / 2 - at)
+        y = y + width * ((len(looks) - 1) / 2 - at)
         axes.hlines(y, rows["low_points"], rows["high_points"], color=colour, linewidth=1.3)
         x = rows["difference_points"].to_numpy(float)
-        (dots,) = axes.plot(x, y, linestyle="none", marker=_MARKERS[at % 3], color=colour)
+        (dots,) = axes.plot(x, y, linestyle="none", marker=marker, color=colour)
         dots.set(markersize=4, label=f"{ratio:g}", gid=f"ratio{at}", zorder=3)
         for ends, beyond, arrow in (
             (low, rows["low_points"] < low, "<"),

@@ -165,6 +165,13 @@ def test_a_panel_of_channel_ratios_says_so(frame):
     assert all(found.endswith("uniform_channels, ratio of channels") for found in titles)
 
 
+def test_differences_draw_no_two_ratios_alike(frame):
+    ratios = [at / 10 for at in range(1, 10)]
+    many = pd.concat([frame[frame["ratio"] == 0.4].assign(ratio=ratio) for ratio in ratios])
+    handles = figures.differences(many, ratios=ratios).legends[0].legend_handles[: len(ratios)]
+    assert len({(one.get_color(), one.get_marker()) for one in handles}) == len(ratios)
+
+
 def test_differences_are_those_of_the_table(frame):
     figure = figures.differences(frame, "output_l1", ratios=[0.2])
     axes = panel(figure, "cifar10, local")
