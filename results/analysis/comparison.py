@@ -173,7 +173,7 @@ def summarise(
         names,
         "points",
         100,
-        of=("ran", "size"),
+        of=("seed", "nunique"),
         ran=("ran", "any"),
         images=("images", "max"),
         **{name: (name, "sum" if name in _COUNTS else "mean") for name in _AVERAGED},

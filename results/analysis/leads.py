@@ -12,7 +12,7 @@ from results.analysis.intervals import LEVEL, holm, t_interval, t_test
 from results.analysis.networks import NETWORK_WORDS
 from results.analysis.protocols import finetune_name, schedule_name, target_name
 from results.analysis.ranking import by_block, ratio_means
-from results.analysis.study import BASELINE, SETTING, STUDY, figures, of_grid
+from results.analysis.study import SETTING, STUDY, figures, of_grid
 from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 _EPOCHS = ("baseline_images", "finetune_images")
@@ -29,7 +29,7 @@ class Lead:
     place : the setting in words: data set, budget, normalisation, compensation and schedule.
     metric, second : the metrics with the highest validation accuracies over all seeds.
     metrics : number of metrics that were compared.
-    left_out : number of further metrics, which lack a ratio for some baseline and do not compete.
+    left_out : number of further metrics, which lack a ratio for some seed and do not compete.
     points, low, high : accuracy of the best metric minus that of the second, and the ends of its
         95 % interval, in percentage points, as `leads` estimates them; NaN for one seed. The ends
         are also NaN if all seeds have the same difference.
@@ -79,7 +79,8 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
 
     Returns
     -------
-    list of `Lead`. Only metrics that have every ratio for every baseline of a setting compete.
+    list of `Lead`. Only metrics that have every ratio for every seed of a setting compete. A seed
+    for which no metric has every ratio is left out.
 
     Raises
     ------
@@ -94,16 +95,23 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
     for place, rows in validated.groupby(list(_PLACE), dropna=False):
         named = pd.Series(place, index=list(_PLACE))
         keys = pd.DataFrame([named]).astype(tested[list(_PLACE)].dtypes)
-        validation = by_block(rows, BASELINE).dropna(axis="columns")
-        test = by_block(keys.merge(tested, on=list(_PLACE)), BASELINE).dropna(axis="columns")
-        metrics = [name for name in validation.columns if name in test.columns]
-        if len(metrics) > 1:
-            found.append(_lead(_words(named, several), rows, validation[metrics], test[metrics]))
+        validation = _complete(rows)
+        test = _complete(keys.merge(tested, on=list(_PLACE)))
+        metrics = validation.columns.intersection(test.columns)
+        seeds = validation.index.intersection(test.index)
+        if len(metrics) > 1 and len(seeds):
+            values = (one.loc[seeds, metrics] for one in (validation, test))
+            found.append(_lead(_words(named, several), rows, *values))
     return found
 
 
 def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     return ratio_means(of_grid(figures(frame, "finetuned", split)), list(_PLACE))
+
+
+def _complete(means: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies [seeds, metrics] of the metrics that have all seeds."""
+    return by_block(means, ["seed"]).dropna(how="all").dropna(axis="columns")
 
 
 def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame) -> Lead:

@@ -84,6 +84,8 @@ def pareto(
     full = full.groupby([*front, *BASELINE], dropna=False).agg(
         {"accuracy": "median", "cost": "mean"}
     )
+    # A seed may have been trained twice, such as on two machines.
+    full = full.groupby([*front, "seed"], dropna=False).mean()
     full = full.reset_index().assign(metric=UNPRUNED, ratio=1.0, **dict.fromkeys(_LEFT, 1.0))
     point = [*SETTING, "metric", "ratio"]
     table = pd.concat(

@@ -16,7 +16,6 @@ import scipy
 from results.analysis import study
 from results.analysis.intervals import LEVEL
 from results.analysis.study import (
-    BASELINE,
     STUDY,
     UNPRUNED_STUDY,
     check_one_study,
@@ -28,7 +27,7 @@ from results.storage.schema import SCRATCH
 SETTING = (*STUDY[len(UNPRUNED_STUDY) :], *study.SETTING)
 """Columns of a setting. Each setting has its own ranking, in which a baseline appears once."""
 
-_BASELINE = (*UNPRUNED_STUDY, *BASELINE)
+_SEED = (*UNPRUNED_STUDY, "seed")
 _BLOCKS = ("baseline", "dataset")
 _SIZES = ("parameter_ratio", "macs_ratio")
 _COLUMNS = (
@@ -59,7 +58,7 @@ def rank_metrics(
 ) -> pd.DataFrame:
     """Mean ranks of the metrics, and whether they differ significantly.
 
-    A block is one baseline: a data set, network and seed. The ratios of one baseline are not
+    A block is one seed of a data set and network. The ratios of one seed are not
     independent, so accuracies are averaged over them before they are ranked. Each scope, budget,
     normalisation, compensation, schedule, fine-tuning, choice of channel groups and floor has its
     own ranking.
@@ -85,8 +84,8 @@ def rank_metrics(
     (mean over the blocks, a fraction), `parameter_ratio` and `macs_ratio` (the fractions of the
     parameters and multiply-accumulates that are left, means over the same cells: metrics of equal
     parameters may differ in the latter), `blocks` (the
-    number of baselines, or data sets, that have every metric at every one of their ratios),
-    `dropped` (the number of baselines that do not and are left out), `datasets` (the number of data
+    number of seeds, or data sets, that have every metric at every one of their ratios),
+    `dropped` (the number of seeds that do not and are left out), `datasets` (the number of data
     sets among the blocks). The same in all rows of a setting: `friedman` (chi-square, corrected for
     ties) and its `p`, and `critical_difference`: mean ranks that differ by more are significantly
     different at the 0.05 level (Nemenyi). With fewer than 3 metrics or 2 blocks, or with ties only,
@@ -121,7 +120,10 @@ def rank_metrics(
 
 
 def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
-    """Accuracies of each baseline and metric in a setting, averaged over the ratios.
+    """Accuracies of each seed and metric in a setting, averaged over the ratios.
+
+    A seed may have been trained twice, such as on two machines. Its metrics are comparable if they
+    prune the same network at each ratio.
 
     Parameters
     ----------
@@ -129,15 +131,19 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row for each setting, baseline and metric: `ratios`, the number of ratios at
-    which the baseline was pruned in this setting, `accuracy`, and `parameter_ratio` and
-    `macs_ratio`, the fractions of parameters and multiply-accumulates that are left; all three are
-    NaN if the metric lacks a ratio.
+    DataFrame, one row for each setting, seed and metric: `ratios`, the number of ratios at which
+    the seed was pruned in this setting, `accuracy`, and `parameter_ratio` and `macs_ratio`, the
+    fractions of parameters and multiply-accumulates that are left; all three are NaN if the metric
+    lacks a ratio, or if metrics prune different networks of this seed at some ratio.
     """
-    baseline = list(dict.fromkeys([*setting, *_BASELINE]))
-    ratios = cells.groupby(baseline, dropna=False)["ratio"].nunique().rename("ratios")
+    seed = list(dict.fromkeys([*setting, *_SEED]))
+    pruned = cells["baseline_checksum"].where(cells["accuracy"].notna())
+    point = [cells[name] for name in [*seed, "ratio"]]
+    networks = pruned.groupby(point, dropna=False).transform("nunique")
+    cells = cells.assign(accuracy=cells["accuracy"].where(networks <= 1))
+    ratios = cells.groupby(seed, dropna=False)["ratio"].nunique().rename("ratios")
     means = (
-        cells.groupby([*baseline, "metric"], dropna=False)
+        cells.groupby([*seed, "metric"], dropna=False)
         .agg(
             accuracy=("accuracy", "mean"),
             known=("accuracy", "count"),
@@ -145,7 +151,7 @@ def ratio_means(cells: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
             macs_ratio=("macs_ratio", "mean"),
         )
         .reset_index()
-        .merge(ratios.reset_index(), on=baseline)
+        .merge(ratios.reset_index(), on=seed)
     )
     averaged = ["accuracy", *_SIZES]
     means[averaged] = means[averaged].where(means["known"] == means["ratios"])
@@ -173,14 +179,13 @@ def nemenyi_distance(metrics: int, blocks: int) -> float:
 
 
 def _ranked(rows: pd.DataFrame, blocks: str) -> pd.DataFrame:
-    wide = by_block(rows, _BASELINE)
+    wide = by_block(rows, _SEED)
     complete = wide.dropna()
     dropped = len(wide) - len(complete)
-    datasets = rows.groupby(list(_BASELINE), dropna=False)["dataset"].first()
+    datasets = rows.groupby(list(_SEED), dropna=False)["dataset"].first()
     datasets = datasets.reset_index(drop=True)[complete.index]
     sizes = {
-        name: by_block(rows, _BASELINE, name).loc[complete.index].mean().to_numpy()
-        for name in _SIZES
+        name: by_block(rows, _SEED, name).loc[complete.index].mean().to_numpy() for name in _SIZES
     }
     if blocks == "dataset":
         complete = complete.groupby(datasets).mean()

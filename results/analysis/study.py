@@ -109,10 +109,11 @@ def figures(
 
     Returns
     -------
-    DataFrame, one row for each study, point, metric and baseline: those columns, `accuracy` in
-    [0, 1], `collapsed`, `parameter_ratio`, `macs_ratio` (multiply-accumulates over those of the
-    unpruned network) and the extra ones. The accuracy is NaN if no cell of the seed is ok, or if
-    the cell never reached the stage. The control that fine-tunes the unpruned network is left out.
+    DataFrame, one row for each study, point, metric and seed: those columns and `BASELINE`,
+    `accuracy` in [0, 1], `collapsed`, `parameter_ratio`, `macs_ratio` (multiply-accumulates over
+    those of the unpruned network) and the extra ones. The accuracy is NaN if no cell of the seed is
+    ok, or if the cell never reached the stage. The control that fine-tunes the unpruned network is
+    left out, and so are cells that failed by a recipe with which no cell of their study is ok.
 
     Raises
     ------
@@ -121,8 +122,8 @@ def figures(
         that agree in all columns of a study were made from other images or by other recipes.
     """
     column = accuracy_column(at, split)
-    names = [*STUDY, *POINT, "metric", *BASELINE]
-    kept = [*names, *_CARRIED, *extra, *_HIDDEN]
+    names = [*STUDY, *POINT, "metric", "seed"]
+    kept = [*names, *BASELINE, *_CARRIED, *extra, *_HIDDEN]
     need_columns(frame, [*kept, *_COUNTS, column])
     kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy"]))
     cells = completed(frame)
@@ -130,13 +131,14 @@ def figures(
     wanted = cells["metric"] != UNPRUNED
     if at == "compensated":
         wanted &= cells["compensation"] != NO_COMPENSATION
-    cells = cells.loc[wanted, kept].copy()
+    cells = cells.loc[wanted, kept]
+    cells = cells[~_of_given_up_recipes(cells)].copy()
     good = cells["status"] == "ok"
     cells["accuracy"] = cells["accuracy"].where(good)
     cells["baseline_checksum"] = _known_checksums(cells)
     # First what names the values that differ.
     check_alike(cells[good])
-    _check_one_a_seed(cells[good], [*STUDY, *POINT, "metric", "seed"])
+    _check_one_a_seed(cells[good], names)
     cells = cells.sort_values("accuracy", na_position="last", kind="stable")
     cells = cells.drop_duplicates(names).sort_index()
     return cells.drop(columns=list(_HIDDEN)).reset_index(drop=True)
@@ -265,6 +267,29 @@ def _check_one_a_seed(cells: pd.DataFrame, names: list[str]) -> None:
         f"there are two cells of {_words(first)}, seed {first['seed']}, {reason}; select "
         "rows so that one is left"
     )
+
+
+def _of_given_up_recipes(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which rows are not ok and have a recipe that no row of their study has that is ok.
+
+    A recipe that diverged is changed, and its rows stay in the folder. They are no cells that the
+    study lacks.
+    """
+    good = (cells["status"] == "ok").to_numpy()
+    found = np.zeros(len(cells), bool)
+    if good.all():
+        return found
+    parts, groups = identity_parts(cells["identity"]), _Groups(cells)
+    pruned = (cells["metric"] != SCRATCH).to_numpy()
+    for part, study, rows in (
+        (BASELINE_PART, UNPRUNED_STUDY, np.ones_like(pruned)),
+        (FINETUNE, TRAINED_STUDY, pruned),
+    ):
+        numbers = groups.of(study)
+        recipes, known = _pairs(numbers, parts[part]), good & rows
+        given_up = np.isin(numbers, numbers[known]) & ~np.isin(recipes, recipes[known])
+        found |= ~good & rows & given_up
+    return found
 
 
 def _known_checksums(cells: pd.DataFrame) -> pd.Series[str]:

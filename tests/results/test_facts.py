@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from known_cells import cells, frame
 
 from results.report import facts
 
@@ -38,3 +39,12 @@ def below(**counts: int | None) -> str:
 )
 def test_odd_images_are_said_below_their_data_set(counts, words):
     assert below(**counts) == words
+
+
+def test_a_seed_that_was_trained_twice_is_one_of_the_unpruned_networks():
+    rows = [
+        *cells({"a": [0.5, 0.6]}, ratio=0.3, baseline_test_top1=0.8),
+        *cells({"a": [0.5, 0.6]}, ratio=0.5, baseline_test_top1=0.9, baseline_checksum="another"),
+    ]
+    (line,) = facts.baselines(frame(rows)).rows
+    assert [entry.text for entry in line][5:7] == ["2", "85.00"]

@@ -161,3 +161,33 @@ def test_metrics_that_lack_a_ratio_or_a_seed_are_counted():
     ]
     (lead,) = leads(frame(rows))
     assert (lead.metric, lead.metrics, lead.left_out) == ("a", 2, 2)
+
+
+TRAINED_TWICE = [
+    cell(name, seed, accuracy + 0.01 * seed + ratio / 10, ratio=ratio, baseline_checksum=network)
+    for name, values in {"a": (0.9, 0.8, 0.85), "b": (0.6, 0.55, 0.62), "c": (0.5,) * 3}.items()
+    for seed, accuracy in enumerate(values)
+    for ratio in (0.3, 0.5)
+    # Each part of the grid ran on a machine that trained the network itself.
+    for network in [f"seed {seed} for {ratio}"]
+]
+
+
+def test_a_seed_whose_network_was_trained_anew_at_another_ratio_is_one_seed():
+    once = [row | {"baseline_checksum": str(row["seed"])} for row in TRAINED_TWICE]
+    (lead,), (expected,) = leads(frame(TRAINED_TWICE)), leads(frame(once))
+    assert lead == expected
+    assert (lead.seeds, lead.ratios) == (3, 2)
+    # One seed cannot both choose and judge, however often it was trained.
+    (alone,) = leads(frame([row for row in TRAINED_TWICE if row["seed"] == 0]))
+    assert (alone.seeds, math.isnan(alone.points)) == (1, True)
+
+
+def test_a_seed_whose_metrics_prune_different_networks_is_left_out():
+    rows = [
+        row | {"baseline_checksum": "another"} if (row["metric"], row["seed"]) == ("b", 2) else row
+        for row in TRAINED_TWICE
+    ]
+    (lead,) = leads(frame(rows))
+    (expected,) = leads(frame([row for row in TRAINED_TWICE if row["seed"] != 2]))
+    assert (lead.seeds, lead.points, lead.metrics) == (2, expected.points, 3)

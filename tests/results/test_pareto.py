@@ -146,3 +146,12 @@ def test_points_say_what_is_left_of_both_parameters_and_macs():
     table = results.pareto(frame(rows)).set_index("metric")
     assert table["parameter_ratio"].round(9).to_dict() == {"a": 0.3, "unpruned": 1}
     assert table["macs_ratio"].round(9).to_dict() == {"a": 0.04, "unpruned": 1}
+
+
+def test_a_seed_that_was_trained_twice_counts_once_among_the_unpruned_networks():
+    rows = [
+        *cells({"a": [0.5, 0.6]}, ratio=0.3, baseline_test_top1=0.8),
+        *cells({"a": [0.5, 0.6]}, ratio=0.5, baseline_test_top1=0.9, baseline_checksum="another"),
+    ]
+    unpruned = results.pareto(frame(rows)).set_index("metric").loc["unpruned"]
+    assert (unpruned["seeds"], unpruned["accuracy"]) == (2, pytest.approx(0.85))

@@ -199,3 +199,25 @@ def test_networks_of_one_data_set_are_blocks_but_never_one_block():
     assert results.rank_metrics(table)["blocks"].unique() == [4]
     with pytest.raises(ValueError, match=r"digits are of several studies: network_options is \{\}"):
         results.rank_metrics(table, blocks="dataset")
+
+
+def test_a_seed_that_was_trained_twice_is_one_block():
+    values = {"a": [0.9, 0.8, 0.7], "b": [0.6, 0.55, 0.5], "c": [0.5, 0.4, 0.45]}
+    once = [row for ratio in (0.3, 0.5) for row in cells(values, ratio=ratio)]
+    # The second part of the grid ran on a machine that trained its networks itself.
+    twice = [
+        row | {"baseline_checksum": f"{row['seed']} at {row['ratio']}"}
+        if row["ratio"] > 0.4
+        else row
+        for row in once
+    ]
+    pd.testing.assert_frame_equal(
+        results.rank_metrics(frame(twice)), results.rank_metrics(frame(once))
+    )
+    # Where metrics prune different networks, their ranks say nothing.
+    mixed = [
+        row | {"baseline_checksum": "another"} if (row["metric"], row["seed"]) == ("a", 0) else row
+        for row in once
+    ]
+    table = results.rank_metrics(frame(mixed))
+    assert (set(table["blocks"]), set(table["dropped"])) == ({2}, {1})

@@ -199,7 +199,32 @@ def test_a_seed_that_was_trained_anew_is_not_paired_with_its_old_network():
     rows.append(cell("random", 2, 0.1, baseline_checksum="weights of another training"))
     (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
     assert found["difference_points"] == pytest.approx(-15)
-    assert (found["seeds"], found["unpaired"]) == (2, 2)
+    assert (found["seeds"], found["unpaired"]) == (2, 1)
+
+
+def test_a_recipe_that_was_given_up_leaves_no_cells_behind():
+    accuracies = {"output_l1": [0.5, 0.6], "random": [0.4, 0.4]}
+    rows = cells(accuracies)
+    for trained, recipe in (({"learning_rate": 9}, {"epochs": 2}), ({}, {"learning_rate": 9})):
+        rows += [
+            failed("random", 0, ratio=0.3, trained=trained, recipe=recipe, baseline_key="other"),
+            # The new recipe has no cell of this seed, and none at this ratio.
+            failed("random", 2, ratio=0.3, trained=trained, recipe=recipe, baseline_key="other"),
+            failed("random", 0, ratio=0.5, trained=trained, recipe=recipe, baseline_key="other"),
+        ]
+    (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
+    assert (found["ratio"], found["seeds"], found["unpaired"]) == (0.3, 2, 0)
+    # Without a good cell of any recipe, all of them are what the study has.
+    none = [failed("output_l1", 0), *(row for row in rows if row["status"] != "ok")]
+    found = results.paired_difference(frame(none), "random", "output_l1")
+    assert dict(zip(found["ratio"], found["unpaired"], strict=True)) == {0.3: 2, 0.5: 1}
+
+
+def test_an_ok_cell_counts_beside_a_failed_one_of_its_seed():
+    rows = cells({"output_l1": [0.5, 0.6], "random": [0.4, 0.4]})
+    rows.append(failed("random", 0, baseline_key="of another version"))
+    (found,) = results.paired_difference(frame(rows), "random", "output_l1").to_dict("records")
+    assert (found["seeds"], found["unpaired"]) == (2, 0)
 
 
 def test_cells_that_failed_before_their_baseline_was_there_count_as_unpaired_once():
