@@ -16,7 +16,7 @@ from results.analysis.intervals import (
     t_test,
 )
 from results.analysis.scratch import beside_scratch
-from results.analysis.study import BASELINE, POINT, STUDY, figures, known_metrics
+from results.analysis.study import BASELINE, FINETUNING, POINT, STUDY, figures, known_metrics
 
 SUMMARY = (
     "difference_points",
@@ -51,6 +51,8 @@ _COUNTS = ("seeds", "unpaired", "collapsed", "collapsed_reference")
 _TYPES = dict.fromkeys(_COUNTS, "int64") | {"note": "str"}
 _FIGURES = ("accuracy", "parameter_ratio", "macs_ratio", "collapsed")
 _AVERAGED = (*_FIGURES, *(f"{figure}_reference" for figure in _FIGURES))
+# Rounding to these decimals keeps equal means equal, whatever the order of the seeds.
+_DECIMALS = 12
 _POINTS = {
     "mean": "difference_points",
     "deviation": "deviation_points",
@@ -98,7 +100,8 @@ def paired_difference(
     seeds, unpaired : pairs behind these figures; seeds without a pair, where one of the two cells
         is missing or not ok.
     p, p_holm : two-sided paired t test; the same after Holm's correction over all rows of the
-        returned frame that have a p.
+        returned frame that have a p. A test of the same networks beside several recipes of
+        fine-tuning counts once.
     accuracy, parameter_ratio, macs_ratio : means over the pairs, as fractions; `macs_ratio` is
         what is left of the multiply-accumulates. The same for the reference, with `_reference`.
     collapsed : the number of pairs with a channel group at its floor; the same for the reference.
@@ -138,8 +141,7 @@ def summarise(
     Parameters
     ----------
     cells, others : as `figures` of `results.analysis.study` returns them, with the column
-        `images_of(split)` in `cells`; `others` has one row at most for each baseline and value of
-        `shared`.
+        `images_of(split)`; `others` has one row at most for each baseline and value of `shared`.
     shared : columns in which both must agree.
     own : columns of `cells` that `others` lacks: every value is compared with the same others.
     reference : what the others are called in notes.
@@ -154,9 +156,12 @@ def summarise(
     names = [*shared, *own]
     if cells.empty:
         return no_comparison(names)
-    cells = cells.assign(images=cells[images_of(split)].astype(float))
-    cells = cells[[*names, *BASELINE, *_FIGURES, "images"]]
-    others = others[[*shared, *BASELINE, *_FIGURES]]
+    cells, others = (
+        side.assign(images=side[images_of(split)].astype(float))[
+            [*columns, *BASELINE, *_FIGURES, "images"]
+        ]
+        for side, columns in ((cells, names), (others, shared))
+    )
     # Every comparison meets all cells of the reference, so that those without a partner count.
     opposite = cells[names].drop_duplicates().merge(others, on=shared)
     both = cells.merge(
@@ -176,6 +181,7 @@ def summarise(
         of=("seed", "nunique"),
         ran=("ran", "any"),
         images=("images", "max"),
+        images_reference=("images_reference", "max"),
         **{name: (name, "sum" if name in _COUNTS else "mean") for name in _AVERAGED},
     )
     counts = ["seeds", "of", "collapsed", "collapsed_reference"]
@@ -183,7 +189,8 @@ def summarise(
     table = table.rename(columns=_POINTS)
     spread = (table["difference_points"] / 100, table["deviation_points"] / 100, table["seeds"])
     one, other = (
-        sampling_error(table[name], table["images"]) for name in ("accuracy", "accuracy_reference")
+        sampling_error(table[f"accuracy{side}"], table[f"images{side}"])
+        for side in ("", "_reference")
     )
     table = table.assign(
         p=t_test(*spread),
@@ -192,8 +199,26 @@ def summarise(
         unpaired=table["of"] - table["seeds"],
         note=_notes(table, reference),
     )
-    table["p_holm"] = holm(table["p"])
+    table["p_holm"] = corrected(table, names)
     return table[[*names, *SUMMARY]]
+
+
+def corrected(table: pd.DataFrame, names: Iterable[str], p: str = "p") -> pd.Series[float]:
+    """Holm's correction, in which a test counts once, however many recipes it stands beside.
+
+    Before fine-tuning, cells that differ in its recipe are the same networks.
+
+    Parameters
+    ----------
+    table : rows with these names, `difference_points`, `accuracy` and the p values.
+    names : columns that identify a row.
+    p : column of the p values.
+    """
+    figures = table[[p, "difference_points", "accuracy"]].round(_DECIMALS)
+    apart = [table[name] for name in names if name not in FINETUNING]
+    apart += [figures[name] for name in figures]
+    test = table.groupby(apart, dropna=False).ngroup()
+    return test.map(holm(table[p].groupby(test).first()))
 
 
 def images_of(split: str) -> str:

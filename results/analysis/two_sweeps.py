@@ -20,6 +20,7 @@ from results.analysis.study import (
     macs_ratio,
     need_columns,
 )
+from results.storage.schema import SCRATCH
 
 PROVENANCE = ("git_revision", "host", "device", "threads", "precision")
 """Columns that say where and with what a cell ran, beside those that begin with `version_`."""
@@ -27,10 +28,11 @@ PROVENANCE = ("git_revision", "host", "device", "threads", "precision")
 SAME, OTHER = "same", "other"
 """Whether the two cells of a pair prune the same weights, in the column `baselines`."""
 
-# Columns that differ between two runs of one cell without a change of its numbers.
+# Columns that differ between two runs of one cell without a change of its numbers. The names are
+# those that a spec gives, and later versions write more fields of a recipe.
 _MEASURED = ("seconds", "latency_", "version_")
 _UNCOMPARED = {*PROVENANCE, "key", "sweep", "source", "error", "traceback"}
-_UNCOMPARED |= {"started_at", "finished_at"}
+_UNCOMPARED |= {"started_at", "finished_at", "dataset", "finetune", "finetune_recipe"}
 # The grid: cells that differ in one of these are never paired.
 _GRID = ("dataset", "metric", "scope", "budget", "ratio_of", "normalisation", "ratio", "seed")
 # Of one seed. In rows of early schema versions, baseline and statistics are hashes.
@@ -47,7 +49,8 @@ class SweepComparison:
     cells : one row for each key: `held_by` (both, first or second) and the cell's data set, metric,
         scope, budget, ratio and seed.
     values : one row for each value that differs in a cell of both: `key`, `column`, `first`,
-        `second` and `difference`, which is second minus first, missing if they are not numbers.
+        `second` and `difference`, which is second minus first, missing if they are not numbers. A
+        value that one of two good cells did not record is none of them.
     provenance : columns of machine, device and versions whose values differ, over all cells.
     fields : one row for each value of the identities that differs: its `field`, such as
         `finetune.epochs`, and the values in each sweep, as text.
@@ -138,12 +141,15 @@ def _cells(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 def _unlike_values(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     shared = first.index.intersection(second.index)
+    good = (first.loc[shared, "status"] == "ok") & (second.loc[shared, "status"] == "ok")
     found = []
     for name in first.columns.intersection(second.columns):
         if name in _UNCOMPARED or name.startswith(_MEASURED):
             continue
         one, other = _values(first.loc[shared, name]), _values(second.loc[shared, name])
-        for key in shared[~_alike(one, other)]:
+        # Earlier versions record less, and `evaluate` may leave stages out.
+        unrecorded = good & (one.isna() | other.isna())
+        for key in shared[~(_alike(one, other) | unrecorded)]:
             pair = one[key], other[key]
             known = pd.api.types.is_numeric_dtype(one) and not any(pd.isna(value) for value in pair)
             known = known and not pd.api.types.is_bool_dtype(one)
@@ -223,8 +229,25 @@ def _matched(
     sides: tuple[pd.DataFrame, pd.DataFrame], said: tuple[pd.DataFrame, pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """For each cell that only one sweep has: its grid and what else a partner must share."""
-    names = sorted({*said[0].columns, *said[1].columns})
-    first, second = (flat.reindex(columns=names) for flat in said)
+    shared = sides[0].index.intersection(sides[1].index)
+    found: tuple[list[pd.DataFrame], ...] = [], []
+    # A network from scratch has the unpruned network's recipe, whatever the fine-tuning of others.
+    for scratch in (False, True):
+        own = [
+            side[(side["metric"] == SCRATCH) == scratch].index.difference(shared) for side in sides
+        ]
+        cells = [side.loc[keys, list(_GRID)] for side, keys in zip(sides, own, strict=True)]
+        flats = [flat.loc[keys] for flat, keys in zip(said, own, strict=True)]
+        for sweep, one, texts in zip(found, cells, _settings(*flats), strict=True):
+            sweep.append(one.assign(setting=texts))
+    first, second = (pd.concat(sweep).rename_axis("key").reset_index() for sweep in found)
+    return first, second
+
+
+def _settings(first: pd.DataFrame, second: pd.DataFrame) -> list[list[str]]:
+    """What a partner of each cell must share beside its grid, as text, from their identities."""
+    names = sorted({*first.columns, *second.columns})
+    first, second = (flat.reindex(columns=names) for flat in (first, second))
     free, present = set(), set()
     for name in names:
         one, other = (set(flat[name].dropna().astype(str)) for flat in (first, second))
@@ -237,22 +260,18 @@ def _matched(
     fixed = [
         name for name in names if name not in free and name.rsplit(".", 1)[-1] not in _OF_A_SEED
     ]
-    shared = sides[0].index.intersection(sides[1].index)
-    found = []
-    for side, flat in zip(sides, (first, second), strict=True):
-        own = side.index.difference(shared)
-        texts = [
+    return [
+        [
             json.dumps(
                 [
                     None if pd.isna(value) else True if name in present else str(value)
                     for name, value in zip(fixed, row, strict=True)
                 ]
             )
-            for row in flat.loc[own, fixed].itertuples(index=False)
+            for row in flat[fixed].itertuples(index=False)
         ]
-        cells = side.loc[own, list(_GRID)].assign(setting=texts)
-        found.append(cells.rename_axis("key").reset_index())
-    return found[0], found[1]
+        for flat in (first, second)
+    ]
 
 
 def _one_to_one(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -214,3 +214,19 @@ def test_swapping_metric_and_reference_changes_the_sign():
     assert back["difference_points"] == pytest.approx(-there["difference_points"])
     assert back["low_points"] == pytest.approx(-there["high_points"])
     assert back["p"] == pytest.approx(there["p"])
+
+
+def test_a_test_before_fine_tuning_counts_once_beside_every_recipe():
+    chance = np.random.default_rng(0)
+    values = {name: list(chance.random(4)) for name in ("output_l1", "random", "taylor")}
+    one = cells(values, finetune="high")
+    other = [row | {"finetune": "low", "finetuned_test_top1": 0.5} for row in reversed(one)]
+    for at, once in (("recalibrated", True), ("finetuned", False)):
+        alone = results.paired_difference(frame(one), None, "output_l1", at)
+        both = results.paired_difference(frame(one + other), None, "output_l1", at)
+        high = both[both["finetune"] == "high"]
+        assert high["p"].tolist() == alone["p"].tolist()
+        if once:
+            assert both["p_holm"].tolist() == pytest.approx([*alone["p_holm"], *alone["p_holm"]])
+        else:
+            assert both["p_holm"].isna().sum() == 2

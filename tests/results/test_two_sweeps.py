@@ -15,9 +15,11 @@ OTHER_RECIPE = {"epochs": 2, "learning_rate": 0.5}
 RECIPE = {"epochs": 2, "learning_rate": 0.1}
 
 
-def rows(start: str, recipe: dict, accuracies: tuple[float, ...], **changes) -> list[dict]:
+def rows(
+    start: str, recipe: dict, accuracies: tuple[float, ...], metric: str = "output_l1", **changes
+) -> list[dict]:
     return [
-        cell("output_l1", seed, accuracy, recipe=recipe, key=f"{start}{seed:015x}", **changes)
+        cell(metric, seed, accuracy, recipe=recipe, key=f"{start}{seed:015x}", **changes)
         for seed, accuracy in enumerate(accuracies)
     ]
 
@@ -36,6 +38,38 @@ def test_shared_cells_must_agree_and_the_columns_that_do_not_are_named():
     unlike = found.values.set_index("column")
     assert set(unlike.index) == {"status", "finetuned_test_top1"}
     assert unlike.loc["finetuned_test_top1", "difference"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"finetune_recipe": None, "own_validation": None},
+        {"pruned_test_top1": None, "recalibrated_test_top1": None},
+        {"finetune": "low", "dataset": "c10"},
+    ],
+    ids=["an earlier version", "evaluate: []", "other names"],
+)
+def test_cells_that_record_less_or_have_other_names_agree(unlike):
+    told = {"finetune_recipe": "{}", "own_validation": False, "finetune": "finetune"}
+    mine = rows("a", RECIPE, (0.5, 0.6), **told)
+    theirs = [row | unlike for row in mine]
+    assert results.compare(frame(mine), frame(theirs)).agree
+    # A failed cell has no accuracy, and that is a difference.
+    theirs[1] |= {"status": "failed", "finetuned_test_top1": None}
+    assert set(results.compare(frame(mine), frame(theirs)).values["column"]) >= {
+        "status",
+        "finetuned_test_top1",
+    }
+
+
+def test_the_error_of_each_sweep_is_that_of_its_own_test_images():
+    few = rows("a", RECIPE, (0.5, 0.6, 0.7), test_images=100)
+    many = rows("b", OTHER_RECIPE, (0.53, 0.62, 0.71), test_images=10_000)
+    for one, other in ((few, many), (many, few)):
+        (pair,) = results.compare(frame(one), frame(other)).paired.to_dict("records")
+        assert pair["test_error_points"] == pytest.approx(
+            100 * (0.6 * 0.4 / 100 + 0.62 * 0.38 / 10_000) ** 0.5
+        )
 
 
 def test_the_lists_of_a_row_are_compared_as_well(tmp_path: Path):
@@ -76,6 +110,22 @@ def test_cells_that_differ_only_in_a_field_of_the_sweeps_are_paired_by_seed(base
     assert pair["difference_points"] == pytest.approx(2.0)
     # t of 2 degrees of freedom is 4.303; the deviation is 1 point.
     assert pair["high_points"] == pytest.approx(2.0 + 4.3027 / 3**0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_networks_from_scratch_have_their_own_recipe(shared):
+    """The other recipe of fine-tuning is no value of theirs; that of the unpruned networks is."""
+    trained = {} if shared else {"learning_rate": 0.7}
+    mine = rows("a", RECIPE, (0.5, 0.6, 0.7))
+    theirs = rows("b", OTHER_RECIPE, (0.53, 0.62, 0.71), trained=trained)
+    scratch = {"metric": "scratch", "recipe": {"epochs": 4, "learning_rate": 0.1}}
+    mine += rows("c", **scratch, accuracies=(0.4, 0.4, 0.5))
+    scratch["recipe"] |= trained
+    start = "c" if shared else "d"
+    theirs += rows(start, **scratch, accuracies=(0.4, 0.4, 0.5), trained=trained)
+    found = results.compare(frame(mine), frame(theirs))
+    pairs = found.paired.set_index("metric")["difference_points"].to_dict()
+    assert pairs == pytest.approx({"output_l1": 2.0} | ({} if shared else {"scratch": 0.0}))
 
 
 def test_cells_with_several_partners_are_counted_and_not_paired():
