@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.analysis.comparison import NOT_RUN, SUMMARY, images_of, summarise
+from results.analysis.comparison import NOT_RUN, SUMMARY, corrected, images_of, summarise
 from results.analysis.intervals import LEVEL, holm, t_test
-from results.analysis.study import POINT, STUDY, completed, figures, need_columns
+from results.analysis.study import (
+    POINT,
+    STUDY,
+    completed,
+    figures,
+    need_columns,
+    was_finetuned,
+)
 from results.storage.plan_file import DEFAULT_BUDGETS
 from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
@@ -123,7 +130,8 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     Returns
     -------
     DataFrame, one row for each of `CLAIMS`, each of the stages pruned, recalibrated and
-    finetuned, and each variant: the claim (`claim`, `claimed_dataset`, `claimed_ratio`,
+    finetuned, and each variant; networks that are not fine-tuned have no row at `finetuned`. The
+    claim (`claim`, `claimed_dataset`, `claimed_ratio`,
     `claimed_points`, and whether the abstract says `about`), the `stage`, the columns of
     `results.paired_difference`, and
 
@@ -163,6 +171,7 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     stages = {
         stage: figures(frame, stage, split, ["source", images_of(split)]) for stage in _STAGES
     }
+    stages["finetuned"] = stages["finetuned"][was_finetuned(stages["finetuned"])]
     datasets = {stage: _datasets(cells) for stage, cells in stages.items()}
     metrics, references = [], []
     for claim in CLAIMS:
@@ -226,8 +235,10 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(
         family=np.where(primary, "primary", "exploratory"),
         p_size=p_size,
-        p_holm=holm(table["p"]),
-        p_size_holm=holm(pd.Series(p_size, index=table.index)),
+    )
+    names = ["claim", "stage", *STUDY, *POINT, "metric"]
+    table = table.assign(
+        p_holm=corrected(table, names), p_size_holm=corrected(table, names, "p_size")
     )
     for _, family in table[primary].groupby(list(RECIPE), dropna=False):
         for name in ("p", "p_size"):

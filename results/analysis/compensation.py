@@ -12,7 +12,15 @@ import pandas as pd
 
 from results.analysis.comparison import SUMMARY, images_of, summarise
 from results.analysis.intervals import over_seeds
-from results.analysis.study import BASELINE, POINT, RULE, STUDY, accuracy_column, figures
+from results.analysis.study import (
+    BASELINE,
+    POINT,
+    RULE,
+    STUDY,
+    accuracy_column,
+    figures,
+    was_finetuned,
+)
 from results.storage.schema import NO_COMPENSATION
 
 REFERENCE_STAGE = {
@@ -106,10 +114,10 @@ def mean_compensation_gain(
     place, baseline = list(_PLACE), list(BASELINE)
     named = [*_SHARED, *baseline]
     pairs = cells[[*named, "compensation", "accuracy"]].merge(
-        others[[*named, "accuracy"]], on=named, suffixes=("", "_reference")
+        others[[*named, "accuracy"]], "left", named, suffixes=("", "_reference")
     )
-    pairs = pairs.dropna(subset=["accuracy", "accuracy_reference"])
-    pairs = pairs.assign(baseline=pairs.groupby(baseline, dropna=False).ngroup())
+    paired = pairs["accuracy"].notna() & pairs["accuracy_reference"].notna()
+    pairs = pairs.assign(baseline=pairs.groupby(baseline, dropna=False).ngroup().where(paired))
     own = pairs.groupby([*place, "metric"], dropna=False)["baseline"].transform("nunique")
     every = pairs.groupby(place, dropna=False)["baseline"].transform("nunique")
     left_out = pairs["metric"].where(own < every)
@@ -120,7 +128,7 @@ def mean_compensation_gain(
         ),
     )
     means = {name: (name, "mean") for name in ("points", "accuracy", "accuracy_reference")}
-    by_seed = pairs[own == every].groupby([*place, *baseline], dropna=False)
+    by_seed = pairs[paired & (own == every)].groupby([*place, *baseline], dropna=False)
     by_seed = by_seed.agg(**means, metrics=("metric", "nunique"), left_out=("left_out", "first"))
     others = {name: (name, "max") for name in ("metrics", "left_out")}
     others |= {name: means[name] for name in ("accuracy", "accuracy_reference")}
@@ -153,9 +161,9 @@ def _arms(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells with compensation, and those without; the latter lack the column for it."""
     cells = figures(frame, at, split, [images_of(split)])
-    others = cells if reference_at == at else figures(frame, reference_at, split)
+    others = figures(frame, reference_at, split, [images_of(split)])
     if at == "finetuned":
-        cells = cells[cells["finetune_epochs"].fillna(1) > 0]
+        cells = cells[was_finetuned(cells)]
     cells = cells[cells["compensation"] != NO_COMPENSATION]
     others = others[others["compensation"] == NO_COMPENSATION]
     return cells, others.drop(columns="compensation")

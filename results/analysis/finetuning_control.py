@@ -12,7 +12,7 @@ from results.analysis.identities import (
     difference,
     identity_parts,
 )
-from results.analysis.study import BASELINE, TRAINED_STUDY, completed, figures
+from results.analysis.study import BASELINE, TRAINED_STUDY, completed, figures, was_finetuned
 from results.storage.schema import CONTROLS, SCRATCH, UNPRUNED
 
 _TRAINED = (*TRAINED_STUDY, "schedule")
@@ -49,11 +49,12 @@ def finetuning_control(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame
     _check_recipes(frame)
     # `figures` leaves the control out, since it is no metric; under another name it is checked.
     control = frame[frame["metric"] == UNPRUNED].assign(metric=_STAND_IN)
-    # Channel groups do not change the unpruned network: of sweeps that share it, one counts.
+    # Channel groups do not change the unpruned network. Sweeps with other groups that share it may
+    # each have fine-tuned it, on machines of different kinds.
     after, before = (
         figures(control, stage, split, [images_of(split)])
-        .sort_values("accuracy", na_position="last", kind="stable")
-        .drop_duplicates([*_TRAINED, *BASELINE])
+        .groupby([*_TRAINED, *BASELINE], dropna=False, as_index=False)
+        .mean(numeric_only=True)
         for stage in ("finetuned", "baseline")
     )
     table = summarise(after, before, _TRAINED, [], "the network before fine-tuning", split)
@@ -76,7 +77,7 @@ def studies_without_control(frame: pd.DataFrame) -> tuple[int, int]:
     """
     names = list(TRAINED_STUDY)
     good = completed(frame[frame["status"] == "ok"])
-    tuned = ~good["metric"].isin(CONTROLS) & (good["finetune_epochs"].fillna(1) > 0)
+    tuned = ~good["metric"].isin(CONTROLS) & was_finetuned(good)
     trained = good.loc[tuned, names].drop_duplicates()
     controlled = good.loc[good["metric"] == UNPRUNED, names].drop_duplicates()
     return len(trained) - len(trained.merge(controlled, on=names)), len(trained)

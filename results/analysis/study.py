@@ -170,6 +170,11 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**said, ratio_of=frame["ratio_of"].fillna(counted))
 
 
+def was_finetuned(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Which cells have a recipe of fine-tuning that trains."""
+    return cells["finetune_epochs"].fillna(1) > 0
+
+
 def any_compensation(frame: pd.DataFrame) -> bool:
     """Whether some row has a compensation."""
     return bool((frame["compensation"].fillna(NO_COMPENSATION) != NO_COMPENSATION).any())

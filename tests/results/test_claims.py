@@ -271,6 +271,23 @@ def test_the_primary_family_is_one_test_for_each_claim_of_a_recipe():
     assert set(STUDY) - set(RECIPE) >= {"dataset", "train_images", "test_images"}
 
 
+def test_networks_that_are_not_fine_tuned_are_no_test_of_a_claim():
+    rows = two_recipes()
+    without = [
+        row | {"finetune": "none", "finetune_epochs": 0}
+        for row in rows
+        if row["finetune_epochs"] == 2
+    ]
+    table = results.claims(frame(rows + without))
+    tuned = table[table["stage"] == "finetuned"]
+    assert not (tuned["finetune_epochs"] == 0).any()
+    # Before fine-tuning they are the same networks, and their tests count once.
+    for name in ("p_holm", "p_size_holm"):
+        expected = results.claims(frame(rows)).dropna(subset="p")
+        found = table[table["finetune_epochs"] != 0].dropna(subset="p")
+        assert found[name].tolist() == pytest.approx(expected[name].tolist())
+
+
 def test_weights_of_a_data_set_do_not_make_a_family_of_its_own():
     values = {WMI: [0.5, 0.6, 0.64], "output_l1": [0.4, 0.47, 0.5]}
     shared, own = (

@@ -130,8 +130,8 @@ def test_a_cell_is_paired_with_the_one_of_its_own_baseline_alone():
     rows[2] = failed("random", 2, **NONE)
     rows[4] |= {"baseline_checksum": "weights of another training"}
     (row,) = results.compensation_gain(frame(rows)).to_dict("records")
-    # Only seed 0 has both. A failed cell, and each side of seed 1, has no partner.
-    assert (row["seeds"], row["unpaired"], row["difference_points"]) == (1, 3, pytest.approx(30))
+    # Only seed 0 has both. Seed 1 was trained twice, and a cell of seed 2 failed.
+    assert (row["seeds"], row["unpaired"], row["difference_points"]) == (1, 2, pytest.approx(30))
     assert row["note"] == "one seed: no interval"
     (mean,) = results.mean_compensation_gain(frame(rows)).to_dict("records")
     assert (mean["seeds"], mean["difference_points"]) == (1, pytest.approx(30))
@@ -171,18 +171,21 @@ def test_controls_have_no_gain():
 def test_the_mean_is_over_the_metrics_that_every_seed_has():
     rows = []
     # Gains of metric a: 10, 20, 30 points; of b: 20, 40, 30; of c: 90 in one seed alone.
-    for metric, gains in {"a": (10, 20, 30), "b": (20, 40, 30), "c": (90, None, None)}.items():
+    several = {"a": (10, 20, 30), "b": (20, 40, 30), "c": (90, None, None), "d": (None,) * 3}
+    for metric, gains in several.items():
         for seed, gain in enumerate(gains):
             rows.append(cell(metric, seed, 0.1, **NONE))
             if gain is not None:
                 rows.append(cell(metric, seed, 0.1 + gain / 100, **LS))
+            elif metric == "d":
+                rows.append(failed(metric, seed, **LS))
     (row,) = results.mean_compensation_gain(frame(rows)).to_dict("records")
     points = np.array([15, 30, 30], float)
     low, high = stats.ttest_1samp(points, 0).confidence_interval(0.95)
     assert row["difference_points"] == pytest.approx(25)
     assert row["deviation_points"] == pytest.approx(points.std(ddof=1))
     assert (row["low_points"], row["high_points"]) == (pytest.approx(low), pytest.approx(high))
-    assert (row["seeds"], row["metrics"], row["left_out"]) == (3, 2, 1)
+    assert (row["seeds"], row["metrics"], row["left_out"]) == (3, 2, 2)
     assert (row["accuracy_reference"], row["accuracy"]) == (pytest.approx(0.1), pytest.approx(0.35))
 
 

@@ -66,6 +66,17 @@ def test_sweeps_with_other_channel_groups_share_the_control(changes, shared):
     assert studies_without_control(frame(rows)) == (0, 1)
 
 
+def test_controls_that_share_a_network_count_with_their_mean():
+    network = {"variant": "resnet20"}
+    rows = [unpruned(seed, 0.9, 0.8 + 0.01 * seed, **network) for seed in range(3)]
+    rows += [unpruned(seed, 0.9, 0.9, groups="inner", **network) for seed in range(3)]
+    rows[5] |= {"status": "failed", "finetuned_test_top1": None}
+    found = only(results.finetuning_control(frame(rows)))
+    # Means of 0.8 and 0.9, and of 0.81 and 0.9; the last has one control.
+    assert found["difference_points"] == pytest.approx((-5 - 4.5 - 8) / 3)
+    assert (found["seeds"], found["unpaired"]) == (3, 0)
+
+
 def test_the_control_is_in_no_other_table():
     rows = cells({"output_l1": [0.5, 0.6, 0.7], "random": [0.4, 0.5, 0.65]})
     both = frame(rows + control())
