@@ -11,12 +11,14 @@ from rich.table import Table
 
 import results
 from results import SweepComparison
+from results.analysis.study import POINT, STUDY
 from results.analysis.two_sweeps import OTHER
 from sweep.errors import UserError
 from sweep.execution.terminal import Terminal, plain, print_whole
 
 _LISTED = 10
-_SHOWN = ("dataset", "metric", "scope", "budget", "compensation", "finetune", "ratio")
+_SHOWN = (*STUDY, "metric", *POINT)
+"""Columns of a pair that are shown where they vary."""
 
 
 def compare(folders: Sequence[str], console: Terminal, form: Literal["text", "json"]) -> bool:

@@ -278,3 +278,12 @@ def test_no_cells_or_only_failed_cells_also_give_three_sentences():
     assert sentences[0] == nothing
     assert sentences[1].endswith("2 of 2 cells failed (2 diverged).")
     assert len(sentences) == 3
+
+
+def test_a_claim_that_one_budget_tests_is_not_missing():
+    ours = "weighted_mutual_information"
+    rows = cells({ours: [0.5] * 3, "output_l1": [0.4] * 3}, dataset="cifar10", ratio=0.3)
+    missing = results.conclusion(frame(rows))[2]
+    assert "cells for 2 of the abstracts' 3 claims" in missing
+    rows += cells({ours: [0.5] * 3}, dataset="cifar10", ratio=0.3, budget="uniform_channels")
+    assert results.conclusion(frame(rows))[2] == missing

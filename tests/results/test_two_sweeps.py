@@ -158,3 +158,16 @@ def test_the_command_says_it_in_the_exit_code_and_fits_80_columns(tmp_path: Path
     assert pair["cells"] == {"both": 1, "first": 2, "second": 0}
     assert CliRunner().invoke(app, ["compare", one]).exit_code == 2
     assert CliRunner().invoke(app, ["compare", one, str(tmp_path / "none")]).exit_code == 2
+
+
+def test_the_command_shows_every_column_that_tells_pairs_apart(tmp_path: Path):
+    folders = [tmp_path / name for name in ("mine", "theirs")]
+    for folder, recipe, start in zip(folders, (RECIPE, OTHER_RECIPE), "ab", strict=True):
+        Store(folder).create()
+        for at, normalisation in enumerate(("none", "layer_zscore")):
+            where = {"scope": "global", "normalisation": normalisation}
+            for row in rows(f"{start}{at}", recipe, (0.5 + at / 100, 0.6), **where):
+                Store(folder).write(row | {"key": row["key"][:2] + row["key"][3:]})
+    told = CliRunner().invoke(app, ["compare", *map(str, folders)], env={"COLUMNS": "80"})
+    assert "layer_zscore" in told.output, told.output
+    assert "normalisation" in told.output
