@@ -34,6 +34,14 @@ def seeds(rows: pd.DataFrame, dataset: str) -> list[int]:
     return [int(seed) for seed in counts.index[counts == wanted]]
 
 
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that are complete, so that all claims have the same seeds."""
+    parts = [
+        own[own["seed"].isin(seeds(rows, str(dataset)))] for dataset, own in rows.groupby("dataset")
+    ]
+    return pd.concat(parts)
+
+
 def not_run(frames: Collection[pd.DataFrame]) -> Iterator[str]:
     """The seeds of each data set that are not complete in the rows of `studies`."""
     for dataset in (entry["name"] for entry in SPEC["datasets"]):
