@@ -20,7 +20,7 @@ _CHANGES = {
     "palette": "with a palette: converted to RGB",
     "alpha": "with transparency: the alpha channel dropped, the colours under it kept",
     "sixteen_bit": "with 16 bits a pixel: the high 8 {2}bits kept",
-    "sixteen_bit_colour": "with 16 bits a colour: the high 8 bits kept",
+    "sixteen_bit_colour": "with 16 bits a colour: reduced to 8",
     "colour_space": "in another colour space, such as CMYK: converted to RGB",
 }
 

@@ -35,8 +35,8 @@ def decode_image(content: bytes, image_size: Size, bits: int) -> tuple[Pixels, C
         raise ValueError(f"{len(content):,} bytes in no known image format") from None
     changes = Changes()
     with opened:
-        # Pillow keeps the high 8 bits of 16-bit colours itself, and forgets that there were more.
-        deep = any(";16" in str(tile[3]) for tile in opened.tile) and opened.mode in ("RGB", "RGBA")
+        # Pillow reduces 16-bit colours itself, and forgets that there were more bits.
+        deep = any(map(_is_deep, opened.tile)) and opened.mode in ("RGB", "RGBA")
         orientation = _orientation(opened)  # Pillow turns TIFF files itself when it loads them
         opened.load()
         turned = _turned(opened)
@@ -51,6 +51,14 @@ def decode_image(content: bytes, image_size: Size, bits: int) -> tuple[Pixels, C
         image = resize(image, image_size)
         changes.counts["resized"] += 1
     return np.asarray(image), changes
+
+
+def _is_deep(tile: Any) -> bool:
+    """Whether this part of a file has values of more than 8 bits."""
+    if tile.codec_name == "ppm":
+        _, largest = tile.args
+        return bool(largest > 255)
+    return ";16" in str(tile.args)
 
 
 def _orientation(image: "Image.Image") -> int:

@@ -212,6 +212,20 @@ def test_modes_become_rgb(
     assert told == notes
 
 
+@pytest.mark.parametrize(("largest", "deep"), [(65_535, True), (4_095, True), (255, False)])
+def test_deep_colours_of_ppm_files_are_noted(folder: Path, largest: int, deep: bool) -> None:
+    header = f"P6 32 32 {largest}\n".encode()
+    content = header + np.full((32, 32, 3), largest // 2, ">u2" if deep else "u1").tobytes()
+    (folder / "test/cat/000.png").unlink()
+    (folder / "test/cat/picture.ppm").write_bytes(content)
+    pixels, notes = one(folder)
+    assert (abs(pixels.astype(int) - 127) <= 1).all()
+    assert notes == (("1 image with 16 bits a colour: reduced to 8",) if deep else ())
+    if deep:
+        with pytest.raises(ImagesError, match="can only be read with bits: 16"):
+            load(f"folder:{folder}?bits=12", cache=folder.parent / "cache")
+
+
 def test_black_and_white_and_cmyk(folder: Path) -> None:
     save(folder / "train/cat/bits.png", Image.fromarray(GREY > 100))
     save(folder / "train/cat/print.jpg", Image.new("CMYK", (32, 32), (0, 255, 255, 0)))
