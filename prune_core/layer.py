@@ -71,6 +71,7 @@ class LayerView:
     name : of the convolution.
     readers : for each consumer the whole layer, with what else it reads.
     architecture : of the network.
+    network : all views of the network, see `made_beside` and `read_beside`.
     """
 
     index: int
@@ -84,6 +85,7 @@ class LayerView:
     name: str = ""
     readers: tuple[Reader, ...] = ()
     architecture: Architecture | None = None
+    network: Sequence[LayerView] = field(default=(), repr=False, compare=False)
 
     @property
     def channels(self) -> int:
@@ -104,6 +106,39 @@ class LayerView:
     def weights_per_channel(self) -> int:
         """m, the number of consumer weights that read one channel: the sum of J k^2."""
         return sum(weight[:, 0].numel() for weight in self.consumer_weights)
+
+    def made_beside(self) -> list[LayerView]:
+        """The views of all channels that the convolution makes, this one among them.
+
+        Where a shortcut copies channels, or a layer reads a concatenation, the channels of one
+        convolution are in several groups. Channels that cannot be removed have no view.
+        """
+        return [one for one in self._everyone() if one.name == self.name]
+
+    def read_beside(self, consumer: int) -> list[tuple[LayerView, int]]:
+        """The views of all channels that a consumer reads, this one among them.
+
+        Parameters
+        ----------
+        consumer : its number among those of this view.
+
+        Returns
+        -------
+        For each view the number of the consumer among its own.
+        """
+        if not self.readers:
+            return [(self, consumer)]
+        name = self.readers[consumer].name
+        return [
+            (one, number)
+            for one in self._everyone()
+            for number, reader in enumerate(one.readers)
+            if reader.name == name
+        ]
+
+    def _everyone(self) -> list[LayerView]:
+        """All views of the network, with this one in its place."""
+        return [self if one.index == self.index else one for one in self.network] or [self]
 
     @cached_property
     def kernels(self) -> tuple[Tensor, ...]:
@@ -175,17 +210,11 @@ def views(
         for producer in of.producers
     ]
     shared = _of_inputs(answers or [])
-    return [
-        _view(
-            net,
-            producer,
-            index,
-            group,
-            {**answers[index], **shared} if answers is not None else {},
-            seed,
-        )
-        for index, (group, producer) in enumerate(found)
-    ]
+    network: list[LayerView] = []
+    for index, (group, producer) in enumerate(found):
+        own = {**answers[index], **shared} if answers is not None else {}
+        network.append(_view(net, producer, index, group, own, seed, network))
+    return network
 
 
 def _of_inputs(answers: Sequence[Mapping[Request, Answer]]) -> dict[Request, Answer]:
@@ -228,6 +257,7 @@ def _view(
     group: int,
     answers: Mapping[Request, Answer],
     seed: int,
+    network: Sequence[LayerView],
 ) -> LayerView:
     weight = _weight(net, producer.name)
     gamma, beta = _norm(net, producer)
@@ -244,6 +274,7 @@ def _view(
         name=producer.name,
         readers=tuple(reader_of(net, one) for one in producer.consumers),
         architecture=architecture_of(net),
+        network=network,
     )
 
 

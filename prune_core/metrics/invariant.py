@@ -6,6 +6,7 @@ it passes on: the variance of the channel over images and positions times the sq
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -54,7 +55,8 @@ def wmi_gauge_free(
     The share of a weight is |weight| times the channel's standard deviation, divided by the root
     mean square of this product over the consumer's filter. A rescaling that does not change the
     network's function does not change the share. The standard deviation is over images and
-    positions for every `estimator`, because a consumer reads positions.
+    positions for every `estimator`, because a consumer reads positions. The filter's weights are
+    those of all channels that can be removed, also of those in other groups.
 
     Parameters
     ----------
@@ -65,15 +67,26 @@ def wmi_gauge_free(
     Tensor [C], nats. A share is floored at 1e-3.
     """
     known = label_information(layer, information, estimator, bins, edges)
-    shares = torch.cat([_shares(kernels, layer.variance) for kernels in layer.kernels], dim=1)
-    return known + shares.clamp(min=WEIGHT_FLOOR).log().mean(dim=1)
+    shares = [_shares(layer, consumer) for consumer in range(len(layer.kernels))]
+    return known + torch.cat(shares, dim=1).clamp(min=WEIGHT_FLOOR).log().mean(dim=1)
 
 
-def _shares(kernels: Tensor, variance: Tensor) -> Tensor:
+def _shares(layer: LayerView, consumer: int) -> Tensor:
     """The share of each of a consumer's weights in the input of its filter, [C, J k^2]."""
-    power = kernels.square() * variance[:, None, None]
-    mean = power.mean(dim=(0, 2))[:, None]
+    every = [_power(*read) for read in layer.read_beside(consumer)]
+    weights = sum(one[:, 0].numel() for one in every)
+    mean = (_added([one.sum(dim=(0, 2)) for one in every]) / weights)[:, None]
+    power = _power(layer, consumer)
     return torch.where(mean > 0, power / mean, 0.0).sqrt().flatten(1)
+
+
+def _power(layer: LayerView, consumer: int) -> Tensor:
+    """The power that passes through each weight of a consumer, [C, J, k^2]."""
+    return layer.kernels[consumer].square() * layer.variance[:, None, None]
+
+
+def _added(parts: list[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, parts)
 
 
 def explained_variance(
@@ -122,7 +135,9 @@ def wmi_snr(
     of the channel in the filter's input divided by the power of all other channels, and eta^2 is
     the fraction of the channel's variance that the label explains. With q = s / (1 + s), the
     channel's fraction of the total power, each term is -0.5 ln(1 - q eta^2). This form also works
-    if a filter reads only one channel, where s is infinite.
+    if a filter reads only one channel, where s is infinite. The other channels are all that the
+    filter reads, also those of other groups; channels that cannot be removed have no statistics and
+    do not count.
 
     Parameters
     ----------
@@ -140,8 +155,16 @@ def wmi_snr(
     channel. With `correlation_ratio` eta^2 is capped at 1 - 1e-12, a term of 13.8 nats.
     """
     explained = explained_variance(layer, information, estimator, bins, edges)
-    squares = torch.cat([kernels.square().sum(dim=2) for kernels in layer.kernels], dim=1)
-    power = squares * layer.variance[:, None]
-    total = power.sum(dim=0)
-    part = torch.where(total > 0, power / total, 0.0).clamp(max=1)
-    return -0.5 * torch.log1p(-part * explained[:, None]).sum(dim=1)
+    parts = [_part(layer, consumer) for consumer in range(len(layer.kernels))]
+    return -0.5 * torch.log1p(-torch.cat(parts, dim=1) * explained[:, None]).sum(dim=1)
+
+
+def _part(layer: LayerView, consumer: int) -> Tensor:
+    """Each channel's fraction of the power in the input of each of a consumer's filters, [C, J]."""
+    every = [
+        (one.kernels[number].square().sum(dim=2) * one.variance[:, None]).sum(dim=0)
+        for one, number in layer.read_beside(consumer)
+    ]
+    total = _added(every)
+    power = layer.kernels[consumer].square().sum(dim=2) * layer.variance[:, None]
+    return torch.where(total > 0, power / total, 0.0).clamp(max=1)

@@ -133,19 +133,23 @@ def _norm(metric: str, layer: LayerView) -> tuple[Tensor, Tensor]:
 @metric(
     source="He et al. 2019, arXiv:1811.00250",
     nonnegative=True,
-    summands=lambda layer: layer.channels,
+    summands=lambda layer: sum(one.channels for one in layer.made_beside()),
 )
 def fpgm(layer: LayerView) -> Tensor:
-    """Sum of the L2 distances from a channel's filter to all filters of its layer.
+    """Sum of the L2 distances from a channel's filter to all filters of its convolution.
+
+    These are the filters of all channels that the convolution makes and that can be removed, also
+    of those in other groups.
 
     Returns
     -------
     Tensor [C], float64, >= 0. It is lowest near the geometric median, where other filters can
     replace the filter.
     """
-    filters = layer.weight.flatten(1)
+    every = torch.cat([one.weight.flatten(1) for one in layer.made_beside()])
     # The faster computation by matrix products can give equal filters a nonzero distance.
-    return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
+    exactly = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(layer.weight.flatten(1), every, compute_mode=exactly).sum(dim=1)
 
 
 # The default of `kse`; with alpha 0 no other value is allowed, so that one score has one key.
@@ -174,8 +178,9 @@ def kse(layer: LayerView, *, neighbours: int = NEIGHBOURS, alpha: float = 1.0) -
 
     The score is sqrt(s / (1 + alpha e)), where s is the L1 norm of the channel's kernels. For e,
     the distances of each kernel to its nearest neighbours are summed, and e is the entropy of the
-    kernels' shares in the total. Both are scaled to [0, 1] over the layer. Similar kernels have
-    similar shares, so a high entropy means redundancy.
+    kernels' shares in the total. Both are scaled to [0, 1] over all channels that the consumer
+    reads and that can be removed, also those of other groups. Similar kernels have similar shares,
+    so a high entropy means redundancy.
 
     Parameters
     ----------
@@ -188,20 +193,33 @@ def kse(layer: LayerView, *, neighbours: int = NEIGHBOURS, alpha: float = 1.0) -
     Tensor [C], float64, in [0, 1]. The paper scales the result to [0, 1] once more, which does not
     change the ranking within a layer. Of several consumers, the score is the mean.
     """
-    indicators = [_indicator(kernels, neighbours, alpha) for kernels in layer.kernels]
+    indicators = [
+        _indicator(layer, consumer, neighbours, alpha) for consumer in range(len(layer.kernels))
+    ]
     return torch.stack(indicators).mean(dim=0)
 
 
-def _indicator(consumer: Tensor, neighbours: int, alpha: float) -> Tensor:
-    """The indicator [C] from one consumer's kernels [C, J, k^2]."""
+def _indicator(layer: LayerView, consumer: int, neighbours: int, alpha: float) -> Tensor:
+    """The indicator [C] of a layer's channels from one consumer, scaled over all that it reads."""
+    of_view = {
+        one.index: _sparsity_and_entropy(one.kernels[number], neighbours)
+        for one, number in layer.read_beside(consumer)
+    }
+    sparsity, entropy = map(torch.cat, zip(*of_view.values(), strict=True))
+    own, bends = of_view[layer.index]
+    scaled = 1 + alpha * _scaled(bends, entropy, 0.0)
+    return (_scaled(own, sparsity, 1.0) / scaled).sqrt()
+
+
+def _sparsity_and_entropy(consumer: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """L1 norm and entropy [C] of one consumer's kernels [C, J, k^2]."""
     channels = max(1, DISTANCES_AT_A_TIME // _distances(consumer, neighbours))
     distances = torch.cat([_nearest(part, neighbours) for part in consumer.split(channels)])
     total = distances.sum(dim=1, keepdim=True)
     # If all distances are 0, use equal shares, which are the limit.
     share = torch.where(total > 0, distances / total, 1 / consumer.shape[1])
     entropy = -torch.special.xlogy(share, share).sum(dim=1)
-    sparsity = consumer.flatten(1).abs().sum(dim=1)
-    return (_scaled(sparsity, 1.0) / (1 + alpha * _scaled(entropy, 0.0))).sqrt()
+    return consumer.flatten(1).abs().sum(dim=1), entropy
 
 
 def _distances(consumer: Tensor, neighbours: int) -> int:
@@ -230,7 +248,7 @@ def _nearest(kernels: Tensor, neighbours: int) -> Tensor:
     return gaps.topk(count + 1, dim=2, largest=False).values.sum(dim=2)
 
 
-def _scaled(values: Tensor, constant: float) -> Tensor:
-    """Scales values to [0, 1]; gives `constant` if they are all equal."""
-    low, high = values.min(), values.max()
+def _scaled(values: Tensor, every: Tensor, constant: float) -> Tensor:
+    """Scales values by the range of `every`, to [0, 1]; gives `constant` if all are equal."""
+    low, high = every.min(), every.max()
     return (values - low) / (high - low) if high > low else torch.full_like(values, constant)

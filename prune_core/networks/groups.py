@@ -16,8 +16,9 @@ from typing import Literal
 
 from torch import Tensor
 
-GROUPS_VERSION = 1
-"""Raised when other groups, or other feature maps to score, are found in the same network."""
+GROUPS_VERSION = 2
+"""Raised when other groups are found in the same network, or other feature maps, weights or flows
+are scored in networks that are not chains."""
 
 Grouping = Literal["all", "inner"]
 """`all`: every group; `inner`: only those whose channels no addition joins with others, so in a

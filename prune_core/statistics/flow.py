@@ -15,8 +15,12 @@ from prune_core.networks.module import evaluating, reading
 from prune_core.statistics.reads import check_unchanged, maps_of
 from prune_core.statistics.requests import Answer
 
-# For positive values ReLU is the identity. These bend or clip them, and would hide a channel.
-_BENDING = (nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
+# For positive values ReLU is the identity. These bend or clip them, and would hide a channel. The
+# sigmoids are not among them, because gates multiply by them.
+_BENDING = (
+    *(nn.Hardtanh, nn.Tanh, nn.Softsign, nn.Softplus),  # ReLU6 is a Hardtanh
+    *(nn.Hardswish, nn.SiLU, nn.GELU, nn.Mish),
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class SynapticFlow:
     All weights are replaced by their magnitudes, biases and running means by 0, the input by one
     image of ones; R is the sum of the logits. Batch normalisation is then a multiplication by
     |gamma| / sqrt(running variance + eps). Activations that bend or clip positive values are
-    replaced by the identity, if they are modules.
+    replaced by the identity, if they are modules; sigmoids are not.
     """
 
     gradients: ClassVar[bool] = False
@@ -72,7 +76,8 @@ def _positive(net: nn.Module) -> nn.Module:
             tensor.copy_(torch.zeros_like(tensor) if name == "bias" else tensor.abs())
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.zero_()
-        for name, child in module.named_children():
+        # A module may have several names, of which `named_children` gives one.
+        for name, child in module._modules.items():
             if isinstance(child, _BENDING):
                 setattr(module, name, nn.Identity())
     return positive

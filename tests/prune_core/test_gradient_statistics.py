@@ -7,6 +7,7 @@ import torch
 from made_up_networks import CLASSES, Class, architecture, lived_in
 from torch import nn
 
+import prune_core
 from prune_core.images import LabelledImages
 from prune_core.layer import views
 from prune_core.metrics import Choice
@@ -256,6 +257,41 @@ def test_flow_reads_neither_images_nor_biases():
         assert torch.equal(first, second)
         assert torch.equal(first, third)
         assert first.max() > 0
+
+
+class Activated(nn.Module):
+    """Two convolutions, each behind an activation, which may be one module under two names."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1)
+        self.first, self.second, self.fc = first, second, nn.Linear(5, CLASSES)
+        with torch.no_grad():
+            for index, layer in enumerate((self.a, self.b, self.fc)):
+                chance = torch.Generator().manual_seed(index)
+                # So large that every activation that clips is at its limit.
+                layer.weight.copy_(9 * torch.rand(layer.weight.shape, generator=chance))
+
+    def forward(self, x):
+        return self.fc(self.second(self.b(self.first(self.a(x)))).mean((2, 3)))
+
+
+def flows(first, second):
+    net = prune_core.adopt(Activated(first, second), CLASSES)
+    found = collect(net, images(2), SCALING, [SynapticFlow()])
+    return [answer[SynapticFlow()]["flow"] for answer in found]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Softsign, nn.Softplus, nn.Hardswish, nn.SiLU, nn.Mish],
+)
+def test_no_activation_hides_the_flow_of_positive_values(kind):
+    expected = flows(nn.ReLU(), nn.ReLU())
+    shared = kind()
+    for activations in ((kind(), kind()), (shared, shared)):
+        for found, flow in zip(flows(*activations), expected, strict=True):
+            torch.testing.assert_close(found, flow)
 
 
 class Overwriting(nn.Module):
