@@ -94,11 +94,7 @@ def of_fields(
     fields : is not changed. Tuples, ranges and arrays are lists, and paths are texts.
     overrides, plugins : see `parse`.
     """
-    try:
-        plain = as_yaml(fields)
-    except RecursionError:
-        raise SpecError(f"{where} contains itself") from None
-    return _checked(plain, where, overrides, plugins, None)
+    return _checked(_copied(fields, where), where, overrides, plugins, None)
 
 
 def _checked(
@@ -118,6 +114,14 @@ def _checked(
     except ValidationError as error:
         words = " ".join([where, *(["with", *overrides] if overrides else [])])
         raise SpecError("\n".join(_explain(words, content, error))) from error
+
+
+def _copied(value: Any, where: str) -> Any:
+    """See `as_yaml`. No two fields share a mapping or list, so an override changes one field."""
+    try:
+        return as_yaml(value)
+    except RecursionError:
+        raise SpecError(f"{where} contains itself") from None
 
 
 def as_yaml(value: Any) -> Any:
@@ -198,10 +202,11 @@ def _readable(text: str) -> str:
 
 def _load(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        found = yaml.load(text, Loader=_Loader)
     # If a value does not fit its tag, PyYAML may raise KeyError, IndexError and others.
     except Exception as error:
         raise SpecError(f"{where} is not valid YAML: {error}") from error
+    return _copied(found, where)
 
 
 class _Loader(yaml.SafeLoader):

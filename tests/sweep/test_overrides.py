@@ -107,6 +107,28 @@ def test_a_spec_from_standard_input(content, monkeypatch):
         read("-")
 
 
+SHARED = """
+name: small
+datasets: [digits]
+recipe: &recipe {epochs: 4}
+finetune: *recipe
+metrics: [random]
+ratios: &ratios [0.3, 0.5]
+local_ratios: *ratios
+"""
+
+
+def test_an_override_leaves_other_fields_of_its_anchor():
+    found = parse(SHARED, "mine.yaml", ["recipe.epochs=3", "ratios.0=0.9"])
+    assert (found.recipe.epochs, found.finetune[0].epochs) == (3, 4)
+    assert (found.ratios, found.local_ratios) == ([0.9, 0.5], [0.3, 0.5])
+
+
+def test_a_list_that_contains_itself_is_refused():
+    with pytest.raises(SpecError, match=r"the value of override .* contains itself"):
+        parse(SHARED, "mine.yaml", ["ratios=&ratios [*ratios]"])
+
+
 MERGING = """
 name: small
 datasets: [digits]
