@@ -33,7 +33,8 @@ def planned_differences(
     Parameters
     ----------
     frame : the frame that `results.load` returned.
-    comparisons : as `results.storage.plan_file.read_plan` returns them. Equal ones count once.
+    comparisons : as `results.storage.plan_file.read_plan` returns them. Equal ones count once;
+        one of a metric with itself is left out.
     split : test; use validation to choose something.
 
     Returns
@@ -81,9 +82,8 @@ def _distinct(comparisons: Sequence[Comparison]) -> list[Comparison]:
                 f"the comparison of {one.metric} names no budget; only the scopes "
                 f"{', '.join(DEFAULT_BUDGETS)} have a default rule, not {one.scope!r}"
             )
-        if one.metric == one.reference:
-            raise ValueError(f"{one.metric!r} is both metric and reference; its difference is 0")
-    return list(dict.fromkeys(replace(one, budget=one.rule) for one in comparisons))
+    pairs = [one for one in comparisons if one.metric != one.reference]
+    return list(dict.fromkeys(replace(one, budget=one.rule) for one in pairs))
 
 
 def _at(cells: pd.DataFrame, one: Comparison) -> pd.Series[bool]:

@@ -181,5 +181,9 @@ def test_the_same_test_named_twice_counts_once():
     pd.testing.assert_frame_equal(
         results.planned_differences(table, same), results.planned_differences(table, [one])
     )
-    with pytest.raises(ValueError, match="both metric and reference"):
-        results.planned_differences(table, [Comparison("random", 0.3, reference="random")])
+
+
+def test_a_metric_compared_with_itself_is_left_out():
+    planned = [Comparison("taylor", 0.3), Comparison("output_l1", 0.3)]
+    table = results.planned_differences(frame(grid()), planned)
+    assert table["metric"].tolist() == ["taylor"]
