@@ -146,6 +146,11 @@ class BudgetChoice:
         return self.rule.ranks
 
     @property
+    def fixes_ratio(self) -> bool:
+        """See `BudgetRule.fixes_ratio`."""
+        return self.rule.fixes_ratio
+
+    @property
     def reads_loss(self) -> bool:
         """Whether it reads the loss of smaller networks; see `Importances`."""
         return self.rule.reads_loss

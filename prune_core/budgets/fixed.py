@@ -118,6 +118,11 @@ class FromFile(BudgetRule):
     """The best channels of each layer, at the widths that a file gives."""
 
     @property
+    def fixes_ratio(self) -> bool:
+        """See `BudgetRule`."""
+        return True
+
+    @property
     def function(self) -> Callable[..., object]:
         """See `BudgetRule`."""
         return FixedWidths.read

@@ -88,6 +88,11 @@ class BudgetRule(ABC):
         return False
 
     @property
+    def fixes_ratio(self) -> bool:
+        """Whether the options alone decide the ratio; see `fixed_ratio`."""
+        return False
+
+    @property
     def function(self) -> Callable[..., object]:
         """Its keyword-only parameters are the options of the rule; by default there are none."""
         return _without_options

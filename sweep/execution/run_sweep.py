@@ -70,7 +70,7 @@ def run_sweep(
         labels = {cell.key: cell.label for cell in planned.cells}
         rows = store.read(["key", "status", "finetuned_validation_top1"]).to_pylist()
         seen = any(row["key"] in labels for row in rows)
-        comparisons = _comparisons(spec, store, seen)
+        comparisons = _comparisons(planned, store, seen)
         write_plan(store.folder, PlannedCells(planned.name, labels, comparisons))
         made_by = f"prune-sweep {version_of('prune-sweep')}"
         kept = with_plugins_in(store.folder, SOURCES, spec)
@@ -95,7 +95,7 @@ def run_sweep(
             executor.execute(Job(spec, workspace, tasks, console, lease.check, follow, debugger))
 
 
-def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]:
+def _comparisons(planned: Plan, store: Store, seen: bool) -> tuple[Comparison, ...]:
     """The planned comparisons; those that are new although rows could be seen are marked.
 
     Those that an earlier spec of the folder named in advance stay: leaving them out of a later spec
@@ -105,7 +105,7 @@ def _comparisons(spec: Spec, store: Store, seen: bool) -> tuple[Comparison, ...]
     with suppress(PlanError):
         before = read_plan(store.folder).comparisons
     known = {replace(one, in_advance=True): one for one in before}
-    named = spec.planned_comparisons
+    named = planned.comparisons
     now = tuple(known.get(one, replace(one, in_advance=not seen)) for one in named)
     return now + tuple(one for one in before if one.in_advance and one not in now)
 

@@ -14,6 +14,7 @@ from prune_core.images.sources import parse_source
 from prune_core.metrics import Choice
 from prune_core.networks import ArchitectureError
 from prune_core.spelling import allowed
+from results.storage.plan_file import Comparison
 from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
 from sweep.planning.baselines import Baseline, Dataset
@@ -26,11 +27,12 @@ from sweep.spec.fields import Spec
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a spec, its name, and notes about the images."""
+    """The cells of a spec, its name, notes about the images, and its main comparisons."""
 
     name: str
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     def only(self, keys: Iterable[str]) -> Plan:
         """The plan restricted to the cells with these keys or beginnings of keys.
@@ -131,7 +133,31 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
         _check_reachable(dataset, network, of_dataset)
         cells += of_dataset
     _check_distinct(cells)
-    return Plan(spec.name, tuple(cells), tuple(notes))
+    return Plan(spec.name, tuple(cells), tuple(notes), tuple(_comparisons(spec, cells)))
+
+
+def _comparisons(spec: Spec, cells: list[Cell]) -> Iterator[Comparison]:
+    """The planned comparisons; where a file decides the ratio, each data set has its own."""
+    for index, (asked, named) in enumerate(
+        zip(spec.comparisons, spec.planned_comparisons, strict=True)
+    ):
+        if asked.budget is None or not asked.budget.fixes_ratio:
+            yield named
+            continue
+        cell_of = {
+            cell.baseline.dataset.name: cell
+            for cell in cells
+            if cell.importance and cell.budget.label == named.rule
+        }
+        for dataset in [named.dataset] if named.dataset else cell_of:
+            cell = cell_of[dataset]
+            try:
+                cell.budget.choice.check(cell.baseline.architecture, named.ratio, cell.budget.floor)
+            except BudgetError as error:
+                raise SpecError(
+                    f"comparisons[{index}].ratio is {named.ratio}; dataset {dataset}: {error}"
+                ) from error
+            yield replace(named, dataset=dataset, ratio=cell.ratio)
 
 
 def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset, tuple[str, ...]]:

@@ -86,6 +86,14 @@ class ComparisonSpec(Strict):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
+    @model_validator(mode="after")
+    def _two_metrics(self) -> ComparisonSpec:
+        if self.metric == self.reference:
+            raise ValueError(
+                f"metric and reference are both {self.metric.label}; compare two metrics"
+            )
+        return self
+
     def comparison(self, first_recipe: str) -> Comparison:
         """The comparison as the results name it."""
         return Comparison(
@@ -231,6 +239,7 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _comparisons_are_run(self) -> Spec:
         """Refuses a planned comparison whose cells are not in the grid."""
+        rewound = [each.name for each in self.finetune if each.rewind == "weights"]
         for index, (one, named) in enumerate(
             zip(self.comparisons, self.planned_comparisons, strict=True)
         ):
@@ -253,12 +262,19 @@ class Spec(Strict):
                 ("dataset", one.dataset, [None, *(dataset.name for dataset in self.datasets)]),
             ]
             for field, value, known in asked:
+                if field == "ratio" and one.budget is not None and one.budget.fixes_ratio:
+                    continue  # planning checks it, because it depends on the network
                 if value not in known:
                     listed = ", ".join(str(name) for name in known if name is not None)
                     raise ValueError(
                         f"comparisons[{index}].{field} is {value}, but the sweep has no such "
                         f"cells; it has {listed}. To run only a part of a spec, use --where"
                     )
+            if one.compensation != NO_COMPENSATION and named.finetune in rewound:
+                raise ValueError(
+                    f"comparisons[{index}].compensation is {one.compensation.label}, but with "
+                    f"{named.finetune}, which rewinds weights, all cells have the compensation none"
+                )
         return self
 
     @model_validator(mode="after")

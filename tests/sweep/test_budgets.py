@@ -87,6 +87,16 @@ def test_widths_of_a_file_have_their_own_ratio_and_need_the_file_no_more(frame, 
     assert keys[0] == keys[1] == key != keys[2]
 
 
+def test_a_planned_comparison_has_the_ratio_of_the_widths_in_its_file(spec, place):
+    named = {"metric": "bn_scale", "budget": LOCAL[-1]}
+    cell = next(c for c in plan(spec(CHANGES)).cells if c.budget.choice.name == "widths")
+    asked = {**named, "ratio": round(cell.ratio, 3)}
+    (found,) = plan(spec({**CHANGES, "comparisons": [asked]})).comparisons
+    assert (found.ratio, found.dataset, found.rule) == (cell.ratio, "digits", LOCAL[-1])
+    with pytest.raises(SpecError, match=r"comparisons\[0\]\.ratio is 0\.6; .*; give this ratio"):
+        plan(spec({**CHANGES, "comparisons": [{**named, "ratio": 0.6}]}))
+
+
 def test_a_sweep_keeps_what_the_rule_keeps(frame, spec, place):
     cells = plan(spec(CHANGES)).cells
     trained = Artifacts(place / "runs/artifacts").baseline(cells[0].baseline.key)
@@ -143,7 +153,7 @@ def test_sensitivity_names_its_cost_and_the_estimate_has_it(spec, invoke, write_
         ({"local_budgets": ["erk", "erk(of=parameters)"]}, ["names erk twice"]),
         ({"local_budgets": ["widths"]}, ["local_budgets[0]", "'file'"]),
         (
-            {"comparisons": [{"metric": "output_l1", "ratio": 0.3, "budget": "erk"}]},
+            {"comparisons": [{"metric": "entropy_gaussian", "ratio": 0.3, "budget": "erk"}]},
             ["comparisons[0].budget is erk", "uniform_parameters"],
         ),
     ],

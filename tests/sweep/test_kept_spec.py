@@ -1,5 +1,7 @@
 """Every spec that was run in a folder is kept there with all its fields."""
 
+import re
+
 import pytest
 import yaml
 
@@ -84,6 +86,12 @@ def test_a_run_stores_its_spec_and_its_comparisons(run_digits, tmp_path, spec):
     # A later spec that names none does not hide what was named in advance.
     assert run_digits(tmp_path / "runs", {**changes, "comparisons": []}).exit_code == 0
     assert read_plan(folder_of(tmp_path / "runs")).comparisons == (first,)
+
+
+def test_a_comparison_of_a_metric_with_itself_is_refused(spec):
+    words = "comparisons[0]: metric and reference are both output_l1"
+    with pytest.raises(SpecError, match=re.escape(words)):
+        spec({"comparisons": [{"metric": "output_l1", "ratio": 0.3}]})
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,18 @@ def test_keys_of_the_usual_protocol_are_those_of_a_spec_that_names_none(spec):
             ["finetune[0].rewind", "add none to compensations"],
         ),
         (
-            {"comparisons": [{"metric": "output_l1", "ratio": 0.3, "finetune": "long"}]},
+            {"comparisons": [{"metric": "entropy_gaussian", "ratio": 0.3, "finetune": "long"}]},
             ["comparisons[0].finetune is long"],
+        ),
+        (
+            {
+                "finetune": {"epochs": 1, "rewind": "weights"},
+                "compensations": ["none", "least_squares"],
+                "comparisons": [
+                    {"metric": "entropy_gaussian", "ratio": 0.3, "compensation": "least_squares"}
+                ],
+            },
+            ["comparisons[0].compensation is least_squares", "rewinds weights"],
         ),
     ],
 )
