@@ -64,14 +64,15 @@ class NetworkSpec(Strict):
             return value
         options = {k: v for k, v in value.items() if k not in cls.model_fields}
         rest = {k: v for k, v in value.items() if k in cls.model_fields}
-        if options and isinstance(rest.get("options", {}), dict):
-            rest["options"] = {**rest.get("options", {}), **options}
         if rest.get("source") is None:
             defaults = {"variant": DEFAULT_NETWORK, "width": 1.0}
             rest |= {k: v for k, v in defaults.items() if rest.get(k) is None}
         elif isinstance(width := rest.get("width"), int | float):
             # In a person's own function it may be a number of channels.
-            rest |= {"width": None, "options": {**rest.get("options", {}), "width": width}}
+            rest["width"], options["width"] = None, width
+        given = rest.get("options", {})
+        if options and isinstance(given, dict):
+            rest["options"] = {**given, **options}
         return rest
 
     @model_validator(mode="after")

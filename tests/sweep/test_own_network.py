@@ -343,6 +343,12 @@ WRONG: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "only a file": ("", "", {"source": "plain.py"}, ["a Python file and a function", "build"]),
     "option": ("", "", {"width": 2}, ["plain.py:build", "no option 'width'", "allowed: depth"]),
     "value of an option": ("", "", {"depth": "two"}, ["option 'depth' is 'two'", "int"]),
+    "options in a list": (
+        "",
+        "",
+        {"width": 2, "options": ["depth"]},
+        ["network.options is ['depth']", "valid dictionary"],
+    ),
     "both": ("", "", {"variant": "resnet20"}, ["both a variant and a source", "one of the two"]),
     "control flow": (
         SECOND,
