@@ -16,7 +16,7 @@ from torch import Tensor
 from prune_core.layer import Combine, LayerView, combined
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
 from prune_core.metrics.choice import checked_scores
-from prune_core.registering import Provider, check_new, provider
+from prune_core.registering import Provider, check_new, explaining, provider
 from prune_core.spelling import allowed
 
 NORMALISATION_VERSION = 1
@@ -51,6 +51,18 @@ class Normalisation:
     def summary(self) -> str:
         """The first line of its docstring."""
         return (self.apply.__doc__ or "").split("\n")[0]
+
+    def accepts(self, metric: Metric) -> bool:
+        """Whether it fits a metric.
+
+        Raises
+        ------
+        MetricError
+            If `fits` of a plug-in raises.
+        """
+        what = f"normalisation '{self.apply.__name__}'"
+        with explaining(what, self.provider, MetricError):
+            return self.fits(metric)
 
 
 NORMALISATIONS: dict[str, Normalisation] = {}
@@ -167,9 +179,9 @@ def check_normalisation(name: str, choice: Choice) -> None:
     """
     if name not in NORMALISATIONS:
         raise MetricError(f"normalisation '{name}' is unknown; {allowed(name, NORMALISATIONS)}")
-    if not NORMALISATIONS[name].fits(choice.metric):
-        fitting = [each for each, kind in NORMALISATIONS.items() if kind.fits(choice.metric)]
-        metrics = [each for each, kind in METRICS.items() if NORMALISATIONS[name].fits(kind)]
+    if not NORMALISATIONS[name].accepts(choice.metric):
+        fitting = [each for each, kind in NORMALISATIONS.items() if kind.accepts(choice.metric)]
+        metrics = [each for each, kind in METRICS.items() if NORMALISATIONS[name].accepts(kind)]
         raise MetricError(
             f"normalisation '{name}' needs a metric that is {NORMALISATIONS[name].demand}; "
             f"'{choice.name}' is not; allowed for it: {', '.join(fitting)}; "

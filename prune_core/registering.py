@@ -27,6 +27,9 @@ class Provider(Protocol):
 
     def __str__(self) -> str: ...
 
+    def explained(self, error: BaseException) -> ValueError:
+        """The error of its code, with the line if that can be read."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -37,6 +40,10 @@ class Package:
 
     def __str__(self) -> str:
         return f"the package {self.name}"
+
+    def explained(self, error: BaseException) -> ValueError:
+        """See `Provider`."""
+        return ValueError(f"{self} raised {type(error).__name__}: {error}")
 
 
 _PROVIDER: ContextVar[Provider | None] = ContextVar("provider", default=None)
@@ -55,6 +62,29 @@ def registering(by: Provider) -> Iterator[None]:
 def provider() -> Provider | None:
     """Who registers entries now; None for this package and for code that no one loads by name."""
     return _PROVIDER.get()
+
+
+@contextmanager
+def explaining(what: str, by: Provider | None, raises: type[ValueError]) -> Iterator[None]:
+    """Turns an error of a function that a plug-in or a package registered into one that names it.
+
+    Parameters
+    ----------
+    what : names the function, such as "budget 'mine'".
+
+    Raises
+    ------
+    ValueError
+        Of the class `raises`. Errors of this class, and of functions of others, stay as they are.
+    """
+    try:
+        yield
+    except raises:
+        raise
+    except (Exception, SystemExit) as error:
+        if by is None:
+            raise
+        raise raises(f"{what}: {by.explained(error)}") from error
 
 
 def check_new(

@@ -12,6 +12,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,7 +22,7 @@ from prune_core.budgets.channels import check_scores, top
 from prune_core.budgets.floor import BudgetError, Floor, check_range, check_ratio
 from prune_core.networks import Architecture
 from prune_core.options import checked_options, option_defaults
-from prune_core.registering import Provider, check_new, provider
+from prune_core.registering import Provider, check_new, explaining, provider
 
 BUDGET_VERSION = 1
 """Of the rules of this package together: raised when their widths or channels change."""
@@ -193,6 +194,11 @@ class Layerwise(BudgetRule):
         """See `BudgetRule`."""
         return self.rule
 
+    def check(self, architecture: Architecture, ratio: float, floor: Floor, **options: Any) -> None:
+        """See `BudgetRule`; also refuses a rule that gives no widths for the ratio."""
+        super().check(architecture, ratio, floor, **options)
+        self.likely_widths(architecture, ratio, floor, **options)
+
     def widths(
         self,
         architecture: Architecture,
@@ -202,13 +208,23 @@ class Layerwise(BudgetRule):
         **options: Any,
     ) -> Widths:
         """See `BudgetRule`."""
-        return self.rule(architecture, ratio, floor, **options)
+        return self.likely_widths(architecture, ratio, floor, **options)
 
     def likely_widths(
         self, architecture: Architecture, ratio: float, floor: Floor, **options: Any
     ) -> Widths:
         """See `BudgetRule`: the widths themselves."""
-        return self.rule(architecture, ratio, floor, **options)
+        with explaining(f"budget '{self.name}'", self.provider, BudgetError):
+            found = tuple(map(index, self.rule(architecture, ratio, floor, **options)))
+        full = architecture.widths
+        if len(found) != len(full) or not all(
+            1 <= one <= most for one, most in zip(found, full, strict=False)
+        ):
+            raise BudgetError(
+                f"budget '{self.name}' gave the widths {found} for the ratio {ratio}; it must give "
+                f"{len(full)} whole numbers, from 1 to the widths of the groups, {full}"
+            )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +259,8 @@ class Ranking(BudgetRule):
     ) -> list[Tensor]:
         """See `BudgetRule`."""
         assert importances.comparable is not None
-        return self.rule(importances.comparable, architecture, ratio, floor, **options)
+        with explaining(f"budget '{self.name}'", self.provider, BudgetError):
+            return self.rule(importances.comparable, architecture, ratio, floor, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from prune_core.images.errors import ImagesError
 from prune_core.images.options import split_options
 from prune_core.images.size import Size, check_size
 from prune_core.images.sources import ClassNames, Location, Source, parse_source
-from prune_core.registering import plugin_identity
+from prune_core.registering import explaining, plugin_identity
 
 
 def load(
@@ -62,10 +62,12 @@ def load(
     kind, location = _located(source, image_size, data, cache)
     size = location.image_size
     try:
-        origin = kind.find(location)
+        with explaining(source, kind.provider, ImagesError):
+            origin = kind.find(location)
 
         def read() -> Arrays | Undecoded:
-            found = origin.read()
+            with explaining(source, kind.provider, ImagesError):
+                found = origin.read()
             if isinstance(found, Arrays):
                 check_images(source, found, size)
             return found

@@ -46,8 +46,8 @@ class Choice:
         if name not in METRICS:
             raise MetricError(f"metric '{name}' is unknown; {allowed(name, sorted(METRICS))}")
         metric, given = METRICS[name], dict(options or {})
-        kinds: dict[str, object] = dict(metric.option_types)
-        defaults = {option: known.default for option, known in metric.options.items()}
+        kinds = {option: known.annotation for option, known in metric.options.items()}
+        defaults = metric.defaults
         if metric.reads_images:
             kinds[IMAGES], defaults[IMAGES] = int | None, metric.images
         for option in given:
@@ -60,6 +60,9 @@ class Choice:
                     f"metric '{name}' has no option '{option}'; {allowed(option, kinds)}"
                 )
         filled = {**defaults, **given}
+        for option in kinds:
+            if option not in filled:
+                raise MetricError(f"metric '{name}' needs a value for its option '{option}'")
         for option, value in filled.items():
             where = f"metric '{name}', option '{option}'"
             filled[option] = checked(where, value, kinds[option], MetricError)
@@ -117,7 +120,7 @@ class Choice:
 
     def needs(self) -> frozenset[Request]:
         """The statistics that the metric reads with these options."""
-        return self.metric.needs(**dict(self.options))
+        return self.metric.requests(dict(self.options))
 
     def combine(self, how: Combine) -> Combine:
         """How the scores of a group's producers become one, if a spec says `how`.

@@ -7,14 +7,15 @@ their defaults and annotations.
 from __future__ import annotations
 
 import inspect
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
 from prune_core.layer import LayerView
+from prune_core.options import Option, option_defaults, options_of
 from prune_core.registering import Provider, check_new, provider
 from prune_core.statistics import NetworkRequest, Request
 
@@ -68,24 +69,43 @@ class Metric:
 
     @cached_property
     def options(self) -> dict[str, inspect.Parameter]:
-        """Its options by name, without `images`."""
-        return {
-            name: parameter
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        """Its options by name, without `images`, with evaluated annotations.
+
+        Raises
+        ------
+        MetricError
+            See `prune_core.options.options_of`.
+        """
+        return options_of(self.function, f"metric '{self.name}'", MetricError)
 
     @property
-    def option_types(self) -> dict[str, object]:
-        """The annotated type of each option."""
-        hints = typing.get_type_hints(self.function)
-        return {name: hints[name] for name in self.options}
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of its options; an option without a default is left out."""
+        return option_defaults(self.function)
 
     @property
     def reads_images(self) -> bool:
         """Whether the metric reads statistics of images."""
-        defaults = {name: parameter.default for name, parameter in self.options.items()}
-        return any(not isinstance(one, NetworkRequest) for one in self.needs(**defaults))
+        return any(not isinstance(one, NetworkRequest) for one in self.requests(self.defaults))
+
+    def requests(self, options: Mapping[str, Option]) -> frozenset[Request]:
+        """The statistics that it reads with these options.
+
+        Raises
+        ------
+        MetricError
+            If `needs` raises, or returns no set.
+        """
+        try:
+            return frozenset(self.needs(**options))
+        except MetricError:
+            raise
+        except Exception as error:
+            raise MetricError(
+                f"its `needs` failed: {type(error).__name__}: {error}; it must be a set of "
+                "statistics, or a function that returns one for the options of the metric, "
+                f"{', '.join(options) or 'none'}"
+            ) from error
 
 
 METRICS: dict[str, Metric] = {}
@@ -113,6 +133,12 @@ def metric(
     nonnegative, summands : see `Metric`; `layer_mean` and `per_weight` need them.
     images : the default of its option `images`; None for all.
     reads_norm, of_group : see `Metric`.
+
+    Raises
+    ------
+    MetricError
+        If there is a metric of that name, an option has no annotation that a spec can be checked
+        against, or `needs` fails with the defaults of the options.
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -133,6 +159,15 @@ def metric(
         )
         if IMAGES in found.options:
             raise MetricError(f"metric '{name}': the option name '{IMAGES}' is reserved")
+        if callable(needs) and (undefined := found.options.keys() - found.defaults.keys()):
+            raise MetricError(
+                f"metric '{name}', option '{min(undefined)}' needs a default, because `needs` is a "
+                "function of the options"
+            )
+        try:
+            found.requests(found.defaults)
+        except MetricError as error:
+            raise MetricError(f"metric '{name}': {error}") from error
         METRICS[name] = found
         return function
 

@@ -21,6 +21,7 @@ from prune_core.networks.layers import check_width
 from prune_core.networks.registry import NETWORKS, WIDTH, Size
 from prune_core.networks.tracing import inner, trace
 from prune_core.options import checked_options
+from prune_core.registering import explaining
 from prune_core.spelling import allowed
 
 IMAGE_SIZE = (32, 32)
@@ -157,7 +158,14 @@ class Registered:
 
     def build(self, classes: int) -> nn.Module:
         """See `Builder`."""
-        return NETWORKS[self.name].build(classes, width=self.width, **dict(self.options))
+        family, what = NETWORKS[self.name], f"network '{self.name}'"
+        with explaining(what, family.provider, ArchitectureError):
+            module: object = family.build(classes, width=self.width, **dict(self.options))
+        if not isinstance(module, nn.Module):
+            raise ArchitectureError(
+                f"{what} returned {type(module).__name__}; it must return a torch.nn.Module"
+            )
+        return module
 
     def identity(self) -> dict[str, Any]:
         """See `Builder`."""

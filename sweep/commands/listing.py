@@ -13,12 +13,13 @@ from prune_core.compensation import COMPENSATIONS, Compensation
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.images import SOURCES
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
-from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture
+from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture, ArchitectureError
 from prune_core.networks.registry import WIDTH
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
 from prune_core.options import option_defaults, options_of
 from prune_core.registering import Provider
 from prune_core.statistics import InputRequest
+from sweep.errors import UserError
 
 SCOPES: tuple[Scope, ...] = ("local", "global")
 
@@ -62,12 +63,21 @@ def metrics(console: Console) -> None:
 
 
 def networks(console: Console) -> None:
-    """Prints every network with its size, options, source and published accuracies."""
+    """Prints every network with its size, options, source and published accuracies.
+
+    Raises
+    ------
+    UserError
+        If a network of a plug-in cannot be built.
+    """
     for name, family in NETWORKS.items():
         height, width = family.image_size
         # The usual data sets of these sizes: CIFAR-10 and ImageNet.
         classes = 10 if family.image_size == IMAGE_SIZE else 1000
-        shape = Architecture.named(name, classes)
+        try:
+            shape = Architecture.named(name, classes)
+        except ArchitectureError as error:
+            raise UserError(str(error)) from error
         options = {
             option: parameter
             for option, parameter in options_of(family.build, name).items()
@@ -146,8 +156,7 @@ def _options(metric: Metric) -> str:
 def _reads(metric: Metric) -> str:
     if not metric.reads_images:
         return "no images"
-    defaults = {name: parameter.default for name, parameter in metric.options.items()}
-    requests = metric.needs(**defaults)
+    requests = metric.requests(metric.defaults)
     names = ", ".join(sorted(type(request).__name__ for request in requests))
     of_inputs = all(isinstance(request, InputRequest) for request in requests)
     return f"{'inputs of consumers' if of_inputs else 'feature maps'} ({names})"

@@ -60,8 +60,8 @@ def test_the_bias_of_the_gaussian_information_of_averages(scored):
 def allowed(name):
     """Every choice of a metric with each option at its default or another value."""
     values, refused = {}, []
-    for option, hint in METRICS[name].option_types.items():
-        default = METRICS[name].options[option].default
+    for option, known in METRICS[name].options.items():
+        hint, default = known.annotation, known.default
         literal = typing.get_origin(hint) is typing.Literal
         if literal:
             values[option] = typing.get_args(hint)

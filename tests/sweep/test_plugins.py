@@ -98,6 +98,14 @@ def {}(layer):
     "Largest weight of each filter."
     return layer.weight.abs().amax(dim=(1, 2, 3))
 """
+
+
+def needing(needs: str, option: str) -> str:
+    """A metric that reads statistics and has an option."""
+    found = METRIC.format("one").replace("(layer)", f"(layer, *, {option})")
+    return found.replace('source="a test"', f'source="a test", needs={needs}')
+
+
 CHANGES = {
     "plugins": ["mine.py"],
     "datasets": ["stripes"],
@@ -348,6 +356,26 @@ WRONG = {
         {"mine.py": METRIC.format("one") + METRIC.format("output_l2")},
         ["metric 'output_l2' is already registered"],
     ),
+    "option without annotation": (
+        {"mine.py": METRIC.format("one").replace("(layer)", "(layer, *, power)")},
+        ["metric 'one', option 'power' needs an annotation"],
+    ),
+    "option of a type that no spec has": (
+        {"mine.py": METRIC.format("one").replace("(layer)", "(layer, *, powers: list = [])")},
+        ["metric 'one', option 'powers' needs an annotation", "int, float, str, bool"],
+    ),
+    "needs of other options": (
+        {"mine.py": needing("lambda bins: frozenset()", "power: int = 1")},
+        ["metric 'one': its `needs` failed: TypeError", "options of the metric, power"],
+    ),
+    "needs that give nothing": (
+        {"mine.py": needing("lambda **_: None", "power: int = 1")},
+        ["metric 'one': its `needs` failed", "a function that returns one"],
+    ),
+    "needs of an option without default": (
+        {"mine.py": needing("lambda power: frozenset()", "power: int")},
+        ["metric 'one', option 'power' needs a default", "`needs`"],
+    ),
 }
 
 
@@ -369,6 +397,83 @@ def test_what_is_wrong_with_a_file_is_told(files, words, write_spec, tmp_path, i
         assert len(done.stderr.splitlines()) == 1
         forget()
     assert [dict(registry) for registry in REGISTRIES] == before
+
+
+FAILING = """
+import prune_core as pc
+from prune_core.normalisation import normalisation
+
+
+@pc.metric(source="a test")
+def strong(layer, *, power: int):
+    "A metric with an option that has no default."
+    return layer.weight.abs().sum(dim=(1, 2, 3)) ** power
+
+
+@pc.layerwise()
+def failing(architecture, ratio, floor):
+    "Raises."
+    return architecture.nothing
+
+
+@pc.layerwise()
+def short(architecture, ratio, floor):
+    "Too few widths."
+    return 1, 2
+
+
+@normalisation(fits=lambda metric: metric.nothing)
+def choosy(metric, scores, layer):
+    "Cannot say which metrics it fits."
+    return scores
+
+
+@pc.image_source("torn", "no images", "a test", True)
+def torn(location):
+    raise RuntimeError("torn")
+
+
+@pc.network("a test")
+def broken(classes: int, *, width: float = 1.0):
+    "Raises."
+    raise RuntimeError("broken")
+
+
+@pc.network("a test")
+def absent(classes: int, *, width: float = 1.0):
+    "Returns nothing."
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": ["strong"]}, ["metrics[0] is 'strong'", "needs a value for its option"]),
+        ({"local_budgets": ["failing"]}, ["budget 'failing'", "mine.py, line 15 (return arch"]),
+        ({"local_budgets": ["short"]}, ["budget 'short' gave the widths (1, 2)", "give 13 whole"]),
+        ({"normalisations": ["choosy"]}, ["normalisation 'choosy'", "mine.py, line 24", "nothing"]),
+        ({"datasets": ["torn"]}, ["dataset torn: torn", "mine.py, line 32", "RuntimeError: torn"]),
+        ({"network.variant": "broken"}, ["network 'broken'", "mine.py, line 38", "Error: broken"]),
+        ({"network.variant": "absent"}, ["network 'absent' returned NoneType", "nn.Module"]),
+    ],
+    ids=str,
+)
+def test_what_a_function_of_a_file_does_wrong_is_told(changes, words, spec, tmp_path):
+    (tmp_path / "mine.py").write_text(FAILING)
+    load_plugin(tmp_path / "mine.py")
+    with pytest.raises(SpecError) as caught:
+        plan(spec(changes))
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_a_network_that_cannot_be_built_is_told_by_the_list(invoke, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(FAILING)
+    plugin = load_plugin(tmp_path / "mine.py")
+    broken = {"broken": pc.NETWORKS["broken"]}
+    monkeypatch.setattr("sweep.commands.listing.NETWORKS", broken)
+    done = invoke("networks")
+    assert done.exit_code == 2
+    assert f"error: network 'broken': {plugin} raised at mine.py, line 38" in done.stderr
 
 
 def _each(files: list[str]) -> list[str]:
