@@ -24,11 +24,13 @@ from sweep.spec.parsing import STANDARD_INPUT, read
 from sweep.spec.plugin_files import load
 from sweep.spec.writing import resolved
 from sweep.stages.rows import git_revision
-from sweep.stages.sources import with_plugins_in, write_files
+from sweep.stages.sources import with_plugins_in, with_widths_in, write_files
 
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
-NETWORK, PLUGINS = "network", "plugins"
-"""The folders of a person's own network and weights, and of plug-ins, in the folder of the job."""
+NETWORK, PLUGINS, WIDTHS = "network", "plugins", "widths"
+"""In the folder of the job, the folders of a person's own network and weights, of plug-ins, and of
+the files that `widths(file=...)` names.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def bundle(
 ) -> Bundle:
     """Copies a spec, the files that it names and the four packages into an empty folder.
 
-    A spec that names a network file, weights or plug-ins, or that has overrides or comes from
-    standard input, is written with all its fields, and with the names that these files have in the
-    folder.
+    A spec that names a network file, weights, files of widths or plug-ins, or that has overrides or
+    comes from standard input, is written with all its fields, and with the names that these files
+    have in the folder.
 
     Parameters
     ----------
@@ -69,16 +71,16 @@ def bundle(
     Raises
     ------
     SpecError, UserError
-        If the spec is invalid, see `sweep.spec.parsing.read`, or a file of its network or a plug-in
-        cannot be read.
+        If the spec is invalid, see `sweep.spec.parsing.read`, or a file that it names cannot be
+        read.
     """
     wanted = read(spec, overrides, load(plugins))
     wanted = with_plugins_in(folder_of(folder), PLUGINS, wanted)
     there = f"{wanted.name}.yaml"
-    network = _take(wanted.network, folder)
-    changed = network != wanted.network or wanted.plugins or overrides
-    if changed or spec == STANDARD_INPUT:
-        text = resolved(wanted.model_copy(update={"network": network}))
+    sent = with_widths_in(folder_of(folder), WIDTHS, wanted)
+    sent = sent.model_copy(update={"network": _take(wanted.network, folder)})
+    if sent != wanted or wanted.plugins or overrides or spec == STANDARD_INPUT:
+        text = resolved(sent)
         (folder / there).write_text(text, encoding="utf-8")
     elif spec in packaged():
         there = spec

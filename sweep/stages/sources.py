@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+from prune_core.budgets import BudgetChoice, BudgetError
 from prune_core.networks import ModuleArchitecture
 from prune_core.networks.own import OwnNetwork
 from prune_core.networks.source import NetworkSource
 from prune_core.source_files import SourceFiles
 from results.storage.folder import Folder
+from sweep.errors import SpecError
 from sweep.planning.cells import Cell
 from sweep.spec.fields import Spec
 
@@ -44,6 +47,48 @@ def with_plugins_in(folder: Folder, name: str, spec: Spec) -> Spec:
         write_files(folder / name / plugin.fingerprint, plugin)
     there = [replace(one, path=f"{name}/{one.fingerprint}/{one.entry}") for one in spec.plugins]
     return spec.model_copy(update={"plugins": there})
+
+
+def with_widths_in(folder: Folder, name: str, spec: Spec) -> Spec:
+    """Writes the files that `widths(file=...)` names in a spec into a folder of a folder.
+
+    Parameters
+    ----------
+    name : of the folder inside `folder`, where the spec will be.
+
+    Returns
+    -------
+    The spec with the new paths, relative to `folder`.
+
+    Raises
+    ------
+    SpecError
+        If a file cannot be read, or two files have the same name.
+    """
+    taken: dict[str, Path] = {}
+
+    def moved(choice: BudgetChoice) -> BudgetChoice:
+        if not choice.fixes_ratio:
+            return choice
+        file = Path(str(dict(choice.options)["file"])).expanduser().absolute()
+        if taken.setdefault(file.name, file) != file:
+            raise SpecError(
+                f"the files of widths {taken[file.name]} and {file} have the same name; rename one"
+            )
+        try:
+            choice.resolved()
+        except BudgetError as error:
+            raise SpecError(str(error)) from error
+        (folder / name).make()
+        (folder / name).write(file.name, file.read_bytes())
+        return BudgetChoice(choice.name, (("file", f"{name}/{file.name}"),))
+
+    rules = [moved(rule) for rule in spec.local_budgets]
+    comparisons = [
+        one.model_copy(update={"budget": moved(one.budget)}) if one.budget else one
+        for one in spec.comparisons
+    ]
+    return spec.model_copy(update={"local_budgets": rules, "comparisons": comparisons})
 
 
 def write_files(folder: Folder, source: SourceFiles) -> None:

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 import results
+from cluster.bundle import bundle
 from prune_core.budgets import BUDGETS, BudgetChoice, Importances, held_out_loss
 from prune_core.cost import cost, macs
 from prune_core.layer import views
@@ -14,7 +15,7 @@ from prune_core.metrics import Choice
 from sweep.errors import SpecError
 from sweep.planning.grid import plan
 from sweep.planning.images_seen import images_seen
-from sweep.spec.parsing import parse
+from sweep.spec.parsing import parse, read
 from sweep.spec.writing import resolved
 from sweep.stages.artifacts import Artifacts
 from sweep.stages.data import split_of
@@ -186,6 +187,34 @@ def test_a_file_of_wrong_widths_is_told(spec, held, words, tmp_path, monkeypatch
         plan(made)
     for word in ["w.yaml", *words]:
         assert word in str(caught.value)
+
+
+def test_a_job_takes_the_files_of_widths_along(spec, write_spec, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/w.yaml").write_text(json.dumps(WIDTHS))
+    monkeypatch.chdir(tmp_path)
+    rule = "widths(file=mine/w.yaml)"
+    (ratio,) = {cell.ratio for cell in plan(spec({**CHANGES, "local_budgets": [rule]})).cells[:1]}
+    comparison = {"metric": "bn_scale", "budget": rule, "ratio": ratio}
+    path = write_spec({**CHANGES, "local_budgets": ["erk", rule], "comparisons": [comparison]})
+    cells = plan(read(str(path))).cells
+    (tmp_path / "job").mkdir()
+    packed = bundle(str(path), tmp_path / "job")
+    (tmp_path / "mine/w.yaml").unlink()
+    monkeypatch.chdir(tmp_path / "job")
+    there = plan(read(packed.spec))
+    assert [cell.key for cell in there.cells] == [cell.key for cell in cells]
+    assert there.comparisons[0].rule == "widths(file=widths/w.yaml)"
+
+
+def test_a_job_refuses_files_of_widths_that_it_cannot_take(write_spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, words in enumerate(["w.yaml cannot be read", "have the same name; rename one"]):
+        (tmp_path / f"job{number}").mkdir()
+        path = write_spec({"local_budgets": ["widths(file=w.yaml)", "widths(file=more/w.yaml)"]})
+        with pytest.raises(SpecError, match=words):
+            bundle(str(path), tmp_path / f"job{number}")
+        (tmp_path / "w.yaml").write_text("[1]")
 
 
 def test_a_file_may_name_some_groups(spec, tmp_path):
