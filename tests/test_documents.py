@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 from made_up_sweep import Grid
+from rich.text import Text
 
 import sweep
 from cluster.cli import app
@@ -64,6 +65,14 @@ def test_a_documented_command_has_these_options(page: str, words: str) -> None:
     known = {option for each in found.params for option in each.opts + each.secondary_opts}
     asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
     assert asked <= known
+
+
+def test_help_is_shown_as_it_is_written() -> None:
+    command: Any = typer.main.get_command(app)
+    texts = [each.help or "" for one in command.commands.values() for each in [one, *one.params]]
+    for text in texts:
+        # Rich leaves out what it takes for markup.
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")
 
 
 def test_the_readme_shows_the_packaged_spec() -> None:

@@ -44,8 +44,8 @@ WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="AXIS=VALUE",
-        help="Only the cells with this value, such as ratio=0.3 or 'metric=[random, taylor]'; the "
-        "others stay planned. May be repeated for several axes.",
+        help="Only the cells with this value, such as ratio=0.3 or 'metric=\\[random, taylor]'; "
+        "the others stay planned. May be repeated for several axes.",
         show_default=False,
     ),
 ]
