@@ -24,7 +24,9 @@ def conditions_of(given: Conditions) -> dict[str, list[object]]:
         return {str(name): _listed(as_yaml(value)) for name, value in given.items()}
     found: dict[str, list[object]] = {}
     for text in each(given):
-        name, value = assigned(str(text), "--where", "ratio=0.3 or 'ratio=[0.3, 0.5]'")
+        name, value = assigned(
+            str(text), "--where", "AXIS=VALUE", "ratio=0.3 or 'ratio=[0.3, 0.5]'"
+        )
         if name in found:
             raise SpecError(f"--where {name} is given twice; write '{name}=[VALUE, VALUE]'")
         found[name] = _listed(value)

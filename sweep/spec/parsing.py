@@ -150,7 +150,7 @@ def override(content: dict[Any, Any], text: str) -> None:
         Naming the override and what to write.
     """
     text = _readable(text)
-    path, new = assigned(text, "override", "recipe.epochs=3")
+    path, new = assigned(text, "override", "FIELD=VALUE", "recipe.epochs=3")
     steps, inner = path.split("."), content
     for depth, step in enumerate(steps):
         if isinstance(inner, list):
@@ -174,12 +174,12 @@ def override(content: dict[Any, Any], text: str) -> None:
             inner = inner[step]
 
 
-def assigned(text: str, what: str, example: str) -> tuple[str, Any]:
+def assigned(text: str, what: str, form: str, example: str) -> tuple[str, Any]:
     """The name and the value of a text `NAME=VALUE`; the value is YAML.
 
     Parameters
     ----------
-    what : what the text is, for errors.
+    what, form, example : what the text is, what it must look like, and an example, for errors.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def assigned(text: str, what: str, example: str) -> tuple[str, Any]:
     text = _readable(text)
     name, equals, value = text.partition("=")
     if not equals or not all(name.strip().split(".")):
-        raise SpecError(f"{what} '{text}' must be FIELD=VALUE, such as {example}")
+        raise SpecError(f"{what} '{text}' must be {form}, such as {example}")
     return name.strip(), _load(value, f"the value of {what} '{text}'")
 
 

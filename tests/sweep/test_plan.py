@@ -81,7 +81,7 @@ def test_options_of_a_metric_may_be_written_in_any_order(spec):
             ["scope=local", "normalisation=layer_zscore"],
             "has scope local and normalisation layer_zs",
         ),
-        (["ratio"], "--where 'ratio' must be FIELD=VALUE, such as ratio=0.3"),
+        (["ratio"], "--where 'ratio' must be AXIS=VALUE, such as ratio=0.3"),
         (["ratio=[0.3"], "the value of --where 'ratio=[0.3' is not valid YAML"),
         (["ratio=0.3", "ratio=0.6"], "--where ratio is given twice; write 'ratio=[VALUE, VALUE]'"),
     ],
