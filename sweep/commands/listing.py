@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -13,10 +14,11 @@ from prune_core.compensation import COMPENSATIONS, Compensation
 from prune_core.cost import multiply_accumulates, parameters
 from prune_core.images import SOURCES
 from prune_core.metrics import METRICS, Choice, Metric, MetricError
+from prune_core.metrics.registry import IMAGES
 from prune_core.networks import IMAGE_SIZE, NETWORKS, Architecture, ArchitectureError
 from prune_core.networks.registry import WIDTH
 from prune_core.normalisation import NORMALISATIONS, check_normalisation
-from prune_core.options import option_defaults, options_of
+from prune_core.options import options_of
 from prune_core.registering import Provider
 from prune_core.statistics import InputRequest
 from sweep.errors import UserError
@@ -31,9 +33,10 @@ def metrics(console: Console) -> None:
     """
     for name in sorted(METRICS):
         found = METRICS[name]
+        images = [f"{IMAGES}={_word(found.images)}"] if found.reads_images else []
         _entry(
             console,
-            f"{name}({_options(found)})" if _options(found) else name,
+            _called(name, found.function, *images),
             found.summary,
             f"reads {_reads(found)}; {found.source}",
             *_from(found.provider),
@@ -42,9 +45,7 @@ def metrics(console: Console) -> None:
         console.print(f"budget rules for the {scope} scope:", style="bold")
         for name in rules_of(scope):
             rule = BUDGETS[name]
-            options = ", ".join(f"{k}={v}" for k, v in option_defaults(rule.function).items())
-            called = f"{name}({options})" if options else name
-            _entry(console, called, rule.summary, *_from(rule.provider))
+            _entry(console, _called(name, rule.function), rule.summary, *_from(rule.provider))
     console.print("normalisations for the global scope:", style="bold")
     for name, normalisation in NORMALISATIONS.items():
         usable = [metric for metric in sorted(METRICS) if _usable(name, metric)]
@@ -146,11 +147,24 @@ def _entry(console: Console, name: str, *lines: str) -> None:
         console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _options(metric: Metric) -> str:
-    options = [f"{name}={parameter.default}" for name, parameter in metric.options.items()]
-    if metric.reads_images:
-        options.append(f"images={metric.images or 'all'}")
-    return ", ".join(options)
+def _called(name: str, function: Callable[..., object], *more: str) -> str:
+    """A name with the options of its function as a spec writes them; required ones as `file=...`.
+
+    Parameters
+    ----------
+    more : other options.
+    """
+    options = [
+        f"{option}={'...' if parameter.default is parameter.empty else _word(parameter.default)}"
+        for option, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    options += more
+    return f"{name}({', '.join(options)})" if options else name
+
+
+def _word(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def _reads(metric: Metric) -> str:

@@ -1,6 +1,7 @@
 """Every mistake in a spec is told by file, field, value and what is allowed."""
 
 import math
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prune_core.metrics import METRICS, Choice
 from sweep.errors import SpecError
 from sweep.spec.fields import Spec
 from sweep.spec.packaged import packaged
@@ -253,3 +255,12 @@ def test_any_value_gives_a_spec_or_a_spec_error(field, value, inner, content):
 def test_any_data_alone_gives_a_spec_error(value):
     with pytest.raises(SpecError):
         parse(yaml.safe_dump(value), "mine.yaml")
+
+
+def test_the_list_of_metrics_shows_options_as_a_spec_reads_them(invoke):
+    listed = re.findall(r"^(\w+(?:\(.*\))?)$", invoke("metrics").stdout, re.MULTILINE)
+    assert "widths(file=...)" in listed
+    of_metrics = [one for one in listed if one.partition("(")[0] in METRICS]
+    assert len(of_metrics) == len(METRICS)
+    for one in of_metrics:
+        assert Choice.parse(one) == Choice.of(one.partition("(")[0])
