@@ -16,7 +16,8 @@ from prune_core.images.options import (
     split_options,
 )
 from prune_core.images.size import LARGEST_SIDE, SMALLEST_SIDE
-from sweep.spec.base import Name, Strict
+from prune_core.spelling import allowed
+from sweep.spec.base import NAME, Name, Strict
 
 
 def _square(value: Any) -> Any:
@@ -71,13 +72,31 @@ class DatasetSpec(Strict):
     def _from_source(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"source": value}
-        if isinstance(value, dict) and isinstance(value.get("source"), str):
-            try:
-                source, options = split_options(value["source"])
-            except ImagesError as error:
-                raise ValueError(str(error)) from error
-            if twice := sorted(set(options.given) & set(value)):
-                raise ValueError(f"gives {twice[0]} in the source and as a field; give it once")
-            last = re.split(r"[:/\\]", source.rstrip("/\\"))[-1]
-            return {"name": last, **options.given, **value, "source": source}
-        return value
+        if not isinstance(value, dict | DatasetSpec):
+            raise ValueError("must be a source such as digits, or a mapping with a `source`")
+        if not isinstance(value, dict):
+            return value
+        if not isinstance(value.get("source"), str):
+            return {"name": "unknown", **value}  # what is wrong is the source alone
+        try:
+            source, options = split_options(value["source"])
+        except ImagesError as error:
+            raise ValueError(str(error)) from error
+        if twice := sorted(set(options.given) & set(value)):
+            raise ValueError(f"gives {twice[0]} in the source and as a field; give it once")
+        if "name" not in value:
+            value = {"name": _name_of(source), **value}
+        return {**options.given, **value, "source": source}
+
+
+def _name_of(source: str) -> str:
+    """The last part of a source, as the name of the data set."""
+    last = re.split(r"[:/\\]", source.rstrip("/\\"))[-1]
+    if NAME.fullmatch(last):
+        return last
+    option, equals, _ = last.rpartition("?")[2].partition("=")
+    known = f"; if {option} is an option: {allowed(option, NAMES)}" if equals else ""
+    raise ValueError(
+        f"the source {source!r} gives no usable name; add one, such as "
+        f"{{source: '{source}', name: mine}}{known}"
+    )

@@ -43,6 +43,8 @@ class MinChannelsSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:
+        if not isinstance(value, int | dict | MinChannelsSpec):
+            raise ValueError("must be a whole number, or a mapping of channels and fraction")
         return {"channels": value} if isinstance(value, int) else value
 
 

@@ -259,6 +259,9 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
             text = f"{field} is not a field of the spec; {fields}"
         elif problem["type"] == "missing":
             text = f"{field} is missing"
+        elif problem["type"] == "model_type":
+            fields = ", ".join(_fields_at([*path, last]))
+            text = f"{field} is {problem['input']!r}; it must be a mapping with fields of {fields}"
         elif isinstance(problem["input"], dict):
             # Often a rule between fields. Its message names them; the whole mapping does not help.
             text = f"{field}: {message}" if field else message
