@@ -23,6 +23,15 @@ from sweep.spec.recipes import FinetuneSpec, RecipeSpec
 from sweep.spec.resources import ResourcesSpec, StageResourcesSpec
 
 STANDARD_INPUT = "-"
+NAMED_BY = {
+    "datasets": "source",
+    "metrics": "name",
+    "local_budgets": "name",
+    "global_budgets": "name",
+    "compensations": "name",
+    "schedules": "name",
+}
+"""The field that a text in one of these lists stands for."""
 
 
 def read(name_or_path: str, overrides: Sequence[str] = (), plugins: Sequence[Plugin] = ()) -> Spec:
@@ -155,20 +164,33 @@ def override(content: dict[Any, Any], text: str) -> None:
     for depth, step in enumerate(steps):
         if isinstance(inner, list):
             if not (step.isdecimal() and int(step) < len(inner)):
+                where = ".".join(steps[:depth])
+                entries = (
+                    f"a list of {len(inner)}; name an entry by its number, 0 to {len(inner) - 1}, "
+                    f"not {step}"
+                )
                 raise SpecError(
-                    f"override '{text}': {'.'.join(steps[:depth])} is a list of {len(inner)}; "
-                    f"name an entry by its number, 0 to {len(inner) - 1}, not {step}"
+                    f"override '{text}': {where} is {entries if inner else 'an empty list'}; set a "
+                    f"whole list with {where}=[...]"
                 )
             step = int(step)
         elif not isinstance(inner, dict):
             where, value = ".".join(steps[:depth]), text.partition("=")[2].strip()
-            raise SpecError(
-                f"override '{text}': {where} is {inner!r}, which has no field {step}; replace it "
-                f"as a whole, such as '{where}={{source: {inner}, {step}: {value}}}'"
-            )
+            words = f"override '{text}': {where} is {inner!r}, which has no field {step}"
+            plain = isinstance(inner, str) and "(" not in inner
+            if depth == 2 and plain and steps[0] in NAMED_BY:
+                named = f"{{{NAMED_BY[steps[0]]}: {inner}, {step}: {value}}}"
+                words += f"; replace it as a whole, such as '{where}={named}'"
+            raise SpecError(words)
         if depth == len(steps) - 1:
             inner[step] = new
         elif isinstance(inner, dict) and inner.get(step) is None:
+            where = ".".join(steps[: depth + 1])
+            if steps[depth + 1].isdecimal():
+                raise SpecError(
+                    f"override '{text}': {where} has no entries; set a whole list with "
+                    f"{where}=[...]"
+                )
             inner[step] = inner = {}
         else:
             inner = inner[step]

@@ -55,7 +55,13 @@ def test_fields_are_replaced_and_added(content):
         (["recipe.epochs=many"], ["recipe.epochs is 'many'"]),
         (["datasets.1.train_images=3"], ["datasets is a list of 1", "0 to 0", "not 1"]),
         (["datasets.source=digits"], ["datasets is a list of 1", "not source"]),
-        (["name.first=3"], ["name is 'small'", "no field first"]),
+        (["name.first=3"], ["name is 'small', which has no field first"]),
+        (["ratios.0.1=0.3"], ["ratios.0 is 0.3, which has no field 1"]),
+        (["metrics.0.bins=7"], ["no field bins", "'metrics.0={name: output_l1, bins: 7}'"]),
+        (["datasets=[svhn]", "datasets.0.bits=9"], ["'datasets.0={source: svhn, bits: 9}'"]),
+        (["comparisons=[]", "comparisons.0.metric=x"], ["comparisons is an empty list; set a who"]),
+        (["loggers.0=wandb"], ["loggers has no entries; set a whole list with loggers=[...]"]),
+        (["datasets.0.source="], ["datasets[0].source is None"]),
     ],
     ids=str,
 )
@@ -63,6 +69,8 @@ def test_a_wrong_override_is_told(overrides, words, content):
     with pytest.raises(SpecError) as caught:
         parse(yaml.safe_dump(content()), "mine.yaml", overrides)
     assert [word for word in words if word not in str(caught.value)] == []
+    nonsense = ("ratios.0={", "name={", "to -1", "name is missing")
+    assert [word for word in nonsense if word in str(caught.value)] == []
 
 
 def test_letters_that_the_locale_lacks_are_read(content):
