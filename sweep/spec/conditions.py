@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from sweep.errors import SpecError
 from sweep.spec.given import each
-from sweep.spec.parsing import as_yaml, assigned
+from sweep.spec.overrides import assigned
+from sweep.spec.yaml_text import as_yaml
 
 Conditions = Mapping[str, object] | str | Iterable[str]
 """`{"ratio": [0.3, 0.5], "metric": "random"}`, or texts such as `ratio=[0.3, 0.5]`."""

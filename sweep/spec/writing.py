@@ -14,8 +14,8 @@ from prune_core.metrics.registry import IMAGES
 from prune_core.plugins import Plugin
 from prune_core.schedule import Schedule
 from sweep.spec.fields import Spec
-from sweep.spec.parsing import EXPONENTS
 from sweep.spec.recipes import FinetuneSpec
+from sweep.spec.yaml_text import EXPONENTS
 
 
 def resolved(spec: Spec) -> str:
