@@ -19,7 +19,9 @@ from results.storage.schema import SCRATCH, UNPRUNED
 from sweep.errors import SpecError
 from sweep.planning.baselines import Baseline, Dataset
 from sweep.planning.cells import Budget, Cell
+from sweep.planning.comparisons import comparisons_of
 from sweep.planning.network import Network, network_of
+from sweep.planning.notes import without_effect
 from sweep.planning.scores import Importance
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import Spec
@@ -27,7 +29,7 @@ from sweep.spec.fields import Spec
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a spec, its name, notes about the images, and its main comparisons."""
+    """The cells of a spec, its name, notes about spec and images, and its main comparisons."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -117,7 +119,7 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
         same cell. The message names what to change.
     """
     cells: list[Cell] = []
-    notes: list[str] = []
+    notes = without_effect(spec)
     for entry in spec.datasets:
         dataset, said = _dataset(entry, spec, data)
         notes += [f"{dataset.name}: {note}" for note in said]
@@ -133,31 +135,7 @@ def plan(spec: Spec, data: Path | None = None) -> Plan:
         _check_reachable(dataset, network, of_dataset)
         cells += of_dataset
     _check_distinct(cells)
-    return Plan(spec.name, tuple(cells), tuple(notes), tuple(_comparisons(spec, cells)))
-
-
-def _comparisons(spec: Spec, cells: list[Cell]) -> Iterator[Comparison]:
-    """The planned comparisons; where a file decides the ratio, each data set has its own."""
-    for index, (asked, named) in enumerate(
-        zip(spec.comparisons, spec.planned_comparisons, strict=True)
-    ):
-        if asked.budget is None or not asked.budget.fixes_ratio:
-            yield named
-            continue
-        cell_of = {
-            cell.baseline.dataset.name: cell
-            for cell in cells
-            if cell.importance and cell.budget.label == named.rule
-        }
-        for dataset in [named.dataset] if named.dataset else cell_of:
-            cell = cell_of[dataset]
-            try:
-                cell.budget.choice.check(cell.baseline.architecture, named.ratio, cell.budget.floor)
-            except BudgetError as error:
-                raise SpecError(
-                    f"comparisons[{index}].ratio is {named.ratio}; dataset {dataset}: {error}"
-                ) from error
-            yield replace(named, dataset=dataset, ratio=cell.ratio)
+    return Plan(spec.name, tuple(cells), tuple(notes), comparisons_of(spec, cells))
 
 
 def _dataset(entry: DatasetSpec, spec: Spec, data: Path | None) -> tuple[Dataset, tuple[str, ...]]:

@@ -28,9 +28,21 @@ from sweep.spec.networks import NetworkSpec
 from sweep.spec.recipes import FinetuneSpecs, RecipeSpec
 from sweep.spec.resources import ResourcesSpec
 
+
+def _apart(ratios: list[float]) -> list[float]:
+    """Refuses ratios that differ by less than labels show."""
+    for index, ratio in enumerate(ratios):
+        for earlier in ratios[:index]:
+            if f"{ratio:g}" == f"{earlier:g}":
+                raise ValueError(f"has {earlier} and {ratio}, which are nearly equal; remove one")
+    return ratios
+
+
 EvaluatedStage = Literal["pruned", "compensated", "recalibrated"]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
-Ratios = Annotated[list[Ratio], Field(min_length=1), AfterValidator(distinct)]
+Ratios = Annotated[
+    list[Ratio], Field(min_length=1), AfterValidator(distinct), AfterValidator(_apart)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 import yaml
 
 from sweep.errors import SpecError
@@ -46,15 +47,29 @@ class _Loader(yaml.SafeLoader):
                 seen.add((key.tag, key.value))
         return node
 
+    def construct_decimal(self, node: yaml.ScalarNode) -> int | float:
+        """A number; refuses 010, which is 8 in YAML 1.1, and 1:30, which is 90."""
+        if re.match(r"[-+]?0[0-9_]|.*:", node.value):
+            raise yaml.YAMLError(
+                f"{node.value} in line {node.start_mark.line + 1} is no decimal number in YAML; "
+                "write it without a 0 in front and without colons, or in quotes for a text"
+            )
+        if node.tag == INTEGER:
+            return int(self.construct_yaml_int(node))
+        return float(self.construct_yaml_float(node))
 
+
+INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 EXPONENTS = (
-    "tag:yaml.org,2002:float",
+    FLOAT,
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+0123456789."),
 )
 """YAML 1.1 reads 5e-4 as text. Who writes a spec must quote a text that looks like this."""
 
 _Loader.add_implicit_resolver(*EXPONENTS)
+_Loader.add_constructor(INTEGER, _Loader.construct_decimal)
+_Loader.add_constructor(FLOAT, _Loader.construct_decimal)
 
 
 def copied(value: Any, where: str) -> Any:
@@ -68,7 +83,9 @@ def copied(value: Any, where: str) -> Any:
 def as_yaml(value: Any) -> Any:
     """A copy of a value that Python gave, as YAML would give it."""
     if hasattr(value, "tolist"):  # an array or number of NumPy, a Series of pandas
-        value = value.tolist()
+        array = np.asarray(value)
+        # As decimal text, because a float32 of 0.3 is meant as 0.3, not as 0.30000001192092896.
+        value = (array.astype(str).astype(float) if array.dtype.kind == "f" else array).tolist()
     if isinstance(value, Mapping):
         return {key: as_yaml(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | range):

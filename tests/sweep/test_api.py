@@ -79,12 +79,12 @@ def test_overrides_leave_the_fields_as_they_are(fields):
 
 def test_arrays_tuples_and_ranges_are_lists(fields):
     python = {**fields, "ratios": np.array([0.3, 0.5]), "seeds": range(2), "metrics": ("random",)}
-    python["recipe"] = {**fields["recipe"], "epochs": np.int64(2), "learning_rate": np.float32(0.5)}
+    python["recipe"] = {**fields["recipe"], "epochs": np.int64(2), "learning_rate": np.float32(0.3)}
     python["datasets"] = pd.Series(["digits"])
     read = sweep.plan(python).spec
     assert (read.ratios, read.seeds) == ([0.3, 0.5], [0, 1])
     assert read.metrics[0].name == "random"
-    assert (read.recipe.epochs, read.recipe.learning_rate) == (2, 0.5)
+    assert (read.recipe.epochs, read.recipe.learning_rate) == (2, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,24 @@ def test_a_scope_may_have_ratios_of_its_own(spec):
     spec({**ratios, "metrics": ["random", "output_l1"], "comparisons": [planned | {"ratio": 0.2}]})
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"scopes": ["local"], "normalisations": ["layer_mean"]}, "normalisations has no effect"),
+        ({"controls.ratios": [0.3]}, "controls.ratios has no effect"),
+        (
+            {"metrics": ["random"], "controls.widths_of": ["random"]},
+            "controls.widths_of random adds no cells",
+        ),
+    ],
+)
+def test_what_a_spec_asks_for_without_effect_is_said(changes, note, spec):
+    changes = {"metrics": ["output_l1"], **changes}
+    assert [one for one in plan(spec(changes)).notes if one.startswith(note)]
+    used = {"scopes": ["local", "global"], "controls.scratch": True}
+    assert not [one for one in plan(spec({**changes, **used})).notes if "no " in one]
+
+
 def test_a_plan_is_the_same_every_time(spec):
     assert plan(spec(AXES)) == plan(spec(AXES))
 

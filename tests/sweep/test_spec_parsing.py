@@ -55,6 +55,7 @@ BAD_VALUES = [
     ("ratios", 0.5, ["ratios", "0.5", "list"]),
     ("ratios", [0.5, 0.3, 0.5], ["ratios", "0.5", "twice"]),
     ("ratios", [1, 1.0], ["ratios", "1.0", "twice"]),
+    ("ratios", [0.3, 0.3000000001], ["ratios", "has 0.3 and 0.3000000001", "nearly equal"]),
     ("seeds", [], ["seeds", "at least 1"]),
     ("seeds", [-1], ["seeds[0]", "is -1", "greater than or equal to 0"]),
     ("seeds", [2**63], ["seeds[0]", str(2**63), "less than"]),
@@ -276,3 +277,9 @@ def test_the_list_of_metrics_shows_options_as_a_spec_reads_them(invoke):
     assert len(of_metrics) == len(METRICS)
     for one in of_metrics:
         assert Choice.parse(one) == Choice.of(one.partition("(")[0])
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "-07", "1:30.5"])
+def test_a_number_that_yaml_reads_in_another_base_is_refused(number):
+    with pytest.raises(SpecError, match=f"{number} in line 2 is no decimal number"):
+        parse(f"name: x\nseeds: [{number}]", "mine.yaml")
