@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prune_core.cost import cost
 from prune_core.networks import Architecture
@@ -89,9 +89,20 @@ def check_ratio(
         raise BudgetError(
             f"ratio {ratio} cannot be reached: with the floor of {floor} the lowest reachable "
             # Rounded up, so that the printed figure itself can be used.
-            f"ratio is {math.ceil(lowest * 1e6) / 1e6:.6f} of the {NOUNS[of]}; raise the ratio or "
-            "lower min_channels"
+            f"ratio is {math.ceil(lowest * 1e6) / 1e6:.6f} of the {NOUNS[of]}; raise the ratio"
+            + "".join(f" or lower {limits}" for limits in _lowering(architecture, ratio, floor, of))
         )
+
+
+def _lowering(architecture: Architecture, ratio: float, floor: Floor, of: Cost) -> list[str]:
+    """The limits of a floor that can be lowered to reach a ratio: each alone, else both."""
+    without = {
+        "min_channels": Floor(round_to=floor.round_to),
+        "round_to": replace(floor, round_to=1),
+        "min_channels and round_to": Floor(),
+    }
+    enough = [name for name, one in without.items() if lowest_ratio(architecture, one, of) <= ratio]
+    return enough[:-1] or enough
 
 
 def check_range(ratio: float) -> None:

@@ -398,6 +398,22 @@ def test_global_masks_in_steps_are_nested():
         larger = smaller
 
 
+@pytest.mark.parametrize(
+    ("ratio", "floor", "advice"),
+    [
+        (0.001, Floor(40), "raise the ratio or lower min_channels"),
+        (0.001, Floor(1, 0.5), "raise the ratio or lower min_channels"),
+        (0.3, Floor(round_to=1024), "raise the ratio or lower round_to"),
+        (0.3, Floor(500, round_to=1024), "raise the ratio or lower min_channels and round_to"),
+        (1e-9, Floor(40), "raise the ratio"),
+    ],
+    ids=str,
+)
+def test_an_unreachable_ratio_names_what_would_reach_it(large, ratio, floor, advice):
+    with pytest.raises(BudgetError, match=f"; {advice}$"):
+        check_ratio(large, ratio, floor)
+
+
 def test_steps_have_a_lowest_ratio_of_their_own(small):
     with pytest.raises(BudgetError, match=r"1 channel a layer, in multiples of 4 the lowest"):
         local(scores_of(small), small, 0.05, Floor(round_to=4))
