@@ -93,5 +93,7 @@ Deviation = Annotated[
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="Side of its images in pixels.", rich_help_panel=_CHECKPOINT),
+    typer.Option(
+        help="Side of its images in pixels.", min=8, max=1024, rich_help_panel=_CHECKPOINT
+    ),
 ]

@@ -95,7 +95,9 @@ class Origin:
             return True
         if not self.path.exists():
             raise UserError(f"there is no folder or file {self.path}")
-        if (self.variant is None) == (self.source is None):
+        if self.variant is not None and self.source is not None:
+            raise UserError("--variant and --source name two networks; give one of the two")
+        if self.variant is None and self.source is None:
             raise UserError(
                 f"{self.path} is a file, so name the network that its weights belong to: either "
                 "--variant resnet56 (`prune-sweep networks` lists them) or --source my_net.py:build"

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from prune_core.images.size import LARGEST_SIDE as HIGH
+from prune_core.images.size import SMALLEST_SIDE as LOW
 from results import Store
 from results.storage.schema import SCHEMA_VERSION
 
@@ -214,3 +216,19 @@ def test_a_warning_of_the_command_is_one_line(start, old_results):
     (line,) = errors.splitlines()
     assert line.startswith(f"warning: {damaged} is damaged")
     assert "0" * 16 not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variant", "resnet20", "--source", "b.py:f"], "--variant and --source name two"),
+        ([], "net.pt is a file, so name the network"),
+        (["--image-size", 0], f"'--image-size': Input should be greater than or equal to {LOW}"),
+        (["--image-size", 5000], f"'--image-size': Input should be less than or equal to {HIGH}"),
+    ],
+)
+def test_what_prune_cannot_take_is_told_by_its_option(words, message, invoke, tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"")
+    done = invoke("prune", tmp_path / "net.pt", "--dataset", "digits", "--ratio", 0.5, *words)
+    assert done.exit_code == 2
+    assert message in done.stderr

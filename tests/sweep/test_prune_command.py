@@ -375,7 +375,7 @@ def test_what_cannot_be_pruned_is_refused_and_nothing_is_written(
         ((*net, "--option", "shortcut=B"), "--option is for checkpoint files"),
         ((*net, "--image-size", 64), "--image-size is for checkpoint files"),
         (file, "net.pt is a file, so name the network"),
-        ((*file, *family, "--source", "my_net.py:build"), "either --variant resnet56"),
+        ((*file, *family, "--source", "my_net.py:build"), "name two networks; give one of the two"),
         ((*file, "--variant", "resnet21"), "variant 'resnet21' is unknown; did you mean resnet20?"),
         ((*file, "--variant", "resnet20", "--option", "shortcut=C"), "is 'C'; allowed: A, B\n"),
         ((*file, "--variant", "resnet20", "--option", "shortcut"), "must be option=value"),
