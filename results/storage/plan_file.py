@@ -71,7 +71,7 @@ def read_plan(folder: Folder) -> PlannedCells:
     Raises
     ------
     PlanError
-        If no sweep was run in the folder, or the file is damaged.
+        If no sweep was run in the folder, or the file is absent or damaged.
     StoreError
         If an object store does not answer.
     """
@@ -82,6 +82,11 @@ def read_plan(folder: Folder) -> PlannedCells:
         comparisons = tuple(Comparison(**one) for one in content.get("comparisons", ()))
         return PlannedCells(name, cells, comparisons)
     except FileNotFoundError:
+        if (folder / "cells").entries():
+            raise PlanError(
+                f"{folder} has results, but no {PLAN}, which says what cells its sweep has; run "
+                "its spec there again, which writes it and runs only what is missing"
+            ) from None
         raise PlanError(f"no sweep was run in {folder}: it has no {PLAN}") from None
     except StoreError:
         raise

@@ -123,6 +123,9 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
     Store(tmp_path).create()
     with pytest.raises(UserError, match="no sweep was run"):
         shown(tmp_path)
+    Store(tmp_path).write({"key": KEYS[0], "status": "ok"})
+    with pytest.raises(UserError, match=r"has results, but no plan\.json"):
+        shown(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"name": 1}', '{"name": "s", "cells": 3}'])
