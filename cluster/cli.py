@@ -18,6 +18,7 @@ from sweep.commands.arguments import OverridesArgument, PluginOption, WhereOptio
 from sweep.commands.cli import app
 from sweep.commands.exits import guarded
 from sweep.commands.interrupts import EXIT_INTERRUPTED
+from sweep.errors import UserError
 from sweep.execution.terminal import Terminal
 
 __all__ = ["app"]
@@ -143,11 +144,13 @@ def cluster_files(
 ) -> bool:
     """Copy the files that start a cluster: own servers, AWS, Google Cloud, Kubernetes, Slurm."""
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in sorted((resources.files("cluster") / "files").iterdir(), key=lambda e: e.name):
+    entries = sorted((resources.files("cluster") / "files").iterdir(), key=lambda e: e.name)
+    # Never overwrite: the user may have filled in the file.
+    if there := [entry.name for entry in entries if (folder / entry.name).exists()]:
+        raise UserError(f"{folder} has {', '.join(there)} already; name another folder")
+    for entry in entries:
         target = folder / entry.name
-        # Never overwrite: the user may have filled in the file.
-        with target.open("xb") as file:
-            file.write(entry.read_bytes())
+        target.write_bytes(entry.read_bytes())
         Terminal(file=sys.stdout).print(str(target))
     return True
 

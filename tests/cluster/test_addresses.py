@@ -127,7 +127,8 @@ def test_cluster_files_are_copied_and_never_overwrite_a_file(tmp_path):
     (tmp_path / "mine" / "aws.yaml").write_text("filled in")
     again = copy()
     assert again.exit_code == 2
-    assert "aws.yaml" in again.stderr or "Containerfile" in again.stderr
+    assert "mine has Containerfile, aws.yaml, " in again.stderr
+    assert "already; name another folder" in again.stderr
     assert (tmp_path / "mine" / "aws.yaml").read_text() == "filled in"
 
 
