@@ -115,10 +115,10 @@ class Sweep:
         self,
         executor: str = "ray",
         *,
-        retry: str | Collection[str] = (),
-        only: str | Collection[str] = (),
-        where: Conditions = (),
-        slurm: Mapping[str, object] | str | Sequence[str] = (),
+        retry: str | Collection[str] | None = (),
+        only: str | Collection[str] | None = (),
+        where: Conditions | None = (),
+        slurm: Mapping[str, object] | str | Sequence[str] | None = (),
         debugger: bool = False,
         console: Console | None = None,
     ) -> Sweep:
@@ -157,7 +157,7 @@ class Sweep:
             chosen_executor.check(self.spec)
             self.store.check()
             statuses = _statuses(retry)
-            chosen = self._only(each(only)) if only else self
+            chosen = self._only([str(key) for key in each(only)]) if only else self
             if where:
                 part = chosen.planned.where(conditions_of(where))
                 chosen = replace(chosen, planned=part)
@@ -187,9 +187,9 @@ class Sweep:
 
 def plan(
     spec: AnySpec,
-    overrides: str | Iterable[str] = (),
+    overrides: str | Iterable[str] | None = (),
     *,
-    plugins: AnyPath | Iterable[AnyPath] = (),
+    plugins: AnyPath | Iterable[AnyPath] | None = (),
     data: AnyPath | None = None,
     out: Where | None = None,
 ) -> Sweep:
@@ -228,16 +228,16 @@ def plan(
 
 def run(
     spec: AnySpec,
-    overrides: str | Iterable[str] = (),
+    overrides: str | Iterable[str] | None = (),
     *,
-    plugins: AnyPath | Iterable[AnyPath] = (),
+    plugins: AnyPath | Iterable[AnyPath] | None = (),
     data: AnyPath | None = None,
     out: Where | None = None,
     executor: str = "ray",
-    retry: str | Collection[str] = (),
-    only: str | Collection[str] = (),
-    where: Conditions = (),
-    slurm: Mapping[str, object] | str | Sequence[str] = (),
+    retry: str | Collection[str] | None = (),
+    only: str | Collection[str] | None = (),
+    where: Conditions | None = (),
+    slurm: Mapping[str, object] | str | Sequence[str] | None = (),
     debugger: bool = False,
     console: Console | None = None,
 ) -> Sweep:
@@ -270,15 +270,15 @@ def run(
 
 
 def _executor(
-    name: str, slurm: Mapping[str, object] | str | Sequence[str], debugger: bool
+    name: str, slurm: Mapping[str, object] | str | Sequence[str] | None, debugger: bool
 ) -> Executor:
     if isinstance(slurm, Mapping):
         slurm = [f"{key}={value}" for key, value in slurm.items()]
     return executor_named(name, debugger, each(slurm))
 
 
-def _statuses(given: str | Collection[str]) -> frozenset[str]:
-    names: list[str] = each(given)
+def _statuses(given: str | Collection[str] | None) -> frozenset[str]:
+    names = [str(name) for name in each(given)]
     if unknown := sorted(set(names) - set(STATUSES)):
         raise SpecError(f"--retry {', '.join(unknown)}: {allowed(unknown[0], STATUSES)}")
     return frozenset(names)

@@ -13,7 +13,7 @@ Conditions = Mapping[str, object] | str | Iterable[str]
 """`{"ratio": [0.3, 0.5], "metric": "random"}`, or texts such as `ratio=[0.3, 0.5]`."""
 
 
-def conditions_of(given: Conditions) -> dict[str, list[object]]:
+def conditions_of(given: Conditions | None) -> dict[str, list[object]]:
     """The values that a cell may have, by the axis of the grid.
 
     Raises

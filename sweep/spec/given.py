@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 
 def spec_of(
-    spec: AnySpec, overrides: str | Iterable[str] = (), plugins: AnyPath | Iterable[AnyPath] = ()
+    spec: AnySpec,
+    overrides: str | Iterable[str] | None = (),
+    plugins: AnyPath | Iterable[AnyPath] | None = (),
 ) -> Spec:
     """Checks a spec in any of these forms, and registers what its plug-ins register.
 
@@ -35,9 +37,12 @@ def spec_of(
     SpecError, UserError
         If the spec or a plug-in is wrong.
     """
-    overrides, loaded = each(overrides), load(each(plugins))
+    overrides, plugins = each(overrides), each(plugins)
     if not all(isinstance(one, str) for one in overrides):
         raise SpecError("overrides are texts FIELD=VALUE, such as 'recipe.epochs=3'")
+    if not all(isinstance(one, str | os.PathLike) for one in plugins):
+        raise SpecError("plugins are paths of Python files, such as 'my_metrics.py'")
+    loaded = load(plugins)
     if isinstance(spec, Mapping):
         checked = of_fields(spec, "the spec", overrides, loaded)
     elif isinstance(spec, str | os.PathLike):
@@ -56,11 +61,23 @@ def spec_of(
     return checked
 
 
-def each(values: str | os.PathLike[str] | Iterable[T]) -> list[T]:
-    """The values; a single text or path is one value, not a list of letters."""
+def each(values: str | os.PathLike[str] | Iterable[T] | None) -> list[T]:
+    """The values; a single text or path is one value, not a list of letters, and None is none.
+
+    Raises
+    ------
+    SpecError
+        If it is neither a text nor a path nor several of them.
+    """
+    if values is None:
+        return []
     if isinstance(values, str | os.PathLike):
         return [cast("T", values)]
-    return list(values)
+    try:
+        return list(values)
+    except TypeError:
+        kind = type(values).__name__
+        raise SpecError(f"{values!r} is of the type {kind}; give a text or a list") from None
 
 
 def _check_files(spec: Spec) -> None:

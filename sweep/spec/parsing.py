@@ -124,7 +124,9 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
     for problem in of_plugins or problems:
         # For a union, pydantic also lists the member, which is not a field of the spec.
         *path, last = problem["loc"] or ("",)
-        named = problem["type"] in ("extra_forbidden", "missing")
+        unknown = problem["type"] in ("extra_forbidden", "invalid_key")
+        last = str(last) if unknown else last
+        named = unknown or problem["type"] == "missing"
         steps = [step for step in path if _is_field(step)]
         steps += [last] if named or _is_field(last) else []
         first = steps[0] if steps else ""
@@ -132,7 +134,7 @@ def _explain(where: str, content: Any, error: ValidationError) -> list[str]:
             del steps[1:2]  # a single one needs no list
         field = "".join(map(_step, steps)).lstrip(".")
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        if unknown:
             fields = allowed(str(last), _fields_at(path), "allowed here: ")
             text = f"{field} is not a field of the spec; {fields}"
         elif problem["type"] == "missing":

@@ -127,6 +127,21 @@ def test_what_is_no_spec_is_refused(spec, overrides, words):
         sweep.plan(spec, overrides)
 
 
+def test_what_is_no_list_is_refused_and_none_is_nothing(fields, tmp_path):
+    planned = sweep.plan(fields, overrides=None, plugins=None, out=tmp_path)
+    run = planned.run(
+        "serial", retry=None, only=planned.cells[0].key, where=None, slurm=None, console=QUIET
+    )
+    assert run.status().complete
+    for call, words in (
+        (lambda: sweep.plan(fields, 3), "3 is of the type int; give a text or a list"),
+        (lambda: sweep.plan(fields, plugins=[3]), "plugins are paths of Python files"),
+        (lambda: sweep.run(fields, executor="serial", retry=[3]), "--retry 3: allowed: ok"),
+    ):
+        with pytest.raises(sweep.SpecError, match=words):
+            call()
+
+
 def test_fields_that_contain_themselves_are_refused(fields):
     endless = {**fields}
     endless["recipe"] = endless

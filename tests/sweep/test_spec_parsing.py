@@ -146,7 +146,8 @@ BAD_VALUES = [
     ("recipe.my-field", 3, ["recipe.my-field is not a field"]),
     ("finetune.my-field", 3, ["finetune.my-field is not a field"]),
     ("receipe", {"epochs": 3}, ["receipe is not a field", "did you mean recipe?"]),
-    (1, 2, ["1"]),
+    (1, 2, ["mine.yaml: 1 is not a field of the spec; allowed here: name, plugins"]),
+    ("recipe", {"epochs": 1, 3: 3}, ["recipe.3 is not a field", "allowed here: epochs"]),
 ]
 
 
