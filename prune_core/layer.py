@@ -116,7 +116,10 @@ class LayerView:
         return [one for one in self._everyone() if one.name == self.name]
 
     def read_beside(self, consumer: int) -> list[tuple[LayerView, int]]:
-        """The views of all channels that a consumer reads, this one among them.
+        """A view of each channel group that a consumer reads, for its own group this one.
+
+        Producers whose outputs are added before the consumer reads them have the same channels
+        there, and one of them stands for all.
 
         Parameters
         ----------
@@ -126,15 +129,13 @@ class LayerView:
         -------
         For each view the number of the consumer among its own.
         """
-        if not self.readers:
-            return [(self, consumer)]
-        name = self.readers[consumer].name
-        return [
-            (one, number)
-            for one in self._everyone()
-            for number, reader in enumerate(one.readers)
-            if reader.name == name
-        ]
+        name = self.readers[consumer].name if self.readers else ""
+        found = {self.group: (self, consumer)}
+        for one in self._everyone():
+            for number, reader in enumerate(one.readers):
+                if reader.name == name:
+                    found.setdefault(one.group, (one, number))
+        return [found[group] for group in sorted(found)]
 
     def _everyone(self) -> list[LayerView]:
         """All views of the network, with this one in its place."""

@@ -31,22 +31,27 @@ class Concatenated(nn.Module):
 def networks():
     torch.manual_seed(0)
     return {
-        "shortcut": Architecture.named("resnet20", 10).build(),
+        "shortcut A": Architecture.named("resnet20", 10).build(),
+        # A convolution in the shortcut: two producers make the channels that the next layer reads.
+        "shortcut B": Architecture.named("resnet20", 10, options={"shortcut": "B"}).build(),
         "concatenation": prune_core.adopt(Concatenated(), 10),
         "chain": Architecture.named("simplenet_310k", 10, width=0.25).build(),
     }
 
 
-@pytest.fixture(scope="module", params=["shortcut", "concatenation", "chain"])
+@pytest.fixture(scope="module", params=["shortcut A", "shortcut B", "concatenation", "chain"])
 def case(request):
     """The views with made-up statistics, and for each the variance of all inputs of its readers."""
     net = networks()[request.param]
     chance = torch.Generator().manual_seed(1)
     producers = architecture_of(net).groups.producers
-    variances = [
-        torch.rand(len(one.positions), generator=chance, dtype=torch.float64) + 0.1
-        for one in producers
-    ]
+    # Producers that are added before a layer reads them have one feature map.
+    maps = [(one.consumers[0].module, int(one.consumers[0].positions[0, 0])) for one in producers]
+    of_map = {
+        place: torch.rand(len(one.positions), generator=chance, dtype=torch.float64) + 0.1
+        for place, one in zip(maps, producers, strict=True)
+    }
+    variances = [of_map[place] for place in maps]
     found = views(net, [_answers(variance) for variance in variances])
     inputs: dict[str, torch.Tensor] = {}
     for producer, variance in zip(producers, variances, strict=True):
