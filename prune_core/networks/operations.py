@@ -132,7 +132,7 @@ class Walk:
     producers : the convolutions that make channels, with their results.
     norms : the results of batch normalisations, with their names.
     sites : the tensors that convolutions and linear layers read.
-    onward : where the channels of a tensor go on, and whether through an addition.
+    onward : where the channels of a tensor go on, and whether through an addition of others.
     called : how often each module is called.
     """
 
@@ -329,14 +329,17 @@ class Walk:
             self._pin(one, f"{place(node)} joins them with fixed channels")
             self._pin(two, f"{place(node)} joins them with fixed channels")
             return Value(shape)
+        joins = False
         if sums:
             apart = self.labels.roots(one.labels) != self.labels.roots(two.labels)
             self.joined.extend(one.labels[apart].tolist())
+            # A sum of channels and what was pooled from them brings no other channels.
+            joins = bool(apart.any())
         self.labels.unite(one.labels, two.labels)
         for source, value in zip(sources, operands, strict=True):
             # A gate has one number for the whole map: it scales channels and makes none.
             if sums or value.shape[2:] == shape[2:]:
-                self._follows(node, source, addition=sums)
+                self._follows(node, source, addition=joins)
         return Value(shape, one.labels, one.pixels)
 
     def _concatenated(self, node: fx.Node, shape: tuple[int, ...]) -> Value:

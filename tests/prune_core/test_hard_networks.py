@@ -131,6 +131,29 @@ def test_the_order_of_statements_changes_no_reader():
         assert readers == {"a": ["q"], "p": ["r"]}
 
 
+class Smoothed(nn.Module):
+    """One layer reads a map, and another the sum of the map and its local averages."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.c, self.head = nn.Conv2d(8, 5, 3, padding=1), nn.Linear(11, classes)
+
+    def forward(self, images):
+        maps = torch.relu(self.a(images))
+        one = torch.relu(self.b(maps)).mean((2, 3))
+        smoothed = maps + nn.functional.avg_pool2d(maps, 3, 1, 1)
+        return self.head(torch.cat([one, torch.relu(self.c(smoothed)).mean((2, 3))], 1))
+
+
+def test_a_sum_of_a_map_and_its_averages_is_read_too():
+    net = pc.adopt(Smoothed(4), 4, SIZE)
+    group = channel_groups(net).groups[0]
+    (producer,) = group.producers
+    assert [one.module for one in producer.consumers] == ["b", "c"]
+    assert not group.joined
+
+
 class Shared(nn.Module):
     """A batch normalisation without weights in two places."""
 
