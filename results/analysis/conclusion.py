@@ -65,7 +65,7 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
     if len(found) <= _LISTED:
         return _sentence([f"on {lead.place} {_lead(lead)}" for lead in found], "; ")
     winners = pd.Series([lead.metric for lead in found]).value_counts()
-    sure = sum(lead.low > 0 for lead in found)
+    sure = sum(lead.low > 0 and not lead.left_out_ahead for lead in found)
     against = sum(lead.high < 0 for lead in found)
     words = [f"{name} in {count}" for name, count in winners.items()]
     axes = ["study", "budget", "normalisation"]
@@ -79,6 +79,12 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
         f"{sure}"
     )
     text += f", and below zero in {against}" if against else ""
+    ahead = sum(lead.left_out_ahead > 0 for lead in found)
+    if ahead:
+        text += (
+            f"; in {ahead} a metric that lacks a ratio or a seed is more accurate where it has "
+            "cells, and no lead is counted"
+        )
     unsure = sum(lead.seeds > 1 and lead.chosen < lead.seeds for lead in found)
     if unsure:
         text += f"; in {unsure} the choice depends on the seed that is left out"
@@ -91,7 +97,9 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
 def _lead(lead: Lead) -> str:
     over = f", averaged over {lead.ratios} ratios" if lead.ratios > 1 else ""
     if lead.left_out:
-        over += f" ({several(lead.left_out, 'metric lacks', 'metrics lack')} a ratio or a seed)"
+        over += f" ({several(lead.left_out, 'metric lacks', 'metrics lack')} a ratio or a seed"
+        over += f", of which {lead.left_out_ahead} more accurate" if lead.left_out_ahead else ""
+        over += ")"
     start = (
         f"{lead.metric} has the highest validation accuracy of {lead.metrics} metrics{over}, and "
         f"{lead.second} the second{_macs(lead)}"

@@ -30,6 +30,9 @@ class Lead:
     metric, second : the metrics with the highest validation accuracies over all seeds.
     metrics : number of metrics that were compared.
     left_out : number of further metrics, which lack a ratio for some seed and do not compete.
+    left_out_ahead : how many of them have a higher validation accuracy than the best metric, where
+        both have cells: the best of those that compete may not be the best of all.
+    ratios : number of ratios that accuracies are averaged over: those that every seed has.
     points, low, high : accuracy of the best metric minus that of the second, and the ends of its
         95 % interval, in percentage points, as `leads` estimates them; NaN for one seed. The ends
         are also NaN if all seeds have the same difference.
@@ -46,6 +49,7 @@ class Lead:
     second: str
     metrics: int
     left_out: int
+    left_out_ahead: int
     ratios: int
     points: float
     low: float
@@ -79,15 +83,17 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
 
     Returns
     -------
-    list of `Lead`. Only metrics that have every ratio for every seed of a setting compete. A seed
-    for which no metric has every ratio is left out.
+    list of `Lead`. Accuracies are averaged over the ratios at which every seed of a setting has
+    cells. Only metrics that have all of them for every seed compete. A seed for which no metric has
+    them is left out.
 
     Raises
     ------
     ValueError
         As `results.paired_difference`.
     """
-    validated, tested = _means(frame, "validation"), _means(frame, "test")
+    cells = {split: _cells(frame, split) for split in ("validation", "test")}
+    validated, tested = (ratio_means(one, list(_PLACE)) for one in cells.values())
     # What differs only between data sets needs no naming beside the name of the data set.
     counts = validated.groupby("dataset")[[*STUDY[1:], *SETTING]].nunique(dropna=False).max()
     several = list(counts.index[counts > 1])
@@ -101,12 +107,17 @@ def leads(frame: pd.DataFrame) -> list[Lead]:
         seeds = validation.index.intersection(test.index)
         if len(metrics) > 1 and len(seeds):
             values = (one.loc[seeds, metrics] for one in (validation, test))
-            found.append(_lead(_words(named, several), rows, *values))
+            here = keys.merge(cells["validation"], on=list(_PLACE))
+            found.append(_lead(_words(named, several), rows, here, *values))
     return found
 
 
-def _means(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    return ratio_means(of_grid(figures(frame, "finetuned", split)), list(_PLACE))
+def _cells(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The cells at the ratios that every seed of their setting has."""
+    cells = of_grid(figures(frame, "finetuned", split))
+    of_place = cells.groupby(list(_PLACE), dropna=False)["seed"].transform("nunique")
+    at_ratio = cells.groupby([*_PLACE, "ratio"], dropna=False)["seed"].transform("nunique")
+    return cells[at_ratio == of_place]
 
 
 def _complete(means: pd.DataFrame) -> pd.DataFrame:
@@ -114,9 +125,23 @@ def _complete(means: pd.DataFrame) -> pd.DataFrame:
     return by_block(means, ["seed"]).dropna(how="all").dropna(axis="columns")
 
 
-def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame) -> Lead:
-    """The lead in accuracies [seeds, metrics], the best metric first."""
+def _lead(
+    place: str,
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    validation: pd.DataFrame,
+    test: pd.DataFrame,
+) -> Lead:
+    """The lead in accuracies [seeds, metrics], the best metric first.
+
+    Parameters
+    ----------
+    rows, cells : of the setting, as `ratio_means` and `_cells` return them.
+    """
     best, second, *_ = _best_first(validation)
+    each = cells.pivot_table("accuracy", ["seed", "ratio"], "metric")
+    others = each.drop(columns=validation.columns).sub(each[best], axis="index")
+    left_out_ahead = int((others.mean() > 0).sum())
     folds = {seed: _best_first(validation.drop(index=seed)) for seed in test.index}
     folds = {seed: names for seed, names in folds.items() if names}
     first = _of_rank(0, folds, test)
@@ -131,6 +156,7 @@ def _lead(place: str, rows: pd.DataFrame, validation: pd.DataFrame, test: pd.Dat
         second=str(second),
         metrics=len(test.columns),
         left_out=rows["metric"].nunique() - len(test.columns),
+        left_out_ahead=left_out_ahead,
         ratios=int(rows["ratios"].max()),
         points=100 * float(ahead.mean()),
         low=100 * float(low),

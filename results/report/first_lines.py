@@ -19,7 +19,10 @@ _NOTE = (
     "left out judges. Sure: all choose the same metric, and the 95 % interval of the lead lies "
     "above zero."
 )
-_APART = " A metric that lacks a ratio or a seed takes no part."
+_APART = (
+    " A metric that lacks a ratio or a seed takes no part. No lead is sure where one of these is "
+    "more accurate in the cells that it has."
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _verdict(lead: Lead) -> tuple[str, str]:
     """Whether the lead is sure, and how the page marks it."""
     if lead.seeds < 2:
         return "one seed", "cannot tell"
-    if lead.low > 0 and lead.chosen == lead.seeds:
+    if lead.low > 0 and lead.chosen == lead.seeds and not lead.left_out_ahead:
         return "sure", "confirmed"
     if lead.high < 0:
         return "surely behind", "contradicted"
@@ -120,11 +123,20 @@ def _beside(lead: Lead) -> str:
     if lead.seeds > 1 and lead.metrics > 2:
         words.append(f"surely ahead of {lead.behind} of the {lead.metrics - 1} others")
     if lead.left_out:
-        words.append(several(lead.left_out, "takes no part", "take no part"))
+        words.append(several(lead.left_out, "takes no part", "take no part") + _ahead(lead))
     own, other = f"{lead.macs:.2f}", f"{lead.macs_second:.2f}"
     if own != other:
         words.append(f"leaves {own} of the MACs, {lead.second} {other}")
     return "; ".join(words)
+
+
+def _ahead(lead: Lead) -> str:
+    """That metrics which take no part are better where they have cells."""
+    count = lead.left_out_ahead
+    if not count:
+        return ""
+    which = "it is" if lead.left_out == 1 else f"{count} of them {'is' if count == 1 else 'are'}"
+    return f", and {which} more accurate in the cells that both have"
 
 
 def _end(points: float) -> str:

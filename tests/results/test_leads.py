@@ -191,3 +191,25 @@ def test_a_seed_whose_metrics_prune_different_networks_is_left_out():
     (lead,) = leads(frame(rows))
     (expected,) = leads(frame([row for row in TRAINED_TWICE if row["seed"] != 2]))
     assert (lead.seeds, lead.points, lead.metrics) == (2, expected.points, 3)
+
+
+def test_a_ratio_that_some_seeds_lack_drops_no_metric():
+    rows = cells({"a": [0.9, 0.8, 0.85], "b": [0.6, 0.5, 0.4]}, ratio=0.3)
+    (expected,) = leads(frame(rows))
+    # One seed has gone on to another ratio, with one metric so far.
+    (lead,) = leads(frame([*rows, cell("b", 0, 0.1, ratio=0.1)]))
+    assert lead == expected
+    assert (lead.metric, lead.ratios, lead.left_out) == ("a", 1, 0)
+
+
+@pytest.mark.parametrize(("accuracy", "ahead"), [(0.95, 1), (0.1, 0)])
+def test_a_metric_that_lacks_a_cell_but_leads_elsewhere_is_counted(accuracy, ahead):
+    rows = [
+        row
+        for ratio in (0.3, 0.5)
+        for row in cells({"a": [0.9, 0.8, 0.85], "b": [0.6, 0.5, 0.4]}, ratio=ratio)
+    ]
+    rows += [cell("lost", seed, accuracy, ratio=ratio) for seed in range(3) for ratio in (0.3, 0.5)]
+    rows[-1] = failed("lost", 2, ratio=0.5)
+    (lead,) = leads(frame(rows))
+    assert (lead.metric, lead.left_out, lead.left_out_ahead) == ("a", 1, ahead)

@@ -158,3 +158,16 @@ def test_metrics_that_cannot_compete_are_counted():
     line = str(first_lines(frame(rows)))
     assert "1 takes no part" in line
     assert "(1 metric lacks a ratio or a seed)" in results.conclusion(frame(rows))[0]
+
+
+def test_no_lead_is_sure_while_a_metric_that_lacks_cells_is_better():
+    rows = [*cells(AHEAD, ratio=0.3), *cells(AHEAD, ratio=0.5)]
+    (sure,) = first_lines(frame(rows)).table.rows
+    assert sure[2].text == "sure"
+    best = max(AHEAD, key=lambda name: sum(AHEAD[name]))
+    lost = next(row for row in rows if (row["metric"], row["seed"]) == (best, 2))
+    rows[rows.index(lost)] = lost | {"status": "failed", "finetuned_test_top1": None}
+    (line,) = first_lines(frame(rows)).table.rows
+    assert line[2].text == "not sure"
+    assert "it is more accurate in the cells that both have" in line[1].below
+    assert "of which 1 more accurate" in results.conclusion(frame(rows))[0]
