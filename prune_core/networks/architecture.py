@@ -232,7 +232,7 @@ def of(
 ) -> Architecture:
     """The architecture of what a builder builds.
 
-    A module that brings its own architecture, as SimpleNet does, builds itself from its widths.
+    SimpleNet brings its own architecture and builds itself from its widths.
 
     Raises
     ------
@@ -358,9 +358,17 @@ def _found(builder: Builder, classes: int, image_size: Size) -> Architecture | G
     with torch.random.fork_rng(devices=[]):
         module = builder.build(classes)
     own = getattr(module, _ATTRIBUTE, None)
-    if isinstance(own, Architecture):
+    # A person's function may have changed a module of this package: that is another network.
+    if isinstance(own, Architecture) and _is_of_package(builder):
         return own.for_images(image_size)
     return trace(module, image_size, classes)
+
+
+def _is_of_package(builder: Builder) -> bool:
+    """Whether a function of this package builds the module."""
+    if not isinstance(builder, Registered):
+        return False
+    return NETWORKS[builder.name].build.__module__.split(".")[0] == __name__.split(".")[0]
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from prune_core.layer import views
 from prune_core.metrics import Choice
 from prune_core.network_files import load, save
 from prune_core.networks import ArchitectureError, architecture_of, channel_groups, of
+from prune_core.networks.own import OwnNetwork
 from prune_core.networks.tracing import trace
 from prune_core.preprocessing import Preprocessing
 from prune_core.statistics import Rank, StatisticsError, collect
@@ -152,6 +153,41 @@ def test_a_sum_of_a_map_and_its_averages_is_read_too():
     (producer,) = group.producers
     assert [one.module for one in producer.consumers] == ["b", "c"]
     assert not group.joined
+
+
+CHANGED = """
+import prune_core as pc
+from torch import nn
+
+def build(classes: int):
+    net = pc.Architecture.named({variant!r}, classes, width=0.25).build()
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.{old}):
+                setattr(module, name, nn.{new})
+    return net
+"""
+
+
+@pytest.mark.parametrize(
+    ("variant", "old", "new"),
+    [("simplenet_310k", "MaxPool2d", "AvgPool2d(2)"), ("resnet20", "ReLU", "Tanh()")],
+)
+def test_a_network_of_this_package_that_a_person_changed_is_their_own(variant, old, new, tmp_path):
+    text = CHANGED.format(variant=variant, old=old, new=new)
+    (tmp_path / "mine.py").write_text(text)
+    found = of(OwnNetwork.read("mine.py:build", base=tmp_path), 4)
+    plain = pc.Architecture.named(variant, 4, width=0.25)
+    assert found.identity() != plain.identity()
+    halved = found.with_widths(tuple(width // 2 for width in found.widths))
+    for architecture in (found, halved):
+        net = architecture.build()
+        kinds = {type(module).__name__ for module in net.modules()}
+        assert new.split("(")[0] in kinds
+        assert old not in kinds
+        assert architecture_of(net) == architecture
+        assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
+    assert found.widths == plain.widths
 
 
 class Shared(nn.Module):
