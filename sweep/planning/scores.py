@@ -31,6 +31,7 @@ class Statistics:
                 "baseline": self.baseline.key,
                 "images": self.images,
                 "request": repr(request),
+                **_origin(request),
                 **groups_identity(self.baseline.architecture),
             }
         )
@@ -71,6 +72,18 @@ class Importance:
     def key(self) -> str:
         """See `sweep.planning.keys`."""
         return key_of({"stage": "scores", "baseline": self.baseline.key, **self.identity})
+
+
+def _origin(request: Request) -> dict[str, Any]:
+    """What tells apart statistics of other people with the same text; empty for this package.
+
+    The name of a plug-in's module contains the fingerprint of its files. An installed package
+    raises the class attribute `version` when its numbers change.
+    """
+    module = type(request).__module__
+    if module.split(".")[0] == "prune_core":
+        return {}
+    return {"module": module, "version": getattr(request, "version", 1)}
 
 
 def groups_identity(architecture: Architecture, combine: Combine | None = None) -> dict[str, Any]:

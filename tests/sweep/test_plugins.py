@@ -187,6 +187,28 @@ def test_a_changed_file_changes_the_keys_of_the_cells_that_use_it(changes, using
     assert changed == {label for label, cell in after.items() if fingerprint in cell.identity}
 
 
+def test_statistics_of_two_files_or_versions_are_stored_apart(cells, mine, content, tmp_path):
+    """Their requests have the same text, but another class collects them."""
+
+    def stored(found):
+        (cell,) = (one for one in found.values() if one.metric in ("spread", "other"))
+        (request,) = cell.importance.statistics.requests
+        assert repr(request) == "Spread()"
+        return cell.importance.statistics.key(request)
+
+    changes = {"metrics": ["output_l1", "spread"], "seeds": [0], "ratios": [0.5]}
+    changes |= {"scopes": ["local"]}
+    keys = [stored(cells(changes))]
+    change(mine)
+    keys.append(stored(cells(changes)))
+    (mine / "second.py").write_text(
+        PLUGIN.split("@normalisation")[0].replace("def spread", "def other")
+    )
+    both = {"plugins": ["mine.py", "second.py"], "metrics": ["output_l1", "other"]}
+    keys.append(stored(cells(changes | both)))
+    assert len(set(keys)) == 3
+
+
 def test_cells_that_use_no_plugin_have_the_keys_of_a_spec_without_one(cells, spec):
     without = {cell.label: cell.key for cell in plan(spec()).cells}
     assert {label: cell.key for label, cell in cells().items()} == without
