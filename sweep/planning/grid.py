@@ -278,7 +278,10 @@ def _controls(
     baseline: Baseline,
     metrics: list[Importance],
 ) -> Iterator[Cell]:
-    controls, protocols = spec.controls, list(_protocols(spec, baseline))
+    controls = spec.controls
+    # In steps, the reference would rank the network that the other metric has pruned so far, and
+    # the widths would not be those of its own run.
+    protocols = [one for one in _protocols(spec, baseline) if one.schedule.steps == 1]
     references = [_importance(spec, network, baseline, choice) for choice in controls.widths_of]
     borrowed = [
         Budget(BudgetChoice(rule, options), normalisation, spec.floor(), reference)

@@ -13,6 +13,8 @@ def without_effect(spec: Spec) -> list[str]:
             "normalisations has no effect: only the scope global and controls.widths_of compare "
             "the scores of different layers"
         )
+    if controls.widths_of and any(schedule.steps > 1 for schedule in spec.schedules):
+        notes.append("controls.widths_of has cells of the schedule one_shot alone")
     if controls.ratios is not None and not (controls.widths_of or controls.scratch):
         notes.append("controls.ratios has no effect without controls.widths_of or scratch")
     if not controls.scratch:

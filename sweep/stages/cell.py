@@ -31,7 +31,7 @@ from prune_core.seeds import derive
 from prune_core.statistics import InputMoments, moments_of
 from prune_core.surgery import prune
 from prune_core.training import recalibrate, train
-from results.storage.schema import SCRATCH
+from results.storage.schema import SCRATCH, STAGES
 from sweep.planning.cells import Cell
 from sweep.planning.scores import Importance
 from sweep.stages import steps
@@ -50,6 +50,9 @@ from sweep.stages.observer import SILENT, Observer
 from sweep.stages.rows import Row, evaluation_columns
 from sweep.stages.statistics import statistics
 from sweep.stages.workspace import Workspace
+
+_AFTER_PRUNING = tuple(f"{stage}_" for stage in STAGES[1:])
+"""How the columns of the stages begin that each step has."""
 
 
 def cell(workspace: Workspace, wanted: Cell, row: Row, observer: Observer = SILENT) -> None:
@@ -182,6 +185,9 @@ class _Run:
     ) -> tuple[nn.Module, list[Tensor]]:
         """One step; the network and the baseline's channels that are left."""
         wanted, row, images = self.wanted, self.row, self.split.train
+        # The figures of an earlier step are not those of a stage that this one does not reach.
+        for name in [name for name in row if name.startswith(_AFTER_PRUNING)]:
+            del row[name]
         scaling, schedule = self.trained.preprocessing, self.wanted.schedule
         began, earlier_s = time.perf_counter(), self.earlier_s
         found = self._importances() if number == 1 else self._importances_of(net, number)

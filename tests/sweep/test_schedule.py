@@ -205,6 +205,9 @@ def test_an_interrupted_cell_goes_on_at_its_step(spec, tmp_path):
     whole, _ = ran(tmp_path / "whole", cell)
     broken, _ = ran(tmp_path / "broken", cell, Interrupted(3))
     assert broken["status"] == "failed"
+    # It ended in the fine-tuning of the last step; that of the step before is in `steps`.
+    assert pd.isna(broken["finetuned_test_top1"])
+    assert pd.notna(broken["recalibrated_test_top1"])
     workspace = Workspace(tmp_path / "broken", "small")
     stored = sorted(path.name for path in (tmp_path / "broken/artifacts/steps").iterdir())
     assert stored == [f"{cell.key}-1", f"{cell.key}-2"]
@@ -225,6 +228,25 @@ def test_an_interrupted_cell_goes_on_at_its_step(spec, tmp_path):
         pd.testing.assert_frame_equal(found[kept], expected[kept])
         assert found["step"].dropna().tolist() == [1, 2, 3]
     assert not list((tmp_path / "broken/artifacts/steps").iterdir())
+
+
+def test_stages_that_the_last_step_does_not_evaluate_are_missing(spec, tmp_path):
+    ran(tmp_path, one_cell(spec, schedules=["iterative(steps=2)"]), Interrupted(2))
+    row, _ = ran(tmp_path, one_cell(spec, schedules=["iterative(steps=2)"], evaluate=[]))
+    assert row["status"] == "ok"
+    assert pd.isna(row["pruned_test_loss"])
+    assert pd.isna(row["recalibrated_test_top1"])
+    assert pd.notna(row["finetuned_test_top1"])
+    # The first step had them evaluated.
+    assert results.load_steps(tmp_path)["pruned_test_top1"].notna().tolist() == [True, False]
+
+
+def test_widths_of_another_metric_are_those_of_one_step(spec):
+    changes = {"controls": {"widths_of": ["output_l1"]}, "metrics": ["output_l1", "random"]}
+    found = plan(spec({**CHANGES, **changes}))
+    borrowed = [cell for cell in found.cells if cell.budget.scope == "widths_of"]
+    assert {cell.schedule.steps for cell in borrowed} == {1}
+    assert "controls.widths_of has cells of the schedule one_shot alone" in found.notes
 
 
 def test_a_step_of_another_baseline_or_a_damaged_one_is_not_used(spec, tmp_path):
