@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 import results
+from results.analysis.protocols import finetune_name
 from results.analysis.study import PROCEDURE, USUAL, completed
-from results.formatting import number, several
+from results.formatting import number, several, spoken
 from results.storage.failure_logs import without_log
 from results.storage.schema import NO_COMPENSATION as NONE
 from results.storage.schema import ONE_SHOT, SCRATCH, UNPRUNED
@@ -59,16 +60,15 @@ def _distinct_errors(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
+    rows = completed(rows)
     control = f"{100 * rows.drop_duplicates('baseline_key')['baseline_test_top1'].mean():.2f}"
     is_unpruned = rows["metric"] == UNPRUNED
     if is_unpruned.any():
-        alone = 100 * rows.loc[is_unpruned, "finetuned_test_top1"].mean()
-        control += f", fine-tuned without pruning {alone:.2f}"
+        control += f", fine-tuned without pruning {_alone(rows[is_unpruned])}"
     rows = rows[~is_unpruned]
     if rows.empty:
         say(console, f"{dataset}: test accuracy in %: unpruned {control}")
         return
-    rows = completed(rows)
     compensates = rows["compensation"].ne(NONE).any()
     if compensates and rows["recalibrated_test_top1"].notna().any():
         words = (
@@ -82,6 +82,14 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
     if compensates:
         for line in _added(rows):
             say(console, line)
+
+
+def _alone(rows: pd.DataFrame) -> str:
+    """The accuracy of the fine-tuned unpruned networks, by recipe where there are several."""
+    means = 100 * rows.groupby("finetune")["finetuned_test_top1"].mean()
+    if len(means) == 1:
+        return f"{means.iloc[0]:.2f}"
+    return spoken([f"{mean:.2f} by {finetune_name(str(name))}" for name, mean in means.items()])
 
 
 def _table(console: Console, rows: pd.DataFrame, stage: str, words: str, control: str) -> None:
@@ -144,7 +152,8 @@ def _added(rows: pd.DataFrame) -> Iterator[str]:
             for point in rows.to_dict("records")
         ]
         over = ", ".join(dict.fromkeys(points))
-        yield f"{name} changes the accuracy by {gains}: means over all metrics, at {over}"
+        of = "metrics" if after["finetune"].nunique() < 2 else "metrics and recipes"
+        yield f"{name} changes the accuracy by {gains}: means over all {of}, at {over}"
 
 
 def _ratio_words(rows: pd.DataFrame) -> str:

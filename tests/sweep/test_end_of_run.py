@@ -35,6 +35,22 @@ def test_the_unpruned_control_is_told_and_is_no_ratio():
     assert not lines
 
 
+def test_each_recipe_has_its_own_unpruned_control():
+    rows = [
+        row
+        for recipe, after in (("finetune", 0.9), ("large", 0.6))
+        for row in (
+            *cells({"random": [0.5]}, baseline_test_top1=0.92, finetune=recipe),
+            unpruned(0, 0.92, after, finetune=recipe),
+        )
+    ]
+    head, _ = printed(rows)
+    assert (
+        "unpruned 92.00, fine-tuned without pruning 90.00 by recipe finetune and 60.00 by recipe "
+        "large;" in head
+    )
+
+
 def test_what_compensation_adds_is_told_before_and_after_fine_tuning():
     def arm(metric, compensation, before, after):
         changes = {"compensation": compensation}
@@ -68,3 +84,17 @@ def test_what_compensation_adds_is_told_before_and_after_fine_tuning():
     # +25 and +37.5 points before, +12.5 and 0 after.
     assert "least_squares changes the accuracy by +31.2 points before fine-tuning" in text
     assert "and +6.2 after it: means over all metrics, at uniform_parameters 0.3" in text
+
+
+def test_what_compensation_adds_names_the_mean_over_recipes():
+    console = Console(file=io.StringIO(), width=80)
+    changes = [
+        {"compensation": compensation, "finetune": recipe, "compensated_test_top1": of}
+        for compensation, of in (("none", None), ("least_squares", 0.5))
+        for recipe in ("finetune", "large")
+    ]
+    rows = [row for change in changes for row in cells({"random": [0.5]}, **change)]
+    _accuracies(console, "digits", frame(rows))
+    assert "means over all metrics and recipes, at uniform_parameters 0.3" in (
+        console.file.getvalue()
+    )
