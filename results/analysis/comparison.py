@@ -44,6 +44,9 @@ SUMMARY = (
 REFERENCE = "output_l1"
 """The metric that reports compare with: the paper's own baseline."""
 
+NOT_EVALUATED = "not evaluated at this stage"
+"""The note of a comparison whose cells are ok and have no accuracy at the stage."""
+
 NOT_RUN = " was not run here"
 """Ends the note of a comparison one side of which has no cell."""
 
@@ -98,15 +101,15 @@ def paired_difference(
         sqrt((p (1 - p) + q (1 - q)) / N) for accuracies p and q on N images: an upper bound, if
         the two networks are right on the same images at least as often as by chance.
     seeds, unpaired : pairs behind these figures; seeds without a pair, where one of the two cells
-        is missing or not ok.
+        is missing, not ok, or not evaluated at the stage.
     p, p_holm : two-sided paired t test; the same after Holm's correction over all rows of the
         returned frame that have a p. A test of the same networks beside several recipes of
         fine-tuning counts once.
     accuracy, parameter_ratio, macs_ratio : means over the pairs, as fractions; `macs_ratio` is
         what is left of the multiply-accumulates. The same for the reference, with `_reference`.
     collapsed : the number of pairs with a channel group at its floor; the same for the reference.
-    note : why there is no interval: no pair, one seed, or the same difference in every seed,
-        which tells nothing about a spread.
+    note : why there is no interval: no pair, no evaluation at the stage, one seed, or the same
+        difference in every seed, which tells nothing about a spread.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def summarise(
         return no_comparison(names)
     cells, others = (
         side.assign(images=side[images_of(split)].astype(float))[
-            [*columns, *BASELINE, *_FIGURES, "images"]
+            [*columns, *BASELINE, *_FIGURES, "images", "unevaluated"]
         ]
         for side, columns in ((cells, names), (others, shared))
     )
@@ -171,6 +174,7 @@ def summarise(
     both = both.assign(
         points=100 * (both["accuracy"] - both["accuracy_reference"]),
         ran=both["_merge"] != "left_only",
+        unevaluated=both[["unevaluated", "unevaluated_reference"]].eq(True).any(axis="columns"),
     )
     both[list(_AVERAGED)] = both[list(_AVERAGED)].astype(float).where(paired)
     table = over_seeds(
@@ -180,12 +184,13 @@ def summarise(
         100,
         of=("seed", "nunique"),
         ran=("ran", "any"),
+        unevaluated=("unevaluated", "any"),
         images=("images", "max"),
         images_reference=("images_reference", "max"),
         **{name: (name, "sum" if name in _COUNTS else "mean") for name in _AVERAGED},
     )
     counts = ["seeds", "of", "collapsed", "collapsed_reference"]
-    table = table.astype(dict.fromkeys(counts, "int64") | {"ran": bool})
+    table = table.astype(dict.fromkeys(counts, "int64") | {"ran": bool, "unevaluated": bool})
     table = table.rename(columns=_POINTS)
     spread = (table["difference_points"] / 100, table["deviation_points"] / 100, table["seeds"])
     one, other = (
@@ -233,19 +238,21 @@ def no_comparison(names: Iterable[str]) -> pd.DataFrame:
 
 
 def _notes(table: pd.DataFrame, reference: str) -> pd.Series[str]:
-    several = table["seeds"] > 1
+    several, none = table["seeds"] > 1, table["seeds"] == 0
     flat = several & (table["deviation_points"] / 100 <= NO_SPREAD)
     nothing = flat & (table["difference_points"].abs() / 100 <= NO_SPREAD)
     said = np.select(
         [
             ~table["ran"],
-            table["seeds"] == 0,
+            none & table["unevaluated"],
+            none,
             table["seeds"] == 1,
             nothing,
             flat,
         ],
         [
             f"{reference}{NOT_RUN}",
+            NOT_EVALUATED,
             "no seed in which both cells are ok",
             "one seed: no interval",
             "no difference in any seed: no interval",

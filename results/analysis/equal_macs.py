@@ -120,6 +120,8 @@ def _interpolated(cells: pd.DataFrame, grid: Sequence[float]) -> pd.DataFrame:
     values = [_along(rows.droplevel("curve"), grid) for _, rows in points.groupby("curve")]
     found = pd.DataFrame(np.concatenate(values), columns=list(_INTERPOLATED))
     found["collapsed"] = found["collapsed"].gt(0).astype(float)
+    never = known.groupby("curve")["unevaluated"].all().to_numpy()
+    table["unevaluated"] = np.repeat(never, len(grid))
     places = np.tile(grid, len(curves))
     return table.assign(**dict(found.items()), macs_ratio=places, **{_PLACE: places})
 

@@ -111,8 +111,9 @@ def figures(
     -------
     DataFrame, one row for each study, point, metric and seed: those columns and `BASELINE`,
     `accuracy` in [0, 1], `collapsed`, `parameter_ratio`, `macs_ratio` (multiply-accumulates over
-    those of the unpruned network) and the extra ones. The accuracy is NaN if no cell of the seed is
-    ok, or if the cell never reached the stage. The control that fine-tunes the unpruned network is
+    those of the unpruned network), `unevaluated` and the extra ones. The accuracy is NaN if no cell
+    of the seed is ok, or if the cell is ok and was not evaluated at the stage; `unevaluated` tells
+    the two apart. The control that fine-tunes the unpruned network is
     left out, and so are cells that failed by a recipe with which no cell of their study is ok.
 
     Raises
@@ -125,9 +126,13 @@ def figures(
     names = [*STUDY, *POINT, "metric", "seed"]
     kept = [*names, *BASELINE, *_CARRIED, *extra, *_HIDDEN]
     need_columns(frame, [*kept, *_COUNTS, column])
-    kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy"]))
+    kept = list(dict.fromkeys([*kept, "macs_ratio", "accuracy", "unevaluated"]))
     cells = completed(frame)
-    cells = cells.assign(macs_ratio=macs_ratio(cells), accuracy=cells[column].astype(float))
+    cells = cells.assign(
+        macs_ratio=macs_ratio(cells),
+        accuracy=cells[column].astype(float),
+        unevaluated=(cells["status"] == "ok") & cells[column].isna(),
+    )
     wanted = cells["metric"] != UNPRUNED
     if at == "compensated":
         wanted &= cells["compensation"] != NO_COMPENSATION

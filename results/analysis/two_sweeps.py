@@ -214,6 +214,7 @@ def _paired(
             **told,
             **{name: pairs[0][name] for name in BASELINE},
             accuracy=pair[accuracy].astype(float).where(pair["status"] == "ok"),
+            unevaluated=(pair["status"] == "ok") & pair[accuracy].isna(),
             macs_ratio=macs_ratio(pair),
         )
         for pair in pairs

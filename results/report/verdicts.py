@@ -8,7 +8,7 @@ import pandas as pd
 
 from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims, claims_of
-from results.analysis.comparison import REFERENCE, paired_difference
+from results.analysis.comparison import NOT_EVALUATED, REFERENCE, paired_difference
 from results.analysis.equal_macs import at_equal_macs
 from results.analysis.finetuning_control import finetuning_control, lowered
 from results.analysis.intervals import LEVEL
@@ -106,11 +106,13 @@ def _p_values(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> tuple[i
 def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:
     """The claims that were put to the test, a table a stage, and those that were not, as texts.
 
-    What the networks do after fine-tuning comes first, and there the primary comparisons.
+    What the networks do after fine-tuning comes first, and there the primary comparisons. Stages
+    at which the cells were not evaluated are left out.
     """
     table = claims(cells)
     run = table[table["verdict"] != "not run"]
     absent = [one.text for one in claims_of(cells) if one.text not in set(run["claim"])]
+    run = run[run["note"] != NOT_EVALUATED]
     run = run.sort_values("family", ascending=False, kind="stable")
     heads: tuple[str, ...] = ("data set", "metric", "verdict", "claimed, points", "found, points")
     heads += ("detectable", "seeds", *SIZES, "p (Holm)", "collapsed")

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 import results
 from results.analysis.claims import CLAIMS, RECIPE, VERDICTS, WEIGHTED_READINGS
 from results.analysis.study import STUDY
+from results.report.verdicts import judged_claims
 
 WMI = "weighted_mutual_information"
 ENTROPY = "entropy_gaussian"
@@ -163,6 +164,16 @@ def test_cells_that_failed_give_no_verdict():
     table = results.claims(frame(rows + cells({"output_l1": [0.5] * 3}, **ONE)))
     verdicts = table[table["dataset"] == "svhn"].set_index("stage")["verdict"]
     assert verdicts["finetuned"] == "cannot tell"
+
+
+def test_a_report_leaves_out_stages_at_which_no_cell_was_evaluated():
+    values = {WMI: [0.9, 0.8, 0.85], "output_l1": REFERENCE[:3]}
+    rows = cells(values, pruned_test_top1=None, **ONE)
+    table = results.claims(frame(rows)).dropna(subset="budget").set_index("stage")
+    assert table.loc["pruned", "note"] == "not evaluated at this stage"
+    assert table.loc["pruned", "verdict"] == "cannot tell"
+    titles = [made.title for made in judged_claims(frame(rows))[0]]
+    assert titles == ["After fine-tuning", "After recalibration, before fine-tuning"]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,23 @@ def test_the_same_seed_of_another_baseline_is_not_paired():
     assert found["note"] == "no seed in which both cells are ok"
 
 
+@pytest.mark.parametrize("compare", [results.paired_difference, results.at_equal_macs])
+def test_cells_that_were_not_evaluated_are_not_called_failed(compare):
+    changes = {"recalibrated_test_top1": None}
+    rows = [
+        row
+        for ratio, macs in ((0.3, 500), (0.6, 5_000))
+        for row in cells(
+            {"output_l1": [0.5, 0.6], "random": [0.4, 0.5]}, ratio=ratio, macs=macs, **changes
+        )
+    ]
+    found = compare(frame(rows), None, "output_l1", at="recalibrated")
+    assert set(found["note"]) == {"not evaluated at this stage"}
+    rows = [failed("random", 0, **changes), cell("output_l1", 0), cell("random", 1, **changes)]
+    found = only(results.paired_difference(frame(rows), None, "output_l1"))
+    assert found["note"] == "no seed in which both cells are ok"
+
+
 @pytest.mark.parametrize(
     ("values", "reference", "points", "note"),
     [
