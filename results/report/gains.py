@@ -22,6 +22,8 @@ _STAGES = (
 )
 """Stage with compensation, stage without, and the head of the column that compares the two."""
 
+_COUNTS = ("metrics", "left_out", "seeds")
+
 _NOTE = (
     "Test accuracy with compensation minus that of the same network without, in percentage points: "
     "the mean over the metrics for each seed, and in brackets the 95 % t interval of these means "
@@ -30,7 +32,8 @@ _NOTE = (
     "pruning. Against recalibration alone: the compensated network, batch normalisation not "
     "re-estimated, minus the pruned one after re-estimating it. Left out: metrics that lack a pair "
     "in some seed, and networks that were pruned in several steps, because those of later steps "
-    "were trained before."
+    "were trained before. Where entries of a line are of unequal metrics or seeds, the numbers "
+    "stand in each entry."
 )
 
 
@@ -72,30 +75,49 @@ def _table(panel: Panel, tables: Sequence[pd.DataFrame]) -> Table:
 
 
 def _line(ratio: float, tables: Sequence[pd.DataFrame]) -> tuple[Entry, ...]:
-    found = [table[table["ratio"] == ratio] for table in tables]
-    before = next(rows.iloc[0] for rows in found if len(rows))
+    places = [table[table["ratio"] == ratio] for table in tables]
+    found = [rows.iloc[0] if len(rows) else None for rows in places]
+    known = [row for row in found if row is not None]
+    alike = len({tuple(row[list(_COUNTS)]) for row in known}) == 1
     return (
         Entry(f"{ratio:g}"),
-        *(_gain(rows.iloc[0]) if len(rows) else Entry(DASH) for rows in found),
-        Entry(str(before["metrics"]), f"{before['left_out']} left out" * bool(before["left_out"])),
-        Entry(str(before["seeds"])),
+        *(Entry(DASH) if row is None else _gain(row, alike) for row in found),
+        *(_counts(known[0]) if alike else (Entry(DASH), Entry(DASH))),
     )
 
 
-def _gain(row: pd.Series) -> Entry:
-    return Entry(signed(row["difference_points"], 1), _interval(row))
+def _gain(row: pd.Series, alike: bool) -> Entry:
+    """A mean gain, with its numbers of metrics and seeds if not all entries of the line agree."""
+    below = "" if alike else _counted(row)
+    return Entry(signed(row["difference_points"], 1), _interval(row), below)
+
+
+def _counts(row: pd.Series) -> tuple[Entry, Entry]:
+    left_out = f"{row['left_out']} left out" if row["left_out"] else ""
+    return Entry(str(row["metrics"]), left_out), Entry(str(row["seeds"]))
+
+
+def _counted(row: pd.Series) -> str:
+    left_out = f" ({row['left_out']} left out)" if row["left_out"] else ""
+    return f"{several(row['metrics'], 'metric')}{left_out}, {several(row['seeds'], 'seed')}"
 
 
 def _sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
     stages = {"before any training": before, "after fine-tuning": after}
     stages = {when: rows for when, rows in stages.items() if len(rows)}
-    first, *later = stages.items()
-    counts = first[1]["metrics"].agg(["min", "max"]).unique()
-    of = several(int(counts[0]), "metric")
-    of = of if len(counts) == 1 else f"{counts[0]} to {counts[1]} metrics"
-    parts = [f"{first[0]}, in the mean over {of}, compensation {_effect(first[1])}"]
-    parts += [f"{when}, it {_effect(rows)}" for when, rows in later]
+    (first, own), *later = stages.items()
+    of = _metrics(own)
+    parts = [f"{first}, in the mean over {of}, compensation {_effect(own)}"]
+    for when, rows in later:
+        other = "" if (found := _metrics(rows)) == of else f" in the mean over {found},"
+        parts.append(f"{when},{other} it {_effect(rows)}")
     return f"{'; '.join(parts)}."
+
+
+def _metrics(rows: pd.DataFrame) -> str:
+    """How many metrics the means of all ratios have."""
+    least, most = rows["metrics"].min(), rows["metrics"].max()
+    return several(int(least), "metric") if least == most else f"{least} to {most} metrics"
 
 
 def _effect(rows: pd.DataFrame) -> str:

@@ -758,3 +758,26 @@ def test_the_verdict_after_fine_tuning_is_told_apart():
         "; after fine-tuning, it changes accuracy by +0.0 points at 0.3 (equal in all seeds: no "
         "interval)."
     )
+
+
+def test_gains_of_unequal_cells_have_their_own_counts():
+    cells = gained({0.3: (30, 31, 32), 0.6: (10, 11, 12)})
+    (table,) = gains.compensation(cells).tables
+    assert {row[1].below for row in table.rows} == {""}
+    assert [[entry.text for entry in row[5:]] for row in table.rows] == [["1", "3"]] * 2
+    unknown = (cells["seed"] == 0) & (cells["ratio"] == 0.3)
+    cells.loc[unknown, "recalibrated_test_top1"] = None
+    (table,) = gains.compensation(cells).tables
+    first, second = table.rows
+    assert [first[at].below for at in (1, 2)] == ["1 metric, 2 seeds", "1 metric, 3 seeds"]
+    assert [entry.text for entry in first[5:]] == ["\N{EN DASH}"] * 2
+    assert [entry.text for entry in second[5:]] == ["1", "3"]
+
+
+def test_the_sentence_names_the_metrics_of_each_stage():
+    cells = gained({0.3: (30, 31, 32)})
+    other = cells.assign(metric="taylor", recalibrated_test_top1=None)
+    other = other.assign(key="b" + other["key"].str[1:])
+    (sentence,) = gains.compensation(pd.concat([cells, other], ignore_index=True)).sentences
+    assert "before any training, in the mean over 1 metric, compensation raises" in sentence
+    assert "; after fine-tuning, in the mean over 2 metrics, it changes" in sentence
