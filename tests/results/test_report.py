@@ -466,6 +466,29 @@ def test_other_p_values_are_counted_and_called_exploratory(tested):
     assert f"exploratory: {every - primary} comparisons" in without
 
 
+def test_both_forms_say_why_a_part_is_left_out(tmp_path):
+    # The random channels have other widths than the network whose widths they borrow.
+    rows = [
+        known_cells.cell(metric, seed, 0.5 + seed / len(metric), scope="global")
+        for metric in ("output_l1", "random")
+        for seed in (0, 1)
+    ]
+    borrowed = {"scope": "widths_of", "budget": "widths_of(output_l1)", "parameter_ratio": 0.31}
+    rows += [known_cells.cell("random", seed, 0.4, **borrowed) for seed in (0, 1)]
+    keyed = [row | {"key": f"{at:016x}"} for at, row in enumerate(rows)]
+    folder = made_up_sweep.write(tmp_path / "runs", keyed)
+    page = Page(report.write([folder]).read_text(encoding="utf-8")).text
+    markdown = report.write([folder], "md").read_text(encoding="utf-8").replace("\\", "")
+    for text in (page, markdown):
+        for start in (
+            "This part cannot be computed",
+            "How many comparisons are exploratory cannot be computed",
+        ):
+            assert f"{start}: on digits at ratio 0.3, the widths of output_l1" in text
+        assert "none has a p value" not in text
+        assert "Selection against allocation" in text
+
+
 def test_a_recipe_that_lowers_the_unpruned_network_is_named(tested, tested_page):
     (row,) = results.finetuning_control(results.load(tested)).to_dict("records")
     assert row["difference_points"] == pytest.approx(-1.9)
