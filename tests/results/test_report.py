@@ -705,6 +705,7 @@ def test_parts_of_a_report_name_the_compensation(solved, solved_text, tmp_path):
     markdown = report.write([solved], "md", tmp_path / "a.md").read_text(encoding="utf-8")
     assert_tables_are_whole(markdown)
     assert "## What compensation adds" in markdown
+    assert "| 3, 1 left out | 3 |" in markdown
     assert "(a-figures/without_training.png)" in markdown
 
 
