@@ -11,7 +11,9 @@ from prune_core.classifier import Classifier
 from prune_core.networks import ModuleArchitecture, architecture_of
 from prune_core.networks.own import OwnNetwork
 from prune_core.programs import MARGIN, TOLERANCE
-from results.storage.schema import SCRATCH, SPLITS, STAGES
+from prune_core.schedule import Schedule
+from results.formatting import several
+from results.storage.schema import SCRATCH, SPLITS, STAGES, UNPRUNED
 from sweep.execution.terminal import plain
 from sweep.stages.rows import Row
 
@@ -23,6 +25,7 @@ _STAGE_WORDS = {
     "compensated": "compensated",
     "recalibrated": "batch normalisation re-estimated",
     "finetuned": "fine-tuned: this network",
+    "none": "not fine-tuned: this network",
     SCRATCH: "trained from new weights: this network",
 }
 
@@ -168,8 +171,7 @@ def _accuracy(row: Row) -> str:
         # Controls have fewer stages, and not every cell compensates.
         if row[f"{stage}_test_top1"] is not None:
             figures = (percent(row[f"{stage}_{split}_top1"]) for split in SPLITS)
-            last = stage == STAGES[-1] and row["metric"] == SCRATCH
-            words = _STAGE_WORDS[SCRATCH if last else stage]
+            words = _STAGE_WORDS[_last(row) if stage == STAGES[-1] else stage]
             lines.append(f"| {words} | {' | '.join(figures)} |")
     lines += [
         "",
@@ -179,6 +181,13 @@ def _accuracy(row: Row) -> str:
         "and the test figures to report it.",
     ]
     return "\n".join(lines)
+
+
+def _last(row: Row) -> str:
+    """What `_STAGE_WORDS` calls the last stage."""
+    if row["metric"] == SCRATCH:
+        return SCRATCH
+    return "finetuned" if row["finetune_epochs"] else "none"
 
 
 def _size(row: Row) -> str:
@@ -233,8 +242,7 @@ def _made(row: Row) -> dict[str, str]:
         f"{row['dataset_fingerprint']}, {row['train_images']:,} training images",
         "network": f"{row['variant']}, width {row['width']:g}, options "
         f"{row['network_options'] or '{}'}, channel groups {row['groups'] or 'all'}",
-        "training": f"{row['epochs']} epochs, then {row['finetune_epochs']} after pruning by "
-        f"recipe {row['finetune']}, schedule {row['schedule']}, seed {row['seed']}, "
+        "training": f"{_training(row)}, schedule {row['schedule']}, seed {row['seed']}, "
         f"{row['precision']}",
         "metric": f"{row['metric']}, options {row['metric_options']}",
         "budget": f"{row['budget']}, normalisation {row['normalisation']}, ratio "
@@ -249,6 +257,21 @@ def _made(row: Row) -> dict[str, str]:
         f"({row['git_revision'] or 'not from a checkout'}), torch {row['version_torch']}, "
         f"Python {row['version_python']}",
     }
+
+
+def _training(row: Row) -> str:
+    """How long the network was trained, and by which recipe it was fine-tuned."""
+    before, after = (several(row[name], "epoch") for name in ("epochs", "finetune_epochs"))
+    if row["metric"] == SCRATCH:
+        return f"{after} from new weights by the baseline's recipe"
+    if row["finetune_epochs"] == 0:
+        return f"{before}, not fine-tuned"
+    steps = Schedule.parse(row["schedule"]).steps
+    if row["metric"] == UNPRUNED:
+        when = "without pruning"
+    else:
+        when = f"after each of {steps} prunings" if steps > 1 else "after pruning"
+    return f"{before}, then {row['finetune_epochs']} {when} by recipe {row['finetune']}"
 
 
 def _plugins(identity: Any) -> Iterator[str]:

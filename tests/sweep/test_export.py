@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made_up_sweep
 import numpy as np
 import pytest
 import torch
@@ -147,6 +148,31 @@ def test_a_control_that_never_was_pruned_says_so(exported, kept_sweep):
         row |= {f"{stage}_{split}_top1": None for split in ("validation", "test")}
     lines = table(card(of_cell(row), prune_core.load(exported[0]), {}), "Accuracy")
     assert list(lines) == ["before pruning", "trained from new weights: this network"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "4 epochs, then 1 after pruning by recipe finetune, schedule one_shot,"),
+        (
+            {"schedule": "iterative(steps=3)"},
+            "4 epochs, then 1 after each of 3 prunings by recipe finetune, schedule iterative",
+        ),
+        (
+            {"metric": "scratch", "finetune": "scratch", "finetune_epochs": 4},
+            "4 epochs from new weights by the baseline's recipe, schedule one_shot,",
+        ),
+        ({"metric": "unpruned"}, "4 epochs, then 1 without pruning by recipe finetune,"),
+        ({"finetune_epochs": 0}, "4 epochs, not fine-tuned, schedule one_shot,"),
+    ],
+)
+def test_the_card_says_how_long_the_network_was_trained(changes, said):
+    row = next(made_up_sweep.rows(made_up_sweep.Grid(("cifar10",), ("random",), (0.3,))))
+    row |= {"epochs": 4, "finetune": "finetune", "finetune_epochs": 1, "metric_options": "{}"}
+    row |= dict.fromkeys(f"compensated_{split}_top1" for split in ("validation", "test"))
+    made = of_cell(row | changes)
+    assert made.made["training"].startswith(said)
+    assert ("| not fine-tuned: this" in made.accuracy) == (changes.get("finetune_epochs") == 0)
 
 
 def test_text_from_data_does_not_become_structure(exported, kept_sweep):
