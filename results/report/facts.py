@@ -123,6 +123,7 @@ def baselines(frame: pd.DataFrame) -> Table:
         first, once = rows.iloc[0], rows.drop_duplicates(list(BASELINE))
         # A seed may have been trained twice, such as on two machines.
         once = once.groupby("seed")["baseline_test_top1"].mean()
+        seconds = rows.groupby(list(BASELINE), dropna=False)["seconds_baseline"].first()
         lines.append(
             (
                 Entry(str(first["dataset"])),
@@ -133,7 +134,7 @@ def baselines(frame: pd.DataFrame) -> Table:
                 Entry(str(len(once))),
                 Entry(percent(once.mean())),
                 Entry(percent(once.std())),
-                Entry(duration(rows["seconds_baseline"].mean())),
+                Entry(duration(seconds.mean())),
             )
         )
     heads: tuple[str, ...] = ("data set", "network", "parameters", "MACs, millions", "epochs")

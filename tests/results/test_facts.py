@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from known_cells import cells, frame
+from known_cells import cell, cells, frame
 
 from results.report import facts
 
@@ -48,3 +48,13 @@ def test_a_seed_that_was_trained_twice_is_one_of_the_unpruned_networks():
     ]
     (line,) = facts.baselines(frame(rows)).rows
     assert [entry.text for entry in line][5:7] == ["2", "85.00"]
+
+
+def test_the_training_time_is_the_mean_of_the_networks_not_of_the_cells():
+    rows = [
+        *cells({"a": [0.5], "b": [0.5], "c": [0.5]}, seconds_baseline=600),
+        cell("a", seed=1, seconds_baseline=6_000),
+        cell("b", seed=1, seconds_baseline=None),
+    ]
+    (line,) = facts.baselines(frame(rows)).rows
+    assert line[-1].text == "55 min 0 s"
