@@ -67,7 +67,10 @@ FINETUNING = ("finetune", "finetune_epochs", "finetune_images")
 TRAINED_STUDY = (*UNPRUNED_STUDY, *FINETUNING)
 """The unpruned network, and the training after pruning."""
 
-STUDY = (*TRAINED_STUDY, *GROUPING, "min_channels", "min_channels_fraction", "round_to")
+FLOOR = ("min_channels", "min_channels_fraction", "round_to")
+"""Columns that say how few channels a group may be left, and of what they are a multiple."""
+
+STUDY = (*TRAINED_STUDY, *GROUPING, *FLOOR)
 """Columns that identify a study: images, network, length of training, channel groups, floor."""
 
 RULE = ("scope", "budget", "ratio_of", "normalisation")

@@ -14,6 +14,7 @@ from results.analysis.networks import NETWORK_WORDS, network_name
 from results.analysis.protocols import counted_name
 from results.analysis.study import (
     BASELINE,
+    FLOOR,
     UNPRUNED_STUDY,
     completed,
 )
@@ -301,9 +302,8 @@ def _cell_words(row: pd.Series) -> str:
 
 
 def _floors(frame: pd.DataFrame) -> str:
-    names = ["min_channels", "min_channels_fraction", "round_to"]
     words = []
-    for _, row in frame[names].dropna().drop_duplicates().iterrows():
+    for _, row in frame[list(FLOOR)].dropna().drop_duplicates().iterrows():
         text = f"{row['min_channels']:g}"
         if row["min_channels_fraction"]:
             text += f" or {100 * row['min_channels_fraction']:g} % of them"

@@ -15,7 +15,7 @@ from results.analysis.intervals import LEVEL
 from results.analysis.pareto import FRONT, pareto
 from results.analysis.protocols import counted_name
 from results.analysis.ranking import SETTING, rank_metrics
-from results.analysis.study import POINT, PROCEDURE
+from results.analysis.study import FLOOR, POINT, PROCEDURE, same
 from results.figures.panels import (
     Panel,
     comparable,
@@ -264,18 +264,28 @@ def _front_words(row: pd.Series, everything: pd.DataFrame) -> list[str]:
     return [*study_words(row, everything, _FRONT_STUDY), *procedure_words(row, everything)]
 
 
+def _front_rule(row: pd.Series, everything: pd.DataFrame) -> str:
+    """The budget of a point, and its floor where points of other floors are on the same front."""
+    if row["metric"] == UNPRUNED:
+        return ""
+    rivals = everything[same(everything, row, FRONT)]
+    return ", ".join([*rule_words(row, everything), *varied_words(row, rivals, FLOOR)])
+
+
 def front(cells: pd.DataFrame) -> Table | None:
-    """The networks on the Pareto front of accuracy and parameters."""
+    """The networks on the Pareto fronts of accuracy and parameters that have a pruned network."""
     table = pareto(cells, "parameters")
     table = table[table["on_front"]]
-    if table.empty or not (table["metric"] != UNPRUNED).any():
+    pruned = (table["metric"] != UNPRUNED).groupby([table[name] for name in FRONT], dropna=False)
+    table = table[pruned.transform("any")]
+    if table.empty:
         return None
     everything = comparable(cells)
     lines = tuple(
         (
             Entry(", ".join(_front_words(row, everything))),
             Entry(str(row["metric"])),
-            Entry("" if row["metric"] == UNPRUNED else ", ".join(rule_words(row, everything))),
+            Entry(_front_rule(row, everything)),
             ratio_entry(row),
             Entry(number(row["parameters"], 0)),
             *size_entries(row),

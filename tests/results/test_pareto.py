@@ -7,6 +7,7 @@ from hypothesis import strategies as some
 from known_cells import cell, cells, failed, frame
 
 import results
+from results.report import tables
 
 points = some.lists(some.tuples(some.integers(1, 6), some.integers(0, 6)), min_size=1, max_size=12)
 
@@ -155,3 +156,27 @@ def test_a_seed_that_was_trained_twice_counts_once_among_the_unpruned_networks()
     ]
     unpruned = results.pareto(frame(rows)).set_index("metric").loc["unpruned"]
     assert (unpruned["seeds"], unpruned["accuracy"]) == (2, pytest.approx(0.85))
+
+
+def test_the_table_of_a_front_tells_floors_apart():
+    rows = [
+        cell(metric, min_channels=floor, parameters=count, baseline_test_top1=0.9, accuracy=own)
+        for floor, count, best in ((1, 200, 0.5), (8, 300, 0.7))
+        for metric, own in (("taylor", best), ("output_l1", best - 0.1))
+    ]
+    table = tables.front(frame(rows))
+    assert [(row[1].text, row[2].text) for row in table.rows] == [
+        ("taylor", "local, at least 1 channels"),
+        ("taylor", "local, at least 8 channels"),
+        ("unpruned", ""),
+    ]
+    alone = tables.front(frame(rows[:2]))
+    assert [row[2].text for row in alone.rows] == ["local", ""]
+
+
+def test_a_front_of_unpruned_networks_alone_is_left_out():
+    rows = [cell("taylor", 0, 0.5, parameters=200, baseline_test_top1=0.9)]
+    rows.append(failed("taylor", dataset="svhn", baseline_test_top1=0.9))
+    rows.append(cell("output_l1", 0, 0.95, dataset="svhn", parameters=1_200))
+    table = tables.front(frame(rows))
+    assert {row[0].text for row in table.rows} == {"digits"}
