@@ -60,7 +60,7 @@ def selection_against_allocation(
     if borrowed.empty:
         return no_comparison(COLUMNS[: -len(SUMMARY)])
     # The widths come from the budget `global`, not from other budgets of that scope.
-    own = cells[cells["budget"] == _lending(cells["ratio_of"])].drop(columns="widths_of")
+    own = cells[cells["budget"] == lending_budget(cells["ratio_of"])].drop(columns="widths_of")
     # Compare every A with all metrics at their own widths, where cells with A's widths exist.
     lenders = borrowed[list(_SHARED)].drop_duplicates()
     own = own.merge(lenders, on=list(_SHARED[:-1]))
@@ -95,7 +95,7 @@ def selection_against_allocation(
     return table[list(COLUMNS)]
 
 
-def _lending(ratio_of: pd.Series[str]) -> pd.Series[str]:
+def lending_budget(ratio_of: pd.Series[str]) -> pd.Series[str]:
     """The budget of the global ranking whose widths are lent, by what its ratio counts."""
     return ("global(of=" + ratio_of + ")").where(ratio_of != "parameters", "global")
 

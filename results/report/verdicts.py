@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.analysis.allocation import selection_against_allocation
 from results.analysis.claims import claims, claims_of
-from results.analysis.comparison import NOT_EVALUATED, REFERENCE, paired_difference
-from results.analysis.equal_macs import at_equal_macs
+from results.analysis.comparison import NOT_EVALUATED
 from results.analysis.finetuning_control import finetuning_control, lowered
 from results.analysis.intervals import LEVEL
 from results.analysis.planned import LATE, planned_differences
-from results.analysis.study import POINT, STUDY, TRAINED_STUDY
-from results.figures.panels import comparable, point_words, study_words, target_words
+from results.analysis.study import TRAINED_STUDY
+from results.figures.panels import point_words, study_words, target_words
 from results.formatting import between, number, percent, probability, several, signed
+from results.report.counting import tests_between_metrics
 from results.report.tables import SIZES, Entry, Table, ratio_entry, size_entries
 from results.storage.plan_file import Comparison
 
@@ -66,8 +65,8 @@ def _place(row: pd.Series, table: pd.DataFrame) -> str:
 
 
 def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
-    """How many p values of the report are exploratory, in words; empty if there is none."""
-    count, primary = _p_values(cells, comparisons)
+    """How many comparisons of metrics are exploratory, in words; empty if there is none."""
+    count, primary = tests_between_metrics(cells, comparisons)
     if not count:
         return ""
     but = " but those of the claims' primary family" if primary else ""
@@ -79,28 +78,10 @@ def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     )
     chance = round(count * (1 - LEVEL))
     return (
-        f"{start}: {several(count, 'comparison')}. If no metric differed from another, about "
-        f"{chance or 'none'} of them would have p below 0.05 by chance; Holm's correction allows "
-        "for that."
+        f"{start}, among them those of {several(count, 'comparison')} between metrics. If no "
+        f"metric differed from another, about {chance or 'none'} of these would have p below 0.05 "
+        "by chance; Holm's correction allows for that."
     )
-
-
-def _p_values(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> tuple[int, int]:
-    """How many p values are exploratory, and how many are of the claims' primary family."""
-    known = comparable(cells)
-    judged = claims(cells)
-    tuned = judged["stage"] == "finetuned"
-    # After fine-tuning, the claims' rows are also rows of the differences to the reference.
-    tables = [judged[~tuned], selection_against_allocation(cells)]
-    if REFERENCE in set(known["metric"]):
-        tables += [paired_difference(known, None, REFERENCE), at_equal_macs(known, None, REFERENCE)]
-    found = sum(int(table["p"].notna().sum()) for table in tables)
-    named = judged.loc[tuned & (judged["family"] == "primary")]
-    own = planned_differences(cells, comparisons)
-    own = own[own["reference"] == REFERENCE]
-    names = [*STUDY, *POINT, "metric"]
-    parts = [table.dropna(subset="p")[names] for table in (named, own)]
-    return found - len(pd.concat(parts).drop_duplicates()), len(parts[0])
 
 
 def judged_claims(cells: pd.DataFrame) -> tuple[list[Table], list[str]]:

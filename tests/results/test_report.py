@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import random
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from results.analysis.sweep_tables import read_tables
 from results.figures.registry import REPORT_FIGURES
 from results.report import facts, gains, tables, verdicts
 from results.report.content import content
+from results.report.counting import tests_between_metrics
 from results.report.writing import _render
 from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, PlannedCells, write_plan
@@ -458,12 +460,57 @@ def test_other_p_values_are_counted_and_called_exploratory(tested):
     # Of the planned comparisons, one is among the differences to output_l1.
     said = verdicts.exploratory(frame, PLANNED)
     assert said.startswith(
-        f"All other p values of this report are exploratory: {every - primary - 1} comparisons."
+        "All other p values of this report are exploratory, among them those of "
+        f"{every - primary - 1} comparisons between metrics."
     )
-    assert f"about {0.05 * (every - primary - 1):.0f} of them" in said
+    assert f"about {0.05 * (every - primary - 1):.0f} of these" in said
     without = verdicts.exploratory(frame, ())
     assert without.startswith("No comparison was named before the run")
-    assert f"exploratory: {every - primary} comparisons" in without
+    assert f"exploratory, among them those of {every - primary} comparisons" in without
+
+
+def test_a_test_that_stands_in_two_tables_counts_once():
+    draw = random.Random(0)
+
+    def cell(metric, seed, **changes):
+        return known_cells.cell(metric, seed, 0.5 + draw.random() / 10, macs=3_100, **changes)
+
+    lent = {"scope": "widths_of", "budget": "widths_of(output_l1)"}
+    rows = [
+        cell(metric, seed, **where)
+        for seed in (0, 1, 2)
+        for metric, where in (
+            ("output_l1", {"scope": "global"}),
+            ("taylor", {"scope": "global"}),
+            ("random", {"scope": "global"}),
+            ("taylor", lent),
+            ("random", lent),
+        )
+    ]
+    frame = known_cells.frame(rows)
+    assert results.paired_difference(frame, None, "output_l1")["p"].count() == 2
+    effects = results.selection_against_allocation(frame).dropna(subset="p")["effect"]
+    assert effects.value_counts().to_dict() == {
+        "selection": 2,
+        "allocation": 2,
+        "both": 2,
+        "selection over random": 2,
+    }
+    # Both: the two differences. Output_l1 over random: random's selection, with the other sign.
+    assert tests_between_metrics(frame, ()) == (7, 0)
+    assert tests_between_metrics(frame, [Comparison("taylor", 0.3, scope="global")]) == (6, 0)
+
+
+def test_a_test_before_fine_tuning_counts_once_beside_two_recipes():
+    none = {"recalibrated_test_top1": None}
+    accuracies = {"weighted_mutual_information": (0.9, 0.8, 0.85), "output_l1": (0.5, 0.6, 0.55)}
+    rows = known_cells.cells(accuracies, macs=3_100, dataset="svhn", **none)
+    other = [row | {"finetune": "other", "finetuned_test_top1": None} for row in rows]
+    frame = known_cells.frame([*rows, *other])
+    judged = results.claims(frame).dropna(subset="p")
+    assert judged["stage"].value_counts().to_dict() == {"pruned": 2, "finetuned": 1}
+    # After pruning; the one after fine-tuning is primary.
+    assert tests_between_metrics(frame, [Comparison("taylor", 0.3)]) == (1, 1)
 
 
 def test_both_forms_say_why_a_part_is_left_out(tmp_path):
