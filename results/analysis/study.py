@@ -183,6 +183,17 @@ def was_finetuned(cells: pd.DataFrame) -> pd.Series[bool]:
     return cells["finetune_epochs"].fillna(1) > 0
 
 
+def any_finetuning(frame: pd.DataFrame) -> bool:
+    """Whether some pruned network was fine-tuned, or none is ok."""
+    pruned = frame[(frame["status"] == "ok") & ~frame["metric"].isin(CONTROLS)]
+    return pruned.empty or bool(was_finetuned(pruned).any())
+
+
+def last_stage(frame: pd.DataFrame) -> str:
+    """What the last accuracies of the pruned networks are, in words."""
+    return "after fine-tuning" if any_finetuning(frame) else "recalibrated, not fine-tuned"
+
+
 def any_compensation(frame: pd.DataFrame) -> bool:
     """Whether some row has a compensation."""
     return bool((frame["compensation"].fillna(NO_COMPENSATION) != NO_COMPENSATION).any())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from results.analysis.networks import network_names
 from results.analysis.protocols import target_names
-from results.analysis.study import completed, macs_ratio
+from results.analysis.study import any_finetuning, completed, macs_ratio
 from results.report.tables import SIZES
 from results.storage.schema import FINETUNE, NO_COMPENSATION, ONE_SHOT
 
@@ -95,6 +95,8 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
         made: dict[str, Any] = {"name": column.name, "label": column.label}
         if column.name == "ratio":
             made["label"] = target_names(frame["ratio_of"].unique())
+        if column.name == "finetuned_test_top1" and not any_finetuning(frame):
+            made["label"] = "not fine-tuned, %"
         made["choice"] = column.name in _CHOICES
         if column.decimals is None:
             texts = _text(frame[column.name])

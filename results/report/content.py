@@ -12,7 +12,7 @@ import pandas as pd
 from results.analysis.conclusion import remarks
 from results.analysis.identities import Difference
 from results.analysis.networks import network_names, same_weights
-from results.analysis.study import UnlikeCells
+from results.analysis.study import UnlikeCells, any_finetuning, last_stage
 from results.analysis.sweep_tables import SweepTables
 from results.formatting import several
 from results.report import facts, gains, tables, verdicts
@@ -49,6 +49,8 @@ class Content:
     Attributes
     ----------
     refusal : the first difference for which parts cannot be computed, or None.
+    finetuned : whether some pruned network was fine-tuned.
+    stage : what the last accuracies of the pruned networks are, in words.
     weights : what intervals over seeds mean where baselines start from a file, or empty.
     """
 
@@ -56,6 +58,8 @@ class Content:
     summary: str
     folders: tuple[str, ...]
     refusal: Difference | None
+    finetuned: bool
+    stage: str
     leads: Part[FirstLines]
     remarks: Part[list[str]]
     planned: Part[Table | None]
@@ -103,6 +107,8 @@ def content(sweep: SweepTables) -> Content:
         summary=_summary(sweep),
         folders=tuple(str(folder_of(folder)) for folder in sweep.folders),
         refusal=None,
+        finetuned=any_finetuning(frame),
+        stage=last_stage(frame),
         leads=_part(lambda: first_lines(frame), FirstLines("")),
         remarks=_part(lambda: remarks(frame), []),
         planned=_part(lambda: verdicts.planned(frame, planned), None),

@@ -11,7 +11,7 @@ from rich.text import Text
 
 import results
 from results.analysis.protocols import finetune_name
-from results.analysis.study import PROCEDURE, USUAL, completed
+from results.analysis.study import PROCEDURE, USUAL, any_finetuning, completed, last_stage
 from results.formatting import number, several, spoken
 from results.storage.failure_logs import without_log
 from results.storage.schema import NO_COMPENSATION as NONE
@@ -70,14 +70,15 @@ def _accuracies(console: Console, dataset: str, rows: pd.DataFrame) -> None:
         say(console, f"{dataset}: test accuracy in %: unpruned {control}")
         return
     compensates = rows["compensation"].ne(NONE).any()
-    if compensates and rows["recalibrated_test_top1"].notna().any():
+    tuned = any_finetuning(rows)
+    if tuned and compensates and rows["recalibrated_test_top1"].notna().any():
         words = (
             f"{dataset}: test accuracy in % before fine-tuning, batch normalisation re-estimated"
         )
         _table(console, rows, "recalibrated", words, f"unpruned {control}")
         words = f"{dataset}: the same after fine-tuning"
     else:
-        words = f"{dataset}: test accuracy in % after fine-tuning"
+        words = f"{dataset}: test accuracy in %{' ' if tuned else ', '}{last_stage(rows)}"
     _table(console, rows, "finetuned", words, f"unpruned {control}")
     if compensates:
         for line in _added(rows):

@@ -23,6 +23,7 @@ from results import report
 from results.analysis.sweep_tables import read_tables
 from results.figures.registry import REPORT_FIGURES
 from results.report import facts, gains, tables, verdicts
+from results.report.cell_table import packed
 from results.report.content import content
 from results.report.counting import tests_between_metrics
 from results.report.writing import _render
@@ -511,6 +512,29 @@ def test_a_test_before_fine_tuning_counts_once_beside_two_recipes():
     assert judged["stage"].value_counts().to_dict() == {"pruned": 2, "finetuned": 1}
     # After pruning; the one after fine-tuning is primary.
     assert tests_between_metrics(frame, [Comparison("taylor", 0.3)]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said", "column"),
+    [
+        (0, "test images, recalibrated, not fine-tuned, in %", "not fine-tuned, %"),
+        (2, "test images after fine-tuning, in %", "fine-tuned, %"),
+    ],
+)
+def test_a_sweep_without_fine_tuning_is_called_recalibrated(epochs, said, column, tmp_path):
+    cells = known_cells.cells({"output_l1": [0.5], "random": [0.4]}, finetune_epochs=epochs)
+    keyed = [row | {"key": f"{at:016x}"} for at, row in enumerate(cells)]
+    read = read_tables([str(made_up_sweep.write(tmp_path / "runs", keyed))])
+    for form, more in (("md", {}), ("html", {"cells": "", "style": "", "script": ""})):
+        more = more and more | {"script_hash": "", "metrics": []}
+        text = _render(f"report.{form}.j2", content(read), figures=[], **more)
+        text = " ".join(text.split())
+        assert said in text
+        assert ("test images after fine-tuning" in text) == (epochs > 0)
+        assert ("on the test images: fine-tuned, before that" in text) == (
+            epochs > 0 and bool(more)
+        )
+    assert column in {one["label"] for one in packed(read.frame)["columns"]}
 
 
 def test_both_forms_say_why_a_part_is_left_out(tmp_path):

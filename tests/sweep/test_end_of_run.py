@@ -35,6 +35,15 @@ def test_the_unpruned_control_is_told_and_is_no_ratio():
     assert not lines
 
 
+def test_a_sweep_without_fine_tuning_is_called_recalibrated():
+    for compensation, of in (("none", None), ("least_squares", 0.5)):
+        changes = {"compensation": compensation, "compensated_test_top1": of}
+        head, _ = printed(cells({"random": [0.5]}, finetune_epochs=0, **changes))
+        assert head.startswith("digits: test accuracy in %, recalibrated, not fine-tuned, by")
+    head, _ = printed(cells({"random": [0.5]}))
+    assert head.startswith("digits: test accuracy in % after fine-tuning, by parameter ratio")
+
+
 def test_each_recipe_has_its_own_unpruned_control():
     rows = [
         row
