@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Column:
     ----------
     factor : what numbers are multiplied by to get the unit of the label.
     decimals : of numbers; None for text.
+    digits : significant digits that the smallest number has at least; more decimals show them.
     varied : whether it is shown only where cells differ in it.
     usual : a value that needs no column where all cells have it.
     """
@@ -30,6 +32,7 @@ class Column:
     label: str
     factor: float = 1
     decimals: int | None = None
+    digits: int = 0
     varied: bool = False
     usual: str | None = None
 
@@ -43,7 +46,7 @@ _COLUMNS = (
     Column("compensation", "compensation", usual=NO_COMPENSATION),
     Column("finetune", "fine-tuning", usual=FINETUNE),
     Column("schedule", "schedule", usual=ONE_SHOT),
-    Column("ratio", "ratio", 1, 3),
+    Column("ratio", "ratio", 1, 6),
     Column("ratio_of", "ratio of", varied=True),
     Column("seed", "seed", 1, 0),
     Column("finetuned_test_top1", "fine-tuned, %", 100, 2),
@@ -51,13 +54,13 @@ _COLUMNS = (
     Column("compensated_test_top1", "compensated, %", 100, 2),
     Column("pruned_test_top1", "pruned, %", 100, 2),
     Column("baseline_test_top1", "unpruned, %", 100, 2),
-    Column("parameter_ratio", SIZES[0], 1, 4),
-    Column("macs_ratio", SIZES[1], 1, 4),
+    Column("parameter_ratio", SIZES[0], 1, 4, 2),
+    Column("macs_ratio", SIZES[1], 1, 4, 2),
     Column("parameters", "parameters", 1, 0),
-    Column("macs", "MACs, millions", 1e-6, 2),
-    Column("latency_1_ms", "latency at batch 1, ms", 1, 3),
+    Column("macs", "MACs, millions", 1e-6, 2, 2),
+    Column("latency_1_ms", "latency at batch 1, ms", 1, 3, 2),
     Column("latency_ratio", "latency at batch 1 / unpruned", 1, 3),
-    Column("latency_256_ms", "latency at batch 256, ms", 1, 4),
+    Column("latency_256_ms", "latency at batch 256, ms", 1, 4, 2),
     Column("collapsed", "collapsed"),
     Column("seconds", "seconds", 1, 1),
     Column("network", "network"),
@@ -105,10 +108,17 @@ def packed(frame: pd.DataFrame) -> dict[str, Any]:
             made |= {"words": words, "values": [places[text] for text in texts]}
         else:
             numbers = frame[column.name].astype(float) * column.factor
-            values = numbers.round(column.decimals).tolist()
-            made |= {"decimals": column.decimals, "values": [_finite(value) for value in values]}
+            decimals = max(column.decimals, _decimals(numbers, column.digits))
+            values = numbers.round(decimals).tolist()
+            made |= {"decimals": decimals, "values": [_finite(value) for value in values]}
         columns.append(made)
     return {"rows": len(frame), "columns": columns}
+
+
+def _decimals(numbers: pd.Series[float], digits: int) -> int:
+    """Decimals that show so many significant digits of the smallest number above zero."""
+    least = numbers[numbers > 0].min()
+    return digits - 1 - math.floor(math.log10(least)) if digits and least == least else 0
 
 
 def _text(values: pd.Series) -> list[str]:

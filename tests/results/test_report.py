@@ -514,6 +514,19 @@ def test_a_test_before_fine_tuning_counts_once_beside_two_recipes():
     assert tests_between_metrics(frame, [Comparison("taylor", 0.3)]) == (1, 1)
 
 
+def test_the_table_of_cells_tells_small_numbers_apart():
+    sizes = {0.0625: 4_210, 0.0624: 1_000_000, 0.3: 2_000_000}
+    rows = [known_cells.cell(ratio=ratio, macs=macs) for ratio, macs in sizes.items()]
+    columns = {one["name"]: one for one in packed(known_cells.frame(rows))["columns"]}
+    assert columns["ratio"]["values"] == [0.0625, 0.0624, 0.3]
+    assert columns["macs"]["values"] == [0.0042, 1, 2]
+    assert columns["macs"]["decimals"] == 4
+    (usual,) = (
+        one for one in packed(known_cells.frame(rows[1:]))["columns"] if one["name"] == "macs"
+    )
+    assert usual["decimals"] == 2
+
+
 @pytest.mark.parametrize(
     ("epochs", "said", "column"),
     [
