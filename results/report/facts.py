@@ -77,8 +77,11 @@ def statuses(frame: pd.DataFrame, planned: Iterable[str]) -> list[tuple[str, int
 def datasets(frame: pd.DataFrame) -> Table:
     """The data sets, with their images."""
     names = ["dataset", "source", "classes", "train_images", "validation_images", "test_images"]
-    odd = [*_ODD, "test_duplicates_other_label"]
-    rows = frame[[*names, "dataset_fingerprint", *odd]].dropna(subset="dataset").drop_duplicates()
+    odd, known = [*_ODD, "test_duplicates_other_label"], [*names, "dataset_fingerprint"]
+    rows = frame[[*known, *odd]].dropna(subset="dataset").drop_duplicates()
+    # Rows of earlier versions do not count odd images.
+    counts = rows.groupby(known, dropna=False)[odd].transform("first")
+    rows = rows.assign(**dict(rows[odd].fillna(counts).items())).drop_duplicates()
     lines = tuple(
         (
             Entry(str(row["dataset"]), below=_oddities(row)),

@@ -41,6 +41,16 @@ def test_odd_images_are_said_below_their_data_set(counts, words):
     assert below(**counts) == words
 
 
+def test_a_data_set_of_rows_with_and_without_counts_is_listed_once():
+    counted = {**COUNTS, "images_skipped": 2}
+    rows = [cell(seed=0, **dict.fromkeys(COUNTS)), cell(seed=1, **counted)]
+    for told in (rows, rows[::-1]):
+        (line,) = facts.datasets(frame(told)).rows
+        assert line[0].below == "2 cannot be read and are left out"
+    other = cell(seed=2, **COUNTS, dataset="pets")
+    assert len(facts.datasets(frame([*rows, other])).rows) == 2
+
+
 def test_a_seed_that_was_trained_twice_is_one_of_the_unpruned_networks():
     rows = [
         *cells({"a": [0.5, 0.6]}, ratio=0.3, baseline_test_top1=0.8),
