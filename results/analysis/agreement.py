@@ -10,6 +10,8 @@ import pandas as pd
 import scipy
 from numpy.typing import NDArray
 
+from results.analysis.study import need_columns
+
 
 def rank_agreement(
     scores: pd.DataFrame, method: Literal["kendall", "spearman"] = "kendall"
@@ -30,17 +32,20 @@ def rank_agreement(
     Raises
     ------
     ValueError
-        If a metric has two scores for one channel, or two metrics scored other channel groups of
-        one network.
+        If the method is unknown or a column is missing, if a metric has two scores for one channel,
+        or if two metrics scored other channel groups of one network.
     """
+    if method not in _CORRELATIONS:
+        raise ValueError(f"method={method!r} is unknown; allowed: {', '.join(_CORRELATIONS)}")
     channel = ["dataset", "seed", "baseline_key", "metric", "layer", "channel"]
+    need_columns(scores, [*channel, "score"], "results.load_scores")
     if scores.duplicated(channel).any():
         raise ValueError(
             "a metric has two scores for one channel, from different numbers of images, channel "
             "groups, ways to combine producers, or versions; select by scores_key first"
         )
     _check_groups(scores, channel[:4])
-    correlate = {"kendall": _kendall, "spearman": _spearman}[method]
+    correlate = _CORRELATIONS[method]
     rows = []
     for (dataset, seed, _, layer), group in scores.groupby([*channel[:3], "layer"]):
         wide = group.pivot_table(index="channel", columns="metric", values="score")
@@ -97,3 +102,6 @@ def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
     # With rounding the cosine of equal columns may be slightly above 1.
     return np.clip(products / np.outer(lengths, lengths), -1.0, 1.0)
+
+
+_CORRELATIONS = {"kendall": _kendall, "spearman": _spearman}

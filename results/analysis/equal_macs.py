@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -68,9 +69,13 @@ def at_equal_macs(
     ValueError
         If a MACs ratio is not in (0, 1], or as `results.paired_difference`.
     """
-    grid = sorted(set(macs_ratios))
-    if bad := [value for value in grid if not 0 < value <= 1]:
-        raise ValueError(f"macs_ratios has {bad[0]:g}; allowed: above 0, at most 1")
+    if isinstance(macs_ratios, str) or not isinstance(macs_ratios, Iterable):
+        raise ValueError(f"macs_ratios is {macs_ratios!r}; give a list, such as [0.3, 0.5]")
+    ratios = list(macs_ratios)
+    for value in ratios:
+        if not isinstance(value, Real) or not 0 < value <= 1:
+            raise ValueError(f"macs_ratios has {value}; allowed: numbers above 0, at most 1")
+    grid = sorted(set(ratios))
     cells = beside_scratch(figures(frame, at, split, [images_of(split)]))
     wanted = [metric] if isinstance(metric, str) else metric
     if wanted is not None and reference in wanted:

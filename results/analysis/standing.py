@@ -78,9 +78,12 @@ def standing(
     Raises
     ------
     ValueError
-        If `method` names another column, no method of the frame, or several of one contest; or as
-        `results.paired_difference`.
+        If `method` is no dict or an empty one, or names another column, no method of the frame, or
+        several of one contest; or as `results.paired_difference`.
     """
+    if not isinstance(method, Mapping) or not method:
+        example = "{'metric': 'surgeon'}"
+        raise ValueError(f"method is {method!r}; give a dict that names it, such as {example}")
     if unknown := set(method) - set(ENTRY):
         raise ValueError(f"{min(unknown)!r} is no part of a method; allowed: {', '.join(ENTRY)}")
     cells = of_grid(figures(frame, at, split, [images_of(split)]))

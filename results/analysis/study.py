@@ -214,18 +214,16 @@ def accuracy_column(at: str, split: str) -> str:
     return f"{at}_{split}_top1"
 
 
-def need_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
-    """Refuses a frame that lacks columns.
+def need_columns(frame: pd.DataFrame, names: Iterable[str], source: str = "results.load") -> None:
+    """Refuses a frame that lacks columns; `source` is the function that returns them.
 
     Raises
     ------
     ValueError
         With the names of these columns.
     """
-    if absent := [name for name in names if name not in frame.columns]:
-        raise ValueError(
-            f"the frame has no column {', '.join(absent)}; results.load gives all of them"
-        )
+    if absent := [name for name in dict.fromkeys(names) if name not in frame.columns]:
+        raise ValueError(f"the frame has no column {', '.join(absent)}; {source} gives all of them")
 
 
 def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
@@ -234,8 +232,10 @@ def known_metrics(cells: pd.DataFrame, wanted: Iterable[str]) -> None:
     Raises
     ------
     ValueError
-        With the name of the metric and the names that exist.
+        With the name of the metric and the names that exist, or if a text is given for a list.
     """
+    if isinstance(wanted, str):
+        raise ValueError(f"metrics is {wanted!r}; give a list, such as [{wanted!r}]")
     present = sorted(cells["metric"].dropna().unique())
     for name in wanted:
         if present and name not in present:

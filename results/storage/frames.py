@@ -278,6 +278,8 @@ def _of_stage(epochs: pa.Table, stage: str) -> pa.Table:
 
 
 def _known(wanted: Sequence[str] | None, default: list[str], allowed: list[str]) -> list[str]:
+    if isinstance(wanted, str):
+        raise ValueError(f"columns is {wanted!r}; give a list, such as [{wanted!r}]")
     names = list(default if wanted is None else wanted)
     if unknown := sorted(set(names) - set(allowed)):
         raise ValueError(

@@ -54,6 +54,14 @@ def test_a_constant_metric_has_no_correlation():
     assert found.drop(("a", "b")).isna().all()
 
 
+def test_cells_and_unknown_methods_are_refused():
+    told = "no column layer, channel, score; results.load_scores gives"
+    with pytest.raises(ValueError, match=told):
+        rank_agreement(scores(a=FIRST).drop(columns=["layer", "channel", "score"]))
+    with pytest.raises(ValueError, match="method='pearson' is unknown; allowed: kendall, spearman"):
+        rank_agreement(scores(a=FIRST), "pearson")
+
+
 def test_two_scores_of_one_channel_are_refused():
     with pytest.raises(ValueError, match="two scores for one channel"):
         rank_agreement(pd.concat([scores(a=FIRST), scores(a=FIRST)]))

@@ -134,7 +134,9 @@ def test_a_missing_reference_is_noted():
 @pytest.mark.parametrize(
     ("metric", "reference", "ratios", "why"),
     [
-        ("random", "output_l1", [0.0], "allowed: above 0, at most 1"),
+        ("random", "output_l1", [0.0], "has 0.0; allowed: numbers above 0, at most 1"),
+        ("random", "output_l1", ["a"], "macs_ratios has a; allowed: numbers above 0"),
+        ("random", "output_l1", 0.3, r"macs_ratios is 0.3; give a list, such as \[0.3, 0.5\]"),
         ("random", "output_l1", [1.5], "1.5"),
         ("taylor", "output_l1", [0.5], "no cell of metric 'taylor'"),
         ("output_l1", "output_l1", [0.5], "both metric and reference"),

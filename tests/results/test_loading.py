@@ -182,6 +182,8 @@ def test_nested_columns_are_read_when_named(stored: Path) -> None:
 def test_an_unknown_column_is_refused(load: Callable[..., pd.DataFrame], folder: Path) -> None:
     with pytest.raises(ValueError, match="no column acuracy; allowed are"):
         load(folder, columns=["acuracy"])
+    with pytest.raises(ValueError, match=r"columns is 'seed'; give a list, such as \['seed'\]"):
+        load(folder, columns="seed")
     for filters in (
         [("acuracy", ">", 0.5)],
         pc.field("acuracy") > 0.5,

@@ -164,6 +164,8 @@ def test_chosen_metrics_are_ranked_alone():
     rows = cells({"a": [0.9, 0.8], "b": [0.5, 0.4], "c": [0.1, 0.2], "rare": [0.7, None]})
     table = results.rank_metrics(frame(rows), ["a", "b", "c"])
     assert (table["blocks"].unique(), table["dropped"].unique()) == ([2], [0])
+    with pytest.raises(ValueError, match=r"metrics is 'a'; give a list, such as \['a'\]"):
+        results.rank_metrics(frame(rows), "a")
     with pytest.raises(ValueError, match="no cell of metric 'd'"):
         results.rank_metrics(frame(rows), ["a", "d"])
     with pytest.raises(ValueError, match="allowed: baseline, dataset"):

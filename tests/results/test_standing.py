@@ -119,6 +119,8 @@ def test_validation_images_may_choose():
     ("method", "said"),
     [
         ({"ratio": "0.3"}, "'ratio' is no part of a method; allowed: metric, budget"),
+        ({}, "^method is {}; give a dict that names it, such as {'metric': 'surgeon'}"),
+        ("surgeon", "^method is 'surgeon'; give a dict"),
         ({"metric": "taylor"}, "no cell has metric taylor"),
         (
             {"metric": "surgeon"},
