@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.leads import Lead, leads
+from results.analysis.study import last_stage
 from results.formatting import several, spoken
 from results.report.tables import Entry, Table
 
 _SHOWN = 12
 _HEADS = ("setting", "who is ahead", "sure?")
 _NOTE = (
-    "The lead is the test accuracy after fine-tuning, averaged over the ratios, minus that of the "
-    "second metric. The other seeds choose both metrics by held-out images, and the seed that is "
-    "left out judges. Sure: all choose the same metric, and the 95 % interval of the lead lies "
-    "above zero."
+    "The lead is the test accuracy, {stage}, averaged over the ratios, minus that of the second "
+    "metric. The other seeds choose both metrics by held-out images, and the seed that is left out "
+    "judges. Sure: all choose the same metric, and the 95 % interval of the lead lies above zero."
 )
 _APART = (
     " A metric that lacks a ratio or a seed takes no part. No lead is sure where one of these is "
@@ -56,7 +56,7 @@ def first_lines(frame: pd.DataFrame) -> FirstLines:
         )
     lines = tuple(_line(lead) for lead in found)
     more = Table("", _HEADS, lines[_SHOWN:], len(_HEADS)) if lines[_SHOWN:] else None
-    note = _NOTE + _APART * any(lead.left_out for lead in found)
+    note = _NOTE.format(stage=last_stage(frame)) + _APART * any(lead.left_out for lead in found)
     table = Table("", _HEADS, lines[:_SHOWN], len(_HEADS), note)
     return FirstLines(_headline(found), table, more)
 
