@@ -76,6 +76,8 @@ def without_training(
     """
     cells = comparable(frame)
     known(cells["metric"], forward)
+    # Of all metrics, so that each has the colour and the id that it has in the other figures.
+    metrics = looks(cells["metric"])
     # In later steps of an iterative schedule networks were trained before.
     cells = cells[cells["schedule"] == ONE_SHOT]
     points = accuracy_points(cells, _STAGE, split).dropna(subset="mean")
@@ -83,7 +85,6 @@ def without_training(
     if compensated.empty:
         return said("No cell with compensation is ok and was evaluated before training.")
     found = [panel for panel in panels(cells) if len(panel.of(compensated))]
-    metrics = looks(cells["metric"])
     drawn = [panel.of(compensated) for panel in found]
     shown = [coloured(own, forward) for own in drawn]
     named = any_grey(shown, drawn)

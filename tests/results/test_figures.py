@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import known_cells
 import made_up_sweep
 import matplotlib as mpl
 import numpy as np
@@ -793,3 +794,29 @@ def test_without_training_needs_cells_with_compensation(both, frame):
     assert len(alone.axes) == 2
     assert drawn(alone.axes[0], "metric0-line").get_ydata().size == 3
     assert drawn(alone.axes[0], "metric0-pale").get_ydata().size == 0
+
+
+def curves(figure: Figure) -> dict[str, tuple[str, str]]:
+    """The id and the colour of each metric's curve."""
+    lines = [line for place in figure.axes for line in place.lines]
+    return {
+        line.get_label(): (line.get_gid(), line.get_color())
+        for line in lines
+        if str(line.get_gid()).endswith("-line")
+    }
+
+
+def test_without_training_metrics_look_as_in_the_other_figures():
+    rows = [
+        known_cells.cell(metric, seed, 0.5, compensation=compensation)
+        for metric in ("output_l1", "taylor")
+        for compensation in ("none", "least_squares")
+        for seed in (0, 1)
+    ]
+    # The first metric of the alphabet is pruned in steps alone.
+    rows += [known_cells.cell("apoz", seed, 0.7, schedule="iterative(steps=3)") for seed in (0, 1)]
+    table = known_cells.frame(rows)
+    everywhere, here = curves(figures.accuracy(table)), curves(figures.without_training(table))
+    assert here == {name: everywhere[name] for name in ("output_l1", "taylor")}
+    # It can be asked for, and changes nothing where it has no curve.
+    assert curves(figures.without_training(table, forward=["apoz"])) == here
