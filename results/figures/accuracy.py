@@ -69,8 +69,8 @@ def accuracy(
     metrics vary, not how much networks vary.
 
     Where there are more than six metrics, each panel shows its best three (highest mean over the
-    ratios), `random`, `scratch` and `output_l1` in colour and names them; all others are grey and
-    have no band.
+    ratios, or over those that all metrics share if fewer than three have all), `random`, `scratch`
+    and `output_l1` in colour and names them; all others are grey and have no band.
 
     Parameters
     ----------

@@ -28,22 +28,31 @@ def coloured(points: pd.DataFrame, forward: Iterable[str] = ()) -> list[str]:
     """The metrics of a panel that it shows in colour, the highest mean first.
 
     These are all metrics if there are at most six. Else they are the best three, the controls, the
-    reference of the differences and those that are brought forward; all others are grey.
+    reference of the differences and those that are brought forward; all others are grey. If fewer
+    than three metrics have all ratios, the mean is over the ratios that all metrics share.
 
     Parameters
     ----------
     points : rows of `results.figures.accuracy.accuracy_points` of one panel.
     forward : names of metrics.
     """
-    ranked = best(points)
-    if ranked.empty:
-        ranked = points.groupby("metric")["mean"].mean().sort_values(ascending=False)
-    names = [str(name) for name in ranked.index]
-    names += sorted(set(points["metric"]) - set(names))
+    names = _ranked(points)
     if len(names) <= _ALL:
         return names
     wanted = {*names[:_BEST], *CONTROL_MARKERS, REFERENCE, *forward}
     return [name for name in names if name in wanted]
+
+
+def _ranked(points: pd.DataFrame) -> list[str]:
+    """All metrics, the highest mean first; those that lack ratios last, if three have all."""
+    wide = points.pivot_table("mean", "metric", "ratio")
+    shared = wide.dropna(axis="columns")
+    # Without any shared ratio, each has the mean of its own.
+    means = (wide if shared.empty else shared).mean(axis="columns")
+    ranked = means.sort_values(ascending=False, kind="stable")
+    whole = best(points)
+    first = whole.index if len(whole) >= _BEST else []
+    return [str(name) for name in dict.fromkeys([*first, *ranked.index])]
 
 
 def known(metrics: Iterable[str], forward: Sequence[str]) -> None:

@@ -820,3 +820,33 @@ def test_without_training_metrics_look_as_in_the_other_figures():
     assert here == {name: everywhere[name] for name in ("output_l1", "taylor")}
     # It can be asked for, and changes nothing where it has no curve.
     assert curves(figures.without_training(table, forward=["apoz"])) == here
+
+
+@pytest.mark.parametrize("further", ["apoz", "taylor"])
+def test_the_best_three_are_the_best_where_metrics_lack_ratios(further):
+    means = dict(zip("abcdefg", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), strict=True))
+    means |= {"apoz": 0.05, "taylor": 0.9}
+    rows = [
+        known_cells.cell(metric, accuracy=mean, ratio=ratio, parameter_ratio=ratio)
+        for metric, mean in means.items()
+        for ratio in (0.3, 0.5)
+    ]
+    # Only one metric has all ratios.
+    rows.append(known_cells.cell(further, accuracy=0.01, ratio=0.1, parameter_ratio=0.1))
+    (axes,) = figures.accuracy(known_cells.frame(rows)).axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["taylor", "g", "f"]
+
+
+def test_the_best_three_of_metrics_without_a_shared_ratio_have_the_highest_means():
+    rows = [
+        known_cells.cell(metric, accuracy=mean, ratio=ratio, parameter_ratio=ratio)
+        for metric, mean, ratio in zip(
+            "abcdefg",
+            (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+            (0.3, 0.5, 0.3, 0.5, 0.3, 0.5, 0.3),
+            strict=True,
+        )
+    ]
+    (axes,) = figures.accuracy(known_cells.frame(rows)).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["g", "f", "e"]
