@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results.analysis.study import any_compensation, same
+from results.analysis.study import accuracy_column, any_compensation, same
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import (
     accuracy_points,
@@ -40,7 +40,7 @@ from results.figures.panels import (
 )
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, REST, Look, looks, said, styled
-from results.formatting import percent
+from results.formatting import listed, percent
 from results.storage.schema import NO_COMPENSATION, ONE_SHOT
 
 _STAGE = "recalibrated"
@@ -58,10 +58,11 @@ def without_training(
     is its accuracy with the compensation, the pale line of the same colour that without one. On
     both sides batch normalisation is re-estimated, which needs no labels either, so that the
     distance of the two lines is what compensation adds. The metric with the highest mean over the
-    ratios is drawn thick and named under the title, with the best one without compensation. For
-    bands, hollow points, the line of the unpruned network and the metrics in colour see
-    `results.figures.accuracy`; pale lines have neither bands nor points, and grey curves have no
-    pale line.
+    ratios is drawn thick and named under the title, with the best one without compensation. Both
+    means are over the ratios and seeds that have cells with and without compensation; if these are
+    not all ratios of the panel, it names them. For bands, hollow points, the line of the unpruned
+    network and the metrics in colour see `results.figures.accuracy`; pale lines have neither bands
+    nor points, and grey curves have no pale line.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def without_training(
     height = 3.4 + (legend_room(shown) if named else 0)
     figure, axes = grid(len(found), _WIDTH, height, columns_of(found))
     for panel, names, place in zip(found, shown, axes, strict=True):
-        _panel(place, panel, points, panel_looks(metrics, names, forward), split)
+        _panel(place, panel, cells, points, panel_looks(metrics, names, forward), split)
     label_sizes(axes, found)
     if named:
         name_coloured(axes, metrics, shown)
@@ -103,21 +104,26 @@ def without_training(
 
 
 def _panel(
-    axes: Axes, panel: Panel, points: pd.DataFrame, metrics: dict[str, Look], split: str
+    axes: Axes,
+    panel: Panel,
+    cells: pd.DataFrame,
+    points: pd.DataFrame,
+    metrics: dict[str, Look],
+    split: str,
 ) -> None:
     first = panel.rows.iloc[0].copy()
     own = panel.of(points)
     first["compensation"] = NO_COMPENSATION
     plain = points[same(points, first, PANEL)]
-    leading = best(own)
+    leading, without, ratios = _best_of_both(panel.rows, cells[same(cells, first, PANEL)], split)
     for at, (metric, look) in enumerate(metrics.items()):
-        line, without = (rows[rows["metric"] == metric].sort_values("x") for rows in (own, plain))
+        line, other = (rows[rows["metric"] == metric].sort_values("x") for rows in (own, plain))
         if line.empty:
             continue
-        (pale,) = axes.plot(without["x"], 100 * without["mean"], color=look.colour)
+        (pale,) = axes.plot(other["x"], 100 * other["mean"], color=look.colour)
         pale.set(linestyle=look.dash or "-", linewidth=1, gid=f"metric{at}-pale")
         pale.set_alpha(0 if look.colour == REST else _PALE)
-        if len(without) == 1:
+        if len(other) == 1:
             pale.set(marker="o", markersize=4)  # a line of one point would not be seen
         strong = curve(axes, line, look, f"metric{at}")
         strong.set_label(metric)
@@ -125,7 +131,30 @@ def _panel(
             strong.set(linewidth=3, zorder=2.5)
     drawn = [own["mean"], plain.loc[plain["metric"].isin(own["metric"]), "mean"]]
     unpruned_line(axes, pd.concat(drawn), panel.rows, split)
-    titled(axes, panel.title, _words(leading, best(plain)), _WIDTH - 0.5)
+    words = _words(leading, without)
+    if ratios != sorted(own["ratio"].unique()):
+        words += f", both at {listed(ratios)}"
+    titled(axes, panel.title, words, _WIDTH - 0.5)
+
+
+def _best_of_both(
+    cells: pd.DataFrame, plain: pd.DataFrame, split: str
+) -> tuple[pd.Series[float], pd.Series[float], list[float]]:
+    """What `best` gives with compensation and without, and the ratios of these means.
+
+    Both are over the ratios and seeds that have cells on both sides. If there are none, the first
+    is over all, and the second is empty.
+    """
+    column, where = accuracy_column(_STAGE, split), ["ratio", "seed"]
+    cells, plain = (side.dropna(subset=column) for side in (cells, plain))
+    shared = cells[where].merge(plain[where]).drop_duplicates()
+    if len(shared):
+        cells = cells.merge(shared)
+    means = [
+        side.groupby(["metric", "ratio"], as_index=False).agg(mean=(column, "mean"))
+        for side in (cells, plain.merge(shared))
+    ]
+    return best(means[0]), best(means[1]), sorted(means[0]["ratio"].unique())
 
 
 def _words(leading: pd.Series[float], without: pd.Series[float]) -> str:

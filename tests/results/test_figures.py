@@ -850,3 +850,26 @@ def test_the_best_three_of_metrics_without_a_shared_ratio_have_the_highest_means
     ]
     (axes,) = figures.accuracy(known_cells.frame(rows)).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["g", "f", "e"]
+
+
+def test_without_training_the_means_of_both_sides_are_over_the_same_ratios_and_seeds():
+    plain = {(0.3, 0): 0.1, (0.3, 1): 0.1, (0.5, 0): 0.8, (0.5, 1): 0.8, (0.5, 2): 0.2}
+    other = {(0.5, 0): 0.6, (0.5, 1): 0.7, (0.9, 0): 0.9}
+
+    def note(*sides: tuple[str, dict[tuple[float, int], float]]) -> str:
+        rows = [
+            known_cells.cell("taylor", seed, mean, ratio=ratio, compensation=compensation)
+            for compensation, means in sides
+            for (ratio, seed), mean in means.items()
+        ]
+        (axes,) = figures.without_training(known_cells.frame(rows)).axes
+        return macs_notes(axes)[0]
+
+    compensated = ("least_squares", other)
+    assert note(("none", plain), compensated) == (
+        "highest mean: taylor 65.0 %, without compensation: taylor 80.0 %, both at 0.5"
+    )
+    # Without any counterpart, there is nothing to compare with.
+    assert note(compensated) == "highest mean: taylor 77.5 %"
+    apart = ("none", {(0.3, 0): 0.1})
+    assert note(apart, compensated) == "highest mean: taylor 77.5 %"
