@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, PAPER, REST, Look, looks, said, styled
 
 _WIDTH, _SHADE = 4.1, 0.12
+_LINE = 0.19
+"""Inches of a line of the legend."""
 _SPAN = 0.1
 """The least width of the axis of a single ratio."""
 STAGE_WORDS = {
@@ -228,11 +231,19 @@ def curves_legend(
     legend_below(figure, found)
 
 
-def legend_below(figure: Figure, handles: list[Line2D]) -> None:
-    """Puts a legend below all panels, in as many columns as there is room for."""
+def legend_below(figure: Figure, handles: list[Line2D], free: int = 2) -> None:
+    """Puts a legend below all panels, in as many columns as there is room for.
+
+    Parameters
+    ----------
+    free : lines of a legend that the figure, as `grid` made it, has room for below its panels. It
+        becomes higher by the others.
+    """
     for handle in handles:
         handle.set_markersize(4)
     columns = legend_columns(handles, figure.get_figwidth())
+    lines = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + _LINE * max(lines - free, 0))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import Literal
@@ -15,7 +14,7 @@ from matplotlib.lines import Line2D
 from results.analysis.pareto import FRONT, Cost, pareto
 from results.analysis.study import PROCEDURE
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import STAGE_WORDS, legend_below, legend_columns
+from results.figures.accuracy import STAGE_WORDS, legend_below
 from results.figures.front import metric_handles
 from results.figures.panels import (
     comparable,
@@ -45,8 +44,6 @@ _RULE = ("scope", "budget", "normalisation")
 _STUDY = [name for name in FRONT if name not in PROCEDURE]
 _LETTERS = 42
 _WIDTH, _HEIGHT, _COLUMNS = 3.1, 2.6, 4
-_LINE = 0.19
-"""Inches of a line of the legend."""
 _FILLS: tuple[Fill, ...] = ("full", "none", "left", "right", "bottom", "top")
 _FILL_WORDS = ("filled", "hollow", "left half", "right half", "lower half", "upper half")
 _MACHINE = ["device", "threads"]
@@ -87,9 +84,7 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     other = Line2D([], [], linestyle="none", marker="o", color=SOFT, label=others)
     handles += [*_fill_handles(fills), control, other]
     columns = _columns([rows for _, rows in drawn])
-    legend = _LINE * math.ceil(len(handles) / legend_columns(handles, _WIDTH * columns))
-    height = _HEIGHT + legend / math.ceil(len(drawn) / columns)
-    figure, axes = grid(len(drawn), _WIDTH, height, columns)
+    figure, axes = grid(len(drawn), _WIDTH, _HEIGHT, columns)
     for (cost, rows), place in zip(drawn, axes, strict=True):
         named = rows[list(_RULE)].astype(str).apply(tuple, axis="columns").map(rules)
         _panel(place, rows.assign(fill=named.map(fills)), cost, metrics)
@@ -97,7 +92,7 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
         words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
         set_title(place, ", ".join(words), _WIDTH - 0.5)
     outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
-    legend_below(figure, handles)
+    legend_below(figure, handles, free=0)
     return figure
 
 

@@ -23,6 +23,7 @@ from results.figures.panels import (
     point_words,
     scope_order,
     set_title,
+    title_room,
     varied_words,
 )
 from results.figures.registry import report_figure
@@ -30,7 +31,7 @@ from results.figures.style import INK, Look, looks, said, styled
 
 _PANEL = ["dataset", "finetune", *SETTING]
 _PLAIN = [name for name in STUDY if name not in FINETUNING]
-_WIDTH = 4.1
+_WIDTH, _HEIGHT = 4.1, 2.6
 _ASIDE = 0.03
 """Room beside the first and the last epoch, as a part of their number."""
 
@@ -82,12 +83,16 @@ def training_curves(
     if not panels:
         return said(f"No cell of ratio {ratio:g} has told its losses.")
     most = max(sum(name == dataset for name, _, _ in panels) for dataset, _, _ in panels)
-    figure, axes = grid(len(panels), _WIDTH, 2.6, even_columns(most))
+    titles = [
+        ", ".join(filter(None, [dataset, networks.get(dataset), part]))
+        for dataset, part, _ in panels
+    ]
+    height = _HEIGHT + title_room(titles, _WIDTH - 0.5)
+    figure, axes = grid(len(panels), _WIDTH, height, even_columns(most))
     drawn = cells["metric"].dropna().unique()
     styles = looks([*metrics, *drawn])
-    for (dataset, part, rows), place in zip(panels, axes, strict=True):
-        words = filter(None, [dataset, networks.get(dataset), part])
-        set_title(place, ", ".join(words), _WIDTH - 0.5)
+    for (_, part, rows), title, place in zip(panels, titles, axes, strict=True):
+        set_title(place, title, _WIDTH - 0.5)
         if part == "baselines":
             for key, curve in rows.groupby("baseline_key"):
                 _curve(place, curve.set_index("epoch")["loss"], str(key), INK)
@@ -97,7 +102,7 @@ def training_curves(
     outer(axes, "epoch", "training loss, nats")
     if len(drawn):
         handles = metric_handles({name: look for name, look in styles.items() if name in drawn})
-        legend_below(figure, handles)
+        legend_below(figure, handles, free=0)
     return figure
 
 

@@ -873,3 +873,31 @@ def test_without_training_the_means_of_both_sides_are_over_the_same_ratios_and_s
     assert note(compensated) == "highest mean: taylor 77.5 %"
     apart = ("none", {(0.3, 0): 0.1})
     assert note(apart, compensated) == "highest mean: taylor 77.5 %"
+
+
+LONG = [
+    f"weighted_mutual_information(estimator=pixel, information=gaussian, bins={at})"
+    for at in range(16)
+]
+
+
+def panel_heights(figure: Figure) -> list[float]:
+    """The inches of the panels' axes; the legend lies below all of them and within the figure."""
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y0 >= 0
+    assert legend.y1 < min(axes.get_tightbbox().y0 for axes in figure.axes)
+    return [axes.get_position().height * figure.get_figheight() for axes in figure.axes]
+
+
+def test_training_has_room_for_the_names_of_many_metrics():
+    told = [history().assign(metric=name, key=history()["key"] + name) for name in LONG]
+    heights = panel_heights(figures.training_curves(pd.concat(told)))
+    assert min(heights) > 1.2
+
+
+@pytest.mark.parametrize("draw", [figures.accuracy, figures.pareto_fronts])
+def test_figures_of_accuracy_have_room_for_long_names(draw):
+    accuracies = {name: [0.5 + 0.01 * at, 0.6] for at, name in enumerate(LONG[:6])}
+    table = known_cells.frame(known_cells.cells(accuracies))
+    assert min(panel_heights(draw(table))) > 1.2
