@@ -161,8 +161,15 @@ def _panel(
         if len(line):
             curve(axes, line, look, f"metric{at}").set_label(metric)
     unpruned_line(axes, points["mean"], rows, split)
-    if points["ratio"].min() == points["ratio"].max():
-        # Else the axis would show how little budgets miss the ratio by.
+    widen(axes, points["ratio"])
+
+
+def widen(axes: Axes, ratios: pd.Series) -> None:
+    """Makes the axis of sizes at least 0.1 wide if there is a single target ratio.
+
+    Else it would show how little budgets miss the ratio by.
+    """
+    if ratios.min() == ratios.max():
         low, high = axes.get_xlim()
         room = max(_SPAN - (high - low), 0) / 2
         axes.set_xlim(low - room, high + room)

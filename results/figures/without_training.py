@@ -17,6 +17,7 @@ from results.figures.accuracy import (
     curves_legend,
     label_sizes,
     unpruned_line,
+    widen,
 )
 from results.figures.front import (
     any_grey,
@@ -129,8 +130,9 @@ def _panel(
         strong.set_label(metric)
         if len(leading) and metric == leading.index[0]:
             strong.set(linewidth=3, zorder=2.5)
-    drawn = [own["mean"], plain.loc[plain["metric"].isin(own["metric"]), "mean"]]
-    unpruned_line(axes, pd.concat(drawn), panel.rows, split)
+    drawn = pd.concat([own, plain[plain["metric"].isin(own["metric"])]])
+    unpruned_line(axes, drawn["mean"], panel.rows, split)
+    widen(axes, drawn["ratio"])
     words = _words(leading, without)
     if ratios != sorted(own["ratio"].unique()):
         words += f", both at {listed(ratios)}"

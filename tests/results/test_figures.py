@@ -901,3 +901,13 @@ def test_figures_of_accuracy_have_room_for_long_names(draw):
     accuracies = {name: [0.5 + 0.01 * at, 0.6] for at, name in enumerate(LONG[:6])}
     table = known_cells.frame(known_cells.cells(accuracies))
     assert min(panel_heights(draw(table))) > 1.2
+
+
+def test_without_training_an_axis_of_one_ratio_is_not_as_narrow_as_its_error(both):
+    for place in figures.without_training(both[both["ratio"] == 0.4]).axes:
+        low, high = place.get_xlim()
+        assert low < 0.4 < high
+        assert high - low == pytest.approx(0.1)
+    low, high = figures.without_training(both).axes[0].get_xlim()
+    assert low < 0.2
+    assert high > 0.6
