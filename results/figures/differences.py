@@ -16,6 +16,7 @@ from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import STAGE_WORDS, legend_below
 from results.figures.macs import left_words, titled
 from results.figures.panels import (
+    PANEL,
     columns_of,
     comparable,
     grid,
@@ -62,7 +63,7 @@ def differences(
     frame : what `results.load` returned; only cells that are ok count.
     reference : metric that is subtracted.
     at, split : see `results.paired_difference`.
-    ratios : target ratios to show; three of them, from the smallest on, if not given.
+    ratios : target ratios to show; three of each panel, from its smallest on, if not given.
     """
     cells = comparable(frame)
     metrics = cells["metric"].dropna().unique()
@@ -72,19 +73,22 @@ def differences(
         return said(f"{reference} is the only metric, so there is nothing to compare it with.")
     table = paired_difference(cells, None, reference, at, split)
     table = table.dropna(subset="difference_points")
-    wanted = spread(table["ratio"].unique()) if ratios is None else list(ratios)
-    table = table[table["ratio"].isin(wanted)]
+    table = _of_three_ratios(table) if ratios is None else table[table["ratio"].isin(ratios)]
     if table.empty:
         return said(f"No baseline has both {reference} and another metric at these ratios.")
     found = [panel for panel in panels(cells) if len(panel.of(table))]
     order = list(table.groupby("metric")["difference_points"].mean().sort_values().index)
-    height = _AROUND + max(max(0.1 + 0.085 * len(wanted), _NAME) * len(order), _LEAST)
+    wanted = sorted(table["ratio"].unique()) if ratios is None else list(ratios)
+    most = max(panel.of(table)["ratio"].nunique() for panel in found)
+    height = _AROUND + max(max(0.1 + 0.085 * most, _NAME) * len(order), _LEAST)
     height += title_room([panel.title for panel in found], _WIDTH - 0.2)
     figure, axes = grid(len(found), _WIDTH, height + 0.1, columns_of(found), order)
     looks = dict(zip(wanted, zip(cycle(COLOURS), cycle(_MARKERS), strict=False), strict=False))
     for panel, place in zip(found, axes, strict=True):
-        _panel(place, panel.of(table), order, looks)
-        titled(place, panel.title, left_words(panel.rows, wanted), _WIDTH - 0.2)
+        rows = panel.of(table)
+        _panel(place, rows, order, looks)
+        own = [ratio for ratio in wanted if ratio in set(rows["ratio"])]
+        titled(place, panel.title, left_words(panel.rows, own), _WIDTH - 0.2)
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
     outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
@@ -97,6 +101,12 @@ def differences(
     words = "bar: 95 % t interval" if some else "no intervals: one seed"
     legend_below(figure, [*handles, Line2D([], [], linestyle="none", label=words)])
     return figure
+
+
+def _of_three_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of at most three ratios of each panel."""
+    of_panel = table.groupby(PANEL, dropna=False)["ratio"]
+    return table[of_panel.transform(lambda own: own.isin(spread(own.unique()))).astype(bool)]
 
 
 def spread(ratios: Sequence[float]) -> list[float]:
@@ -112,12 +122,15 @@ def _panel(
     striped(axes, order)
     low, high = _limits(table)
     axes.set_xlim(low, high)
-    width = 0.7 / len(looks)
+    own = [ratio for ratio in looks if ratio in set(table["ratio"])]
+    width = 0.7 / len(own)
     for at, (ratio, (colour, marker)) in enumerate(looks.items()):
+        if ratio not in own:
+            continue
         rows = table[table["ratio"] == ratio].set_index("metric")
         rows = rows.reindex([name for name in order if name in rows.index])
         y = np.array([order.index(name) for name in rows.index])
-        y = y + width * ((len(looks) - 1) / 2 - at)
+        y = y + width * ((len(own) - 1) / 2 - own.index(ratio))
         axes.hlines(y, rows["low_points"], rows["high_points"], color=colour, linewidth=1.3)
         x = rows["difference_points"].to_numpy(float)
         (dots,) = axes.plot(x, y, linestyle="none", marker=marker, color=colour)

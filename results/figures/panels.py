@@ -111,6 +111,12 @@ def panels(cells: pd.DataFrame) -> list[Panel]:
     return sorted(found, key=lambda panel: _order(panel.rows.iloc[0]))
 
 
+def of_smallest_ratio(cells: pd.DataFrame, names: Iterable[str] = PANEL) -> pd.DataFrame:
+    """The cells of the smallest ratio of each panel, which has one value of each of these names."""
+    smallest = cells.groupby(list(names), dropna=False)["ratio"].transform("min")
+    return cells[cells["ratio"] == smallest]
+
+
 def study_words(
     row: pd.Series, everything: pd.DataFrame, names: Iterable[str] = STUDY
 ) -> list[str]:

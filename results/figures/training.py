@@ -19,6 +19,7 @@ from results.figures.panels import (
     even_columns,
     grid,
     networks_of,
+    of_smallest_ratio,
     outer,
     point_words,
     scope_order,
@@ -52,7 +53,7 @@ def training_curves(
     Parameters
     ----------
     history : what `results.load_history` returned.
-    ratio : target of the cells to show; the smallest one if not given.
+    ratio : target of the cells to show; the smallest one of each panel if not given.
     metrics : all of the sweep, so that each looks as it does in the other figures.
     networks : the network of each data set, for the titles.
 
@@ -63,22 +64,20 @@ def training_curves(
     """
     baselines = history[history["stage"] == "baseline"].dropna(subset="loss")
     cells = _counted(completed(history[history["stage"] == "finetune"])).dropna(subset="loss")
-    ratios = sorted(cells["ratio"].dropna().unique())
-    if baselines.empty and not ratios:
+    if baselines.empty and cells["ratio"].isna().all():
         return said("No cell has told its losses, so there is no training to draw.")
-    ratio = ratios[0] if ratio is None and ratios else ratio
-    cells = cells[cells["ratio"] == ratio]
-    twice = cells[cells.duplicated([*_PANEL, "metric", "seed", "epoch"])]
+    chosen = of_smallest_ratio(cells, _PANEL) if ratio is None else cells[cells["ratio"] == ratio]
+    twice = chosen[chosen.duplicated([*_PANEL, "metric", "seed", "epoch"])]
     if len(twice):
         first = twice.iloc[0]
         raise ValueError(
             f"{first['metric']} has two trainings for {first['dataset']}, seed {first['seed']}, "
-            f"{first['budget']}, ratio {ratio:g}; select cells until it has one"
+            f"{first['budget']}, ratio {first['ratio']:g}; select cells until it has one"
         )
     panels = [
         (dataset, part, rows)
-        for dataset in sorted({*baselines["dataset"].dropna(), *cells["dataset"].dropna()})
-        for part, rows in _parts(dataset, baselines, cells)
+        for dataset in sorted({*baselines["dataset"].dropna(), *chosen["dataset"].dropna()})
+        for part, rows in _parts(dataset, baselines, chosen)
     ]
     if not panels:
         return said(f"No cell of ratio {ratio:g} has told its losses.")
@@ -89,7 +88,7 @@ def training_curves(
     ]
     height = _HEIGHT + title_room(titles, _WIDTH - 0.5)
     figure, axes = grid(len(panels), _WIDTH, height, even_columns(most))
-    drawn = cells["metric"].dropna().unique()
+    drawn = chosen["metric"].dropna().unique()
     styles = looks([*metrics, *drawn])
     for (_, part, rows), title, place in zip(panels, titles, axes, strict=True):
         set_title(place, title, _WIDTH - 0.5)

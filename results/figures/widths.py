@@ -19,6 +19,7 @@ from results.figures.panels import (
     columns_of,
     comparable,
     grid,
+    of_smallest_ratio,
     panels,
     ratio_words,
     set_title,
@@ -58,38 +59,46 @@ def kept_widths(frame: pd.DataFrame, ratio: float | None = None) -> Figure:
     Parameters
     ----------
     frame : what `results.load` returned; only cells that are ok count.
-    ratio : target of the cells to show; the smallest one if not given.
+    ratio : target of the cells to show; the smallest one of each panel if not given. Where panels
+        then differ in it, their titles say it.
     """
-    cells = _of_equal_widths_one(comparable(frame))
-    ratios = sorted(cells["ratio"].dropna().unique())
-    if not ratios:
+    cells = _of_equal_widths_one(comparable(frame)).dropna(subset="ratio")
+    if cells.empty:
         return said("No cell is ok, so there are no widths to draw.")
-    ratio = ratios[0] if ratio is None else ratio
-    drawn = [(panel, fractions(panel.rows)) for panel in panels(cells[cells["ratio"] == ratio])]
+    cells = of_smallest_ratio(cells) if ratio is None else cells[cells["ratio"] == ratio]
+    drawn = [(panel, fractions(panel.rows)) for panel in panels(cells)]
     drawn = [(panel, table) for panel, table in drawn if len(table)]
     if not drawn:
-        return said(f"No cell of ratio {ratio:g} has widths, so there are none to draw.")
+        of_ratio = "" if ratio is None else f" of ratio {ratio:g}"
+        return said(f"No cell{of_ratio} has widths, so there are none to draw.")
     if all(np.allclose(table, table.iloc[0]) for _, table in drawn):
         drawn = [(panel, table.iloc[:1].set_axis([EVERY])) for panel, table in drawn]
     names = sorted({str(name) for _, table in drawn for name in table.index})
     labels = [shortened(table.columns) for _, table in drawn]
     most = max(len(table.columns) for _, table in drawn)
     longest = max(len(label) for found in labels for label in found)
+    shown = pd.concat([panel.rows for panel, _ in drawn])
+    differ = len(shown["ratio"].unique()) > 1
+    titles = [
+        f"{panel.title}, at {panel.rows['ratio'].iloc[0]:g}" if differ else panel.title
+        for panel, _ in drawn
+    ]
     width = min(max(_NARROW * most, min(_WIDE * most, _WIDEST / 3)), _WIDEST)
     height = 0.6 + 0.19 * len(names) + _NAME_LETTER * longest
-    height += title_room([panel.title for panel, _ in drawn], 0.8 + width)
+    height += title_room(titles, 0.8 + width)
     size = 0.8 + width, height
     columns = min(columns_of([panel for panel, _ in drawn]), max(1, int(_FIGURE / size[0])))
     figure, axes = grid(len(drawn), *size, columns, names)
-    for at, ((panel, table), found, place) in enumerate(zip(drawn, labels, axes, strict=True)):
+    parts = zip(drawn, titles, labels, axes, strict=True)
+    for at, ((panel, table), title, found, place) in enumerate(parts):
         image = _panel(place, table.reindex(names), found, width)
         _macs(place, panel.rows, names)
-        set_title(place, panel.title, size[0])
+        set_title(place, title, size[0])
         if at % columns:
             place.set_yticklabels([])
-    counted = ratio_words(pd.concat([panel.rows for panel, _ in drawn]))
-    words = f"channels kept, %, by channel group, at {counted} {ratio:g}"
-    heat_bar(figure, axes, image, words)
+    counted = ratio_words(shown)
+    at_ratio = f"the {counted} in the title" if differ else f"{counted} {shown['ratio'].iloc[0]:g}"
+    heat_bar(figure, axes, image, f"channels kept, %, by channel group, at {at_ratio}")
     return figure
 
 

@@ -911,3 +911,67 @@ def test_without_training_an_axis_of_one_ratio_is_not_as_narrow_as_its_error(bot
     low, high = figures.without_training(both).axes[0].get_xlim()
     assert low < 0.2
     assert high > 0.6
+
+
+@pytest.fixture(scope="module")
+def unlike(frame) -> pd.DataFrame:
+    """Local cells at 0.2, 0.4 and 0.6, global ones without 0.2, and SVHN at 0.6 alone."""
+    small = frame[frame["normalisation"] == "none"]
+    absent = (small["scope"] == "global") & (small["ratio"] == 0.2)
+    absent |= (small["dataset"] == "svhn") & (small["ratio"] != 0.6)
+    return small[~absent]
+
+
+def test_widths_are_of_the_smallest_ratio_of_each_panel(frame, unlike):
+    figure = figures.kept_widths(unlike)
+    assert [title(place) for place in figure.axes if title(place)] == [
+        "cifar10, simplenet_310k, local, at 0.2",
+        "cifar10, simplenet_310k, global, at 0.4",
+        "svhn, simplenet_310k, local, at 0.6",
+        "svhn, simplenet_310k, global, at 0.6",
+    ]
+    assert "at the ratio of parameters in the title" in words(figure)
+    (expected, *_) = figures.kept_widths(unlike[unlike["scope"] == "global"], 0.4).axes
+    shown = panel(figure, "cifar10, global, at 0.4").collections[0]
+    assert shown.get_array().tolist() == expected.collections[0].get_array().tolist()
+    assert "at ratio of parameters 0.2" in words(figures.kept_widths(frame))
+    without = frame.assign(widths=None)
+    assert "No cell has widths" in words(figures.kept_widths(without))
+
+
+def test_differences_are_at_three_ratios_of_each_panel(unlike):
+    figure = figures.differences(unlike)
+    table = results.paired_difference(unlike, None, "output_l1")
+    table = table.assign(scope=table["scope"].astype(str))
+    for dataset, scope, ratios in (
+        ("cifar10", "local", [0.2, 0.4, 0.6]),
+        ("cifar10", "global", [0.4, 0.6]),
+        ("svhn", "local", [0.6]),
+    ):
+        place = panel(figure, f"{dataset}, {scope}")
+        dots = [line for line in place.lines if "ratio" in str(line.get_gid())]
+        # A ratio has the same look in all panels.
+        assert [line.get_gid() for line in dots] == [
+            f"ratio{[0.2, 0.4, 0.6].index(at)}" for at in ratios
+        ]
+        own = table[(table["dataset"] == dataset) & (table["scope"] == scope)]
+        for ratio, line in zip(ratios, dots, strict=True):
+            means = own.loc[own["ratio"] == ratio, "difference_points"]
+            assert sorted(line.get_xdata()) == pytest.approx(sorted(means))
+    # Of a panel that has none of another's ratios too.
+    other = unlike[(unlike["dataset"] != "svhn") | (unlike["ratio"] == 0.6)]
+    other = pd.concat([other, other[other["dataset"] == "svhn"].assign(dataset="z", ratio=0.9)])
+    shown = figures.differences(other.assign(dataset_fingerprint=other["dataset"]))
+    assert len(shown.axes) == 6
+    assert "ratio of parameters 0.9" in words(shown)
+
+
+def test_training_is_that_of_the_smallest_ratio_of_each_panel():
+    other = history().assign(scope="global", budget="global", ratio=0.5)
+    other = other[other["stage"] == "finetune"].assign(key=lambda rows: rows["key"] + "x")
+    figure = figures.training_curves(pd.concat([history(), other]))
+    assert [title(place) for place in figure.axes] == [
+        "svhn, baselines",
+        "svhn, local, fine-tuning at 0.3 of parameters",
+        "svhn, global, fine-tuning at 0.5 of parameters",
+    ]
