@@ -97,10 +97,17 @@ def differences(
         Line2D([], [], color=colour, marker=marker, label=f"{words} {ratio:g}")
         for ratio, (colour, marker) in looks.items()
     ]
-    some = table["low_points"].notna().any()
-    words = "bar: 95 % t interval" if some else "no intervals: one seed"
-    legend_below(figure, [*handles, Line2D([], [], linestyle="none", label=words)])
+    handles.append(Line2D([], [], linestyle="none", label=_bar_words(table)))
+    legend_below(figure, handles)
     return figure
+
+
+def _bar_words(table: pd.DataFrame) -> str:
+    if table["low_points"].notna().any():
+        return "bar: 95 % t interval"
+    causes = ["one seed"] if (table["seeds"] == 1).any() else []
+    causes += ["the same in every seed"] if (table["seeds"] > 1).any() else []
+    return f"no intervals: {' or '.join(causes)}"
 
 
 def _of_three_ratios(table: pd.DataFrame) -> pd.DataFrame:

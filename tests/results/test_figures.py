@@ -975,3 +975,23 @@ def test_training_is_that_of_the_smallest_ratio_of_each_panel():
         "svhn, local, fine-tuning at 0.3 of parameters",
         "svhn, global, fine-tuning at 0.5 of parameters",
     ]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ({"output_l1": [0.5], "taylor": [0.6]}, "no intervals: one seed"),
+        (
+            {"output_l1": [0.5, 0.75, 0.625], "taylor": [0.75, 1.0, 0.875]},
+            "no intervals: the same in every seed",
+        ),
+        (
+            {"output_l1": [0.5, 0.75], "taylor": [0.75, 1.0], "apoz": [0.5]},
+            "no intervals: one seed or the same in every seed",
+        ),
+        ({"output_l1": [0.5, 0.75], "taylor": [0.5, 1.0], "apoz": [0.5]}, "bar: 95 % t interval"),
+    ],
+)
+def test_differences_say_why_there_are_no_intervals(accuracies, said):
+    figure = figures.differences(known_cells.frame(known_cells.cells(accuracies)))
+    assert figure.legends[0].get_texts()[-1].get_text() == said
