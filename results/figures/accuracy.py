@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.analysis.accuracy import accuracy_table
-from results.analysis.study import macs_ratio
+from results.analysis.study import macs_ratio, was_finetuned
 from results.analysis.sweep_tables import SweepTables
 from results.figures.front import (
     any_grey,
@@ -43,7 +43,7 @@ _LINE = 0.19
 """Inches of a line of the legend."""
 _SPAN = 0.1
 """The least width of the axis of a single ratio."""
-STAGE_WORDS = {
+_STAGE_WORDS = {
     "baseline": "of the unpruned network",
     "pruned": "after pruning",
     "compensated": "after compensation",
@@ -106,9 +106,21 @@ def accuracy(
     label_sizes(axes, found)
     if named:
         name_coloured(axes, metrics, shown)
-    outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
+    outer(axes, y=f"{split} accuracy, %\n{stage_words(at, points)}")
     curves_legend(figure, points, metrics)
     return figure
+
+
+def stage_words(at: str, shown: pd.DataFrame) -> str:
+    """What the accuracies of a stage are called on an axis.
+
+    Parameters
+    ----------
+    shown : rows with the columns of a study, of all that the figure shows.
+    """
+    if at == "finetuned" and not was_finetuned(shown).any():
+        return "recalibrated, not fine-tuned"
+    return _STAGE_WORDS[at]
 
 
 def accuracy_points(cells: pd.DataFrame, at: str, split: str) -> pd.DataFrame:

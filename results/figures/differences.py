@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from results.analysis.comparison import REFERENCE, paired_difference
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import STAGE_WORDS, legend_below
+from results.figures.accuracy import legend_below, stage_words
 from results.figures.macs import left_words, titled
 from results.figures.panels import (
     PANEL,
@@ -91,7 +91,8 @@ def differences(
         titled(place, panel.title, left_words(panel.rows, own), _WIDTH - 0.2)
         if not place.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             place.set_yticklabels([])
-    outer(axes, f"accuracy minus that of {reference},\npoints, {STAGE_WORDS[at]}, {split} images")
+    stage = stage_words(at, table)
+    outer(axes, f"accuracy minus that of {reference},\npoints, {stage}, {split} images")
     words = ratio_words(table)
     handles = [
         Line2D([], [], color=colour, marker=marker, label=f"{words} {ratio:g}")

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from results.analysis.pareto import FRONT, Cost, pareto
 from results.analysis.study import PROCEDURE
 from results.analysis.sweep_tables import SweepTables
-from results.figures.accuracy import STAGE_WORDS, legend_below
+from results.figures.accuracy import legend_below, stage_words
 from results.figures.front import metric_handles
 from results.figures.panels import (
     comparable,
@@ -91,7 +91,8 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
         first = rows.iloc[0]
         words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
         set_title(place, ", ".join(words), _WIDTH - 0.5)
-    outer(axes, y=f"{split} accuracy, %\n{STAGE_WORDS[at]}")
+    stage = stage_words(at, pd.concat([rows for _, rows in drawn]))
+    outer(axes, y=f"{split} accuracy, %\n{stage}")
     legend_below(figure, handles, free=0)
     return figure
 

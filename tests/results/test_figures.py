@@ -995,3 +995,20 @@ def test_training_is_that_of_the_smallest_ratio_of_each_panel():
 def test_differences_say_why_there_are_no_intervals(accuracies, said):
     figure = figures.differences(known_cells.frame(known_cells.cells(accuracies)))
     assert figure.legends[0].get_texts()[-1].get_text() == said
+
+
+@pytest.mark.parametrize("draw", [figures.accuracy, figures.differences, figures.pareto_fronts])
+def test_axes_call_networks_fine_tuned_only_if_some_are(draw):
+    accuracies = {"output_l1": [0.3, 0.4], "taylor": [0.4, 0.6]}
+    tuned = known_cells.cells(accuracies)
+    bare = known_cells.cells(accuracies, finetune="bare", finetune_epochs=0, recipe={"epochs": 0})
+    for rows, expected, other in (
+        (bare, "recalibrated, not fine-tuned", "after fine-tuning"),
+        (tuned, "after fine-tuning", "not fine-tuned"),
+        ([*tuned, *bare], "after fine-tuning", "not fine-tuned"),
+    ):
+        said = words(draw(known_cells.frame(rows)))
+        assert expected in said
+        assert other not in said
+    pruned = words(draw(known_cells.frame(bare), at="pruned"))
+    assert "after pruning" in pruned
