@@ -29,8 +29,9 @@ from results.figures.panels import (
 )
 from results.figures.registry import report_figure
 from results.figures.style import INK, Look, looks, said, styled
+from results.storage.schema import SCRATCH
 
-_PANEL = ["dataset", "finetune", *SETTING]
+_PANEL = ["dataset", "finetune", *SETTING, "scratch"]
 _PLAIN = [name for name in STUDY if name not in FINETUNING]
 _WIDTH, _HEIGHT = 4.1, 2.6
 _ASIDE = 0.03
@@ -47,8 +48,9 @@ def training_curves(
     """Training loss by epoch: of each baseline, and of fine-tuning by metric.
 
     A line of panels for each data set: its baselines, a curve for each, then for each setting and
-    recipe of fine-tuning the mean over the seeds of each metric. The epochs of an iterative
-    schedule are counted through its steps.
+    recipe of fine-tuning the mean over the seeds of each metric. Networks trained from scratch are
+    not fine-tuned and have panels of their own. The epochs of an iterative schedule are counted
+    through its steps.
 
     Parameters
     ----------
@@ -64,6 +66,7 @@ def training_curves(
     """
     baselines = history[history["stage"] == "baseline"].dropna(subset="loss")
     cells = _counted(completed(history[history["stage"] == "finetune"])).dropna(subset="loss")
+    cells = cells.assign(scratch=cells["metric"].isin([SCRATCH]))
     if baselines.empty and cells["ratio"].isna().all():
         return said("No cell has told its losses, so there is no training to draw.")
     chosen = of_smallest_ratio(cells, _PANEL) if ratio is None else cells[cells["ratio"] == ratio]
@@ -130,9 +133,13 @@ def _parts(
     groups.sort(key=lambda rows: scope_order(rows.iloc[0]))
     for rows in groups:
         first, ratio = rows.iloc[0], rows["ratio"].iloc[0]
-        found = [*varied_words(first, cells, ["finetune"]), *point_words(first, cells)]
-        at = f"fine-tuning at {ratio:g} {counted_name(first['ratio_of'])}"
-        parts.append((", ".join([*found, at]), rows))
+        if first["scratch"]:
+            recipe, training = [], "training from scratch"
+        else:
+            recipe = varied_words(first, cells[~cells["scratch"]], ["finetune"])
+            training = "fine-tuning"
+        at = f"{training} at {ratio:g} {counted_name(first['ratio_of'])}"
+        parts.append((", ".join([*recipe, *point_words(first, cells), at]), rows))
     return parts
 
 

@@ -1012,3 +1012,25 @@ def test_axes_call_networks_fine_tuned_only_if_some_are(draw):
         assert other not in said
     pruned = words(draw(known_cells.frame(bare), at="pruned"))
     assert "after pruning" in pruned
+
+
+def test_networks_trained_from_scratch_are_not_said_to_be_fine_tuned():
+    own = history()[history()["stage"] == "finetune"]
+    own = own.assign(metric="scratch", key=own["key"] + "s")
+    for recipe in ("scratch", "finetune"):
+        figure = figures.training_curves(pd.concat([history(), own.assign(finetune=recipe)]))
+        assert [title(place) for place in figure.axes] == [
+            "svhn, baselines",
+            "svhn, local, fine-tuning at 0.3 of parameters",
+            "svhn, local, training from scratch at 0.3 of parameters",
+        ]
+        assert [len(place.lines) for place in figure.axes] == [2, 1, 1]
+    # Recipes of fine-tuning are told apart all the same.
+    other = history()[history()["stage"] == "finetune"]
+    other = other.assign(finetune="low_rate", key=other["key"] + "l")
+    figure = figures.training_curves(pd.concat([history(), own.assign(finetune="scratch"), other]))
+    assert [title(place) for place in figure.axes][1:] == [
+        "svhn, recipe finetune, local, fine-tuning at 0.3 of parameters",
+        "svhn, recipe low_rate, local, fine-tuning at 0.3 of parameters",
+        "svhn, local, training from scratch at 0.3 of parameters",
+    ]
