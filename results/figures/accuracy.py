@@ -39,6 +39,8 @@ from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, PAPER, REST, Look, looks, said, styled
 
 _WIDTH, _SHADE = 4.1, 0.12
+_MARKER = 0.03
+"""Room for half of a marker, as a part of an axis."""
 _LINE = 0.19
 """Inches of a line of the legend."""
 _SPAN = 0.1
@@ -227,7 +229,10 @@ def _limits(means: pd.Series, unpruned: float) -> tuple[float, float]:
     """Room for all means and some for their bands; those of few seeds can be enormous."""
     least, most = np.nanmin([means.min(), unpruned]), np.nanmax([means.max(), unpruned])
     room = max(0.12 * (most - least), 0.5)
-    return max(least - room, 0.0), min(most + room, 100.5)
+    # A point at 0 % or 100 % must not lie half outside the axes.
+    marker = _MARKER * (most - least + room)
+    low = max(least - room, min(least - marker, 0.0))
+    return low, min(most + room, max(most + marker, 100.5))
 
 
 def curves_legend(

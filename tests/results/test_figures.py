@@ -1034,3 +1034,37 @@ def test_networks_trained_from_scratch_are_not_said_to_be_fine_tuned():
         "svhn, recipe low_rate, local, fine-tuning at 0.3 of parameters",
         "svhn, local, training from scratch at 0.3 of parameters",
     ]
+
+
+@pytest.mark.parametrize(
+    ("draw", "means"),
+    [
+        (figures.accuracy, (0.0, 0.9)),
+        (figures.accuracy, (0.3, 1.0)),
+        (figures.accuracy, (0.0, 1.0)),
+        (figures.accuracy, (0.0, 0.0)),
+        (figures.without_training, (0.0, 1.0)),
+    ],
+)
+def test_points_at_the_ends_of_what_an_accuracy_can_be_lie_within_the_axes(draw, means):
+    rows = [
+        known_cells.cell(metric, seed, mean, baseline_test_top1=means[1], compensation=compensation)
+        for metric, mean in zip(("output_l1", "taylor"), means, strict=True)
+        for compensation in ("none", "least_squares")
+        for seed in (0, 1)
+    ]
+    figure = draw(known_cells.frame(rows))
+    figure.draw_without_rendering()
+    pixels = figure.dpi / 72
+    for axes in figure.axes:
+        box = axes.get_window_extent()
+        for at, mean in enumerate(means):
+            dots = drawn(axes, f"metric{at}-dots")
+            radius = dots.get_markersize() / 2 * pixels
+            (_, y) = axes.transData.transform((0.3, 100 * mean))
+            assert box.y0 + radius < y < box.y1 - radius
+
+
+def test_an_axis_of_accuracies_has_no_room_below_zero_without_need():
+    rows = known_cells.cells({"output_l1": [0.05, 0.06], "taylor": [0.8, 0.9]})
+    assert figures.accuracy(known_cells.frame(rows)).axes[0].get_ylim()[0] == 0
