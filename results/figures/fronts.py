@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.analysis.pareto import FRONT, Cost, pareto
-from results.analysis.study import PROCEDURE
+from results.analysis.study import PROCEDURE, STUDY
 from results.analysis.sweep_tables import SweepTables
 from results.figures.accuracy import legend_below, stage_words
 from results.figures.front import metric_handles
@@ -26,6 +26,7 @@ from results.figures.panels import (
     scope_order,
     set_title,
     titled_study,
+    varied_words,
 )
 from results.figures.registry import report_figure
 from results.figures.style import FAINT, INK, SOFT, Look, looks, said, styled
@@ -40,7 +41,8 @@ _COSTS: dict[Cost, tuple[str, float]] = {
     "latency_256_ms": ("latency at batch 256, ms per image", 1),
 }
 _FRONT = [*FRONT]
-_RULE = ("scope", "budget", "normalisation")
+_RULE = ["scope", "budget", "normalisation"]
+_FLOORS = [name for name in STUDY if name not in FRONT]
 _STUDY = [name for name in FRONT if name not in PROCEDURE]
 _LETTERS = 42
 _WIDTH, _HEIGHT, _COLUMNS = 3.1, 2.6, 4
@@ -56,8 +58,9 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     A line of panels for each data set, network, training, choice of channel groups, compensation
     and schedule, and for latencies a panel for each device. Networks on the Pareto front have the
     colour and marker of their metric and a line through them; all others are grey. Markers are
-    filled by the budget and normalisation, where these vary on the fronts; what comes after the
-    fifth of these has the sixth fill. The diamond is the unpruned network.
+    filled by the budget and normalisation, and by the floor (`min_channels`,
+    `min_channels_fraction`, `round_to`), where these vary on the fronts; what comes after the fifth
+    of these has the sixth fill. The diamond is the unpruned network.
 
     Parameters
     ----------
@@ -71,7 +74,8 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     if not drawn:
         return said("No cell is ok, so there is no accuracy to set against its cost.")
     drawn.sort(key=lambda panel: _order(panel[1].iloc[0]))
-    rules = _rules(pd.concat([rows for _, rows in drawn]), cells)
+    names = [*_RULE, *_competing_floors(cells)]
+    rules = _rules(pd.concat([rows for _, rows in drawn]), cells, names)
     fills = {rule: _FILLS[min(at, len(_FILLS) - 1)] for at, rule in enumerate(rules.values())}
     metrics = looks(cells["metric"])
     on_front = {name for _, rows in drawn for name in rows.loc[rows["on_front"], "metric"]}
@@ -86,7 +90,7 @@ def pareto_fronts(frame: pd.DataFrame, at: str = "finetuned", split: str = "test
     columns = _columns([rows for _, rows in drawn])
     figure, axes = grid(len(drawn), _WIDTH, _HEIGHT, columns)
     for (cost, rows), place in zip(drawn, axes, strict=True):
-        named = rows[list(_RULE)].astype(str).apply(tuple, axis="columns").map(rules)
+        named = _keys(rows, names).map(rules)
         _panel(place, rows.assign(fill=named.map(fills)), cost, metrics)
         first = rows.iloc[0]
         words = [*titled_study(first, cells, _STUDY), *procedure_words(first, cells)]
@@ -117,11 +121,38 @@ def _columns(drawn: Sequence[pd.DataFrame]) -> int:
     return _COLUMNS // most * most if len(counts) == 1 and most <= _COLUMNS else _COLUMNS
 
 
-def _rules(drawn: pd.DataFrame, cells: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """The budgets and normalisations on the fronts in words, the usual ones first."""
-    found = drawn[drawn["on_front"] & (drawn["metric"] != UNPRUNED)].drop_duplicates(list(_RULE))
+def _competing_floors(cells: pd.DataFrame) -> list[str]:
+    """The columns of the floor in which networks of one front differ."""
+    counts = cells.groupby(_FRONT, dropna=False)[_FLOORS].nunique(dropna=False)
+    return [name for name in _FLOORS if (counts[name] > 1).any()]
+
+
+def _rules(
+    drawn: pd.DataFrame, cells: pd.DataFrame, names: list[str]
+) -> dict[tuple[str, ...], str]:
+    """The budgets, normalisations and floors on the fronts in words, the usual ones first.
+
+    Parameters
+    ----------
+    names : columns that tell them apart, those of the floor last.
+    """
+    found = drawn[drawn["on_front"] & (drawn["metric"] != UNPRUNED)]
+    found = found.drop_duplicates(names).reset_index(drop=True)
+    floors = names[len(_RULE) :]
+    found = found.sort_values(floors, kind="stable") if floors else found
     rows = sorted((row for _, row in found.iterrows()), key=scope_order)
-    return {tuple(row[list(_RULE)].astype(str)): ", ".join(rule_words(row, cells)) for row in rows}
+    keys = _keys(found, names)
+    return {
+        keys[row.name]: ", ".join([*rule_words(row, cells), *varied_words(row, cells, floors)])
+        for row in rows
+    }
+
+
+def _keys(rows: pd.DataFrame, names: list[str]) -> pd.Series:
+    """A rule and floor as words, for each row; the same whatever the types of the columns."""
+    floors = [name for name in names if name in _FLOORS]
+    known = rows[names].astype(dict.fromkeys(floors, "float64")).astype(str)
+    return known.apply(tuple, axis="columns")
 
 
 def _fill_handles(fills: dict[str, Fill]) -> list[Line2D]:

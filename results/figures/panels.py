@@ -42,9 +42,9 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "schedule": schedule_name,
     "finetune_epochs": "{:,} epochs of fine-tuning".format,
     "finetune_images": "on {:,} images".format,
-    "min_channels": "at least {} channels".format,
+    "min_channels": "at least {:g} channels".format,
     "min_channels_fraction": "at least {:g} of the channels".format,
-    "round_to": "multiples of {}".format,
+    "round_to": "multiples of {:g}".format,
 }
 _PROCEDURE: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("compensation", NO_COMPENSATION, compensation_name),

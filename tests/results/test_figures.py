@@ -1068,3 +1068,34 @@ def test_points_at_the_ends_of_what_an_accuracy_can_be_lie_within_the_axes(draw,
 def test_an_axis_of_accuracies_has_no_room_below_zero_without_need():
     rows = known_cells.cells({"output_l1": [0.05, 0.06], "taylor": [0.8, 0.9]})
     assert figures.accuracy(known_cells.frame(rows)).axes[0].get_ylim()[0] == 0
+
+
+def test_fronts_tell_floors_apart_where_they_compete():
+    points = [(1, 1, 0.5, 200), (8, 1, 0.7, 300), (8, 4, 0.8, 400)]
+    rows = [
+        known_cells.cell(
+            "taylor", seed, mean, min_channels=least, round_to=multiple, parameters=parameters
+        )
+        | {"baseline_test_top1": 0.9}
+        for least, multiple, mean, parameters in points
+        for seed in (0, 1)
+    ]
+    figure = figures.pareto_fronts(known_cells.frame(rows))
+    legend = words(figure)
+    for label in (
+        "filled: local, at least 1 channels",
+        "hollow: local, at least 8 channels, multiples of 1",
+        "left half: local, at least 8 channels, multiples of 4",
+    ):
+        assert label in legend
+    fills = {
+        round(1e3 * x): line.get_fillstyle()
+        for line in figure.axes[0].lines
+        if str(line.get_gid()).endswith("-front")
+        for x in line.get_xdata()
+    }
+    assert fills == {200: "full", 300: "none", 400: "left"}
+    # Floors of two data sets do not compete.
+    apart = [row | {"min_channels": 8} for row in known_cells.cells({"taylor": [0.6]})]
+    apart += known_cells.cells({"taylor": [0.6]}, dataset="svhn")
+    assert "at least" not in words(figures.pareto_fronts(known_cells.frame(apart)))
