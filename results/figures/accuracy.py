@@ -288,12 +288,12 @@ def _band_words(seeds: pd.Series) -> str:
 @report_figure(
     "accuracy",
     "Accuracy against size",
-    "Mean top-1 accuracy on the test images after fine-tuning, over the achieved ratio of "
-    "parameters, or of multiply-accumulates (MACs) where the budget counts these. Of more than "
-    "six metrics, a panel shows its best three, random, scratch and output_l1 in colour. Bands "
-    "are 95 % t intervals of the mean over the seeds; with two seeds they reach from one to the "
-    "other. A hollow point has a channel group at its floor in at least one seed. The dashed line "
-    "is the unpruned network. Under each title is the range of MACs that the metrics leave.",
+    "Mean top-1 accuracy on the test images, at the stage that the axis names, over the achieved "
+    "ratio of parameters, or of multiply-accumulates (MACs) where the budget counts these. Of more "
+    "than six metrics, a panel shows its best three, random, scratch and output_l1 in colour. "
+    "Bands are 95 % t intervals of the mean over the seeds; with two seeds they reach from one to "
+    "the other. A hollow point has a channel group at its floor in at least one seed. The dashed "
+    "line is the unpruned network. Under each title is the range of MACs that the metrics leave.",
     position=10,
 )
 def _in_report(tables: SweepTables) -> Figure:

@@ -170,8 +170,9 @@ def _curve(
 @report_figure(
     "training",
     "Training",
-    "Training loss of the baselines, a line a seed, and during fine-tuning at the smallest ratio, "
-    "mean over the seeds. The epochs of an iterative schedule are counted through its steps.",
+    "Training loss of the baselines, a line a seed, and during fine-tuning, or training from "
+    "scratch, at the smallest ratio of each panel, mean over the seeds. The epochs of an iterative "
+    "schedule are counted through its steps.",
     position=60,
 )
 def _in_report(tables: SweepTables) -> Figure:

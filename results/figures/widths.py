@@ -211,9 +211,9 @@ def heat_bar(figure: Figure, axes: list[Axes], image: ScalarMappable, words: str
 @report_figure(
     "widths",
     "What is left of each channel group",
-    "Channels kept in each channel group at the smallest ratio, mean over the seeds. A group has "
-    "the name of its first convolution. Local budgets fix the widths, global ones let the metric "
-    "decide. MACs: the fraction of the multiply-accumulates that is left.",
+    "Channels kept in each channel group at the smallest ratio of each panel, mean over the seeds. "
+    "A group has the name of its first convolution. Local budgets fix the widths, global ones let "
+    "the metric decide. MACs: the fraction of the multiply-accumulates that is left.",
     position=40,
 )
 def _in_report(tables: SweepTables) -> Figure:
