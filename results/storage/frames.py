@@ -52,7 +52,7 @@ def load(
     Parameters
     ----------
     source : a results folder, such as `runs/digits` or `s3://bucket/runs/digits`; a Parquet file
-        from its `cells`; or a list of these. If several sources hold the same key, the row that
+        from its `cells`; or a list of these. If several folders hold the same key, the row that
         finished later counts; if both finished together, the row of the source named later.
     columns : which to read; all but the nested ones if not given.
     filters : which rows to read: a list of conditions that must all hold, such as

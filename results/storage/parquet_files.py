@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from results.storage.schema import VERSION_KEY, SchemaError
 
 KEY = re.compile(r"[0-9a-f]{16}")
 COMPACTED = re.compile(r"compacted-[0-9a-f]{16}")
+_SINGLE = re.compile(r"([0-9a-f]{16})(-[0-9a-f]{8})?")
 SUFFIX = ".parquet"
 ROWS_OF_A_GROUP = 20_000
 MANY = 1_000
@@ -55,7 +57,13 @@ class File:
     @property
     def key(self) -> str | None:
         """The key of its only cell or scores; None if the file may hold several."""
-        return self.stem if KEY.fullmatch(self.stem) else None
+        found = _SINGLE.fullmatch(self.stem)
+        return found[1] if found else None
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether a merge renamed this file of a single key; see `Folder.delete_if`."""
+        return self.key not in (None, self.stem)
 
     def __str__(self) -> str:
         return str(self.folder / self.entry.name)
@@ -82,6 +90,11 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.file} is damaged and counts as absent ({self.reason})"
+
+
+def aside(key: str) -> str:
+    """A new name for the file of a single key, under which readers still know its key."""
+    return f"{key}-{secrets.token_hex(4)}{SUFFIX}"
 
 
 def content_of(rows: pa.Table) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,13 +69,12 @@ def sources_of(source: Source, filesystem: fs.FileSystem | None = None) -> Sourc
 
 
 def files_in(folder: Folder) -> list[File]:
-    """The Parquet files of a folder, first the merged ones.
+    """The Parquet files of a folder, in the order in which the rows of a key were written.
 
-    A row in a file of its own was written after the row of the same key in a merged file, so it
-    must come later where the order decides.
+    These are the merged files, files of single keys that a merge has set aside, and the others.
     """
     files = [File(folder, entry) for entry in folder.entries() if entry.name.endswith(SUFFIX)]
-    return sorted(files, key=lambda file: file.key is not None)
+    return sorted(files, key=lambda file: (file.key is not None, not file.set_aside))
 
 
 def _add(found: Sources, file: File) -> None:
@@ -98,7 +97,10 @@ def _add(found: Sources, file: File) -> None:
 def read_cells(
     find: Callable[[], Iterable[File]], names: list[str], chosen: Filter | None = None
 ) -> pa.Table:
-    """Rows of `cells`, one per key: if a key has several rows, the one that finished last.
+    """Rows of `cells`, one per key: if a key has several rows, the newest.
+
+    In a folder, the row in a file of its own is newer than that in a merged file. Of rows in
+    several folders, the newest is the one that finished last.
 
     Parameters
     ----------
@@ -158,8 +160,8 @@ def _schema(full: pa.Schema, names: Iterable[str]) -> pa.Schema:
     return pa.schema([full.field(name) for name in kept], metadata=full.metadata)
 
 
-def _joined(schema: pa.Schema, pairs: Iterable[Pair]) -> pa.Table:
-    """The rows of all files; warns of the damaged ones.
+def _joined(schema: pa.Schema, pairs: Sequence[Pair]) -> pa.Table:
+    """The rows of all files without those of `newest_rows`; warns of the damaged files.
 
     Raises
     ------
@@ -172,10 +174,33 @@ def _joined(schema: pa.Schema, pairs: Iterable[Pair]) -> pa.Table:
             if found.file.named:
                 raise StoreError(f"{found.file} cannot be read: {found.reason}")
             warnings.warn(str(found), DamagedFileWarning, stacklevel=2)
-        else:
-            tables.append(found)
+    tables += [rows for _, rows in newest_rows(pairs)]
     # Thousands of files give thousands of chunks, which would slow down every later step.
     return pa.concat_tables(tables).combine_chunks()
+
+
+def newest_rows(pairs: Sequence[Pair]) -> list[tuple[File, pa.Table]]:
+    """The rows of the files that are not damaged, without rows that a single cell's file replaces.
+
+    It replaces those of the same key in the merged files of its folder, because it was written
+    after them. The times in the rows may say otherwise: each comes from the clock of its machine.
+    """
+    read = [(file, found) for file, found in pairs if isinstance(found, pa.Table)]
+    single: defaultdict[str, set[str]] = defaultdict(set)
+    names = set()
+    for file, _ in read:
+        if file.key is not None:
+            single[file.folder.address].add(file.key)
+            names.add((file.folder.address, file.stem))
+    newest = []
+    for file, rows in read:
+        where = file.folder.address
+        if file.key is None and where in single:
+            replaced = pc.is_in(rows.column(0), pa.array(list(single[where]), pa.string()))
+            newest.append((file, rows.filter(pc.invert(replaced))))
+        elif not (file.set_aside and (where, file.key) in names):
+            newest.append((file, rows))
+    return newest
 
 
 def read_all(
@@ -236,7 +261,10 @@ def _files_apart(find: Callable[[], Iterable[File]]) -> set[str]:
 
 
 def merged_cells(rows: pa.Table) -> pa.Table:
-    """One row per key, ordered by key: the one that finished last, or of the later source."""
+    """One row per key, ordered by key: the one that finished last, or of the later source.
+
+    Call `newest_rows` first: within a folder, it decides before the times do.
+    """
     order = pc.sort_indices(rows, [("key", "ascending"), ("finished_at", "ascending")])
     return rows.take(order.filter(_last_of_each(rows.select(["key"]).take(order))))
 

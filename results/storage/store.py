@@ -3,6 +3,7 @@
     FOLDER/format.json           the folder's schema version
     FOLDER/cells/<key>.parquet   a cell's row
     FOLDER/cells/compacted-<random>.parquet   many cells' rows, after `merge` or `compact`
+    FOLDER/cells/<key>-<random>.parquet   a cell's row, set aside while it is compared or merged
     FOLDER/scores/<key>.parquet  channel scores that cells share, one row per channel
     FOLDER/plan.json             the cells of the last run, for `status`
 
@@ -179,6 +180,8 @@ class Store:
     def merge(self, keys: Collection[str]) -> None:
         """Merges the files of these single cells into one, as `compact` does.
 
+        Merged files that hold a row of one of these cells are merged too.
+
         For the run that holds the folder's lease. Other processes may read and write at the same
         time. If one writes a row of these cells, on a disk its row stays and counts; in an object
         store only if it is not written at the moment when the cell's file is deleted.
@@ -188,10 +191,7 @@ class Store:
         StoreError
             If the disk or the store refuses. No row is lost.
         """
-        wanted = set(keys)
-        merge_files(
-            self.cells, CELLS, merged_cells, self._write_file, lambda file: file.key in wanted
-        )
+        merge_files(self.cells, CELLS, merged_cells, self._write_file, keys=set(keys))
 
     def compact(self, waiting: Callable[[str], None] | None = None) -> int:
         """Merges the files of all cells into one, and those of all scores.

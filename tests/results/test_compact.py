@@ -128,7 +128,7 @@ def test_a_kill_while_a_file_is_compared_hides_no_row(tmp_path: Path) -> None:
     before = seen(tmp_path)
     killed = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert len(store.single()) < 6
+    assert len(list(store.cells.path.glob("*-*"))) > 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same(before, seen(tmp_path))

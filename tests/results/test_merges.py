@@ -43,6 +43,10 @@ def fill(store: Store) -> dict[str, bytes]:
     """Writes four cells; returns their files."""
     for key in KEYS:
         store.write(row(key))
+    return contents(store)
+
+
+def contents(store: Store) -> dict[str, bytes]:
     return {entry.name: store.cells.read(entry.name) for entry in store.cells.entries()}
 
 
@@ -73,6 +77,46 @@ def test_a_row_that_is_written_during_a_merge_counts(
     assert len(store.cells.entries()) == 2
     store.compact()
     assert store.statuses() == dict.fromkeys(KEYS, "ok")
+    assert len(store.cells.entries()) == 1
+
+
+@pytest.mark.parametrize(
+    "merges",
+    [[Store.compact], [lambda store: store.merge(KEYS)] * 2, [lambda store: store.merge(KEYS[:1])]],
+    ids=["compact", "merge", "merge one cell"],
+)
+def test_a_row_that_was_run_again_counts_though_its_clock_is_behind(
+    store: Store, merges: list[Callable[[Store], Any]]
+) -> None:
+    for key in KEYS:
+        store.write(row(key, "failed", minutes=120))
+    store.compact()
+    store.write(row(KEYS[0]))
+    wanted = dict.fromkeys(KEYS, "failed") | {KEYS[0]: "ok"}
+    ok = filter_of([("status", "==", "ok")], CELLS)
+    for merge in [lambda _: None, *merges]:
+        merge(store)
+        assert store.statuses() == wanted
+        assert store.row(KEYS[0], ["status"]) == {"key": KEYS[0], "status": "ok"}
+        found = read_cells(lambda: files_in(store.cells), ["key"], ok)
+        assert found["key"].to_pylist() == KEYS[:1]
+    assert len(store.cells.entries()) == 1
+
+
+def test_a_file_that_was_set_aside_counts_until_the_cell_runs_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for minutes, status in [(240, "failed"), (120, "timeout"), (0, "ok")]:
+        store.write(row(KEYS[0], status, minutes))
+        assert store.statuses() == {KEYS[0]: status}
+        file = store.cells.path / f"{KEYS[0]}.parquet"
+        if status == "failed":
+            file.rename(file.with_stem("compacted-" + "0" * 16))
+        if status == "timeout":
+            file.rename(file.with_stem(f"{KEYS[0]}-{'0' * 8}"))
+            assert store.statuses() == {KEYS[0]: status}
+            assert store.single() == {KEYS[0]}
+    store.merge(KEYS)
+    assert store.statuses() == {KEYS[0]: "ok"}
     assert len(store.cells.entries()) == 1
 
 
@@ -139,7 +183,7 @@ def test_a_file_that_is_deleted_after_it_was_listed_is_not_damaged(store: Store)
 
 
 def test_a_filter_sees_no_row_twice_if_cells_are_merged_before_they_are_read(store: Store) -> None:
-    single = fill(store)
+    fill(store)
     listings = 0
 
     def find() -> list[File]:
@@ -148,6 +192,7 @@ def test_a_filter_sees_no_row_twice_if_cells_are_merged_before_they_are_read(sto
         if listings == 2:
             # A cell was run again, then all were merged; no single file has been deleted yet.
             store.write(row(KEYS[0], "failed", minutes=1))
+            single = contents(store)
             store.compact()
             for name, content in single.items():
                 store.cells.write(name, content)
