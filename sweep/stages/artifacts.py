@@ -32,7 +32,7 @@ RECORD = "baseline.json"
 
 
 class DamagedArtifactWarning(UserWarning):
-    """A stored baseline or statistic cannot be read; it is computed again."""
+    """A stored baseline, statistic, checkpoint or copy of weights is damaged, and is replaced."""
 
 
 @dataclass(frozen=True)

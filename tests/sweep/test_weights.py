@@ -17,7 +17,7 @@ from sweep.execution.run_task import run_task
 from sweep.execution.tasks import missing_tasks
 from sweep.planning.cells import Cell
 from sweep.planning.grid import plan
-from sweep.stages.artifacts import Artifacts
+from sweep.stages.artifacts import Artifacts, DamagedArtifactWarning
 from sweep.stages.weights import store_weights
 from sweep.stages.workspace import Workspace
 
@@ -182,6 +182,52 @@ def test_workers_find_the_weights_without_the_file(name, given, cells, tmp_path)
         cells(start)
 
 
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_damaged_copy_is_replaced_from_the_file(damage, given, cells, tmp_path):
+    start = given()
+    planned = cells(start)
+    workspace = Workspace(tmp_path / "runs", "small")
+    workspace.store.create()
+    store_weights(workspace, planned)
+    (copy,) = (tmp_path / "runs").rglob("weights.safetensors")
+    intact = copy.read_bytes()
+    damage(copy)
+    with pytest.warns(DamagedArtifactWarning, match=f"{copy} is damaged"):
+        outcome = run_task(workspace, missing_tasks(workspace, planned)[0])
+    assert outcome.status == "ok", outcome.error
+    with pytest.warns(DamagedArtifactWarning, match=f"{start['weights']} is read again"):
+        store_weights(workspace, planned)
+    assert copy.read_bytes() == intact
+
+
+@pytest.mark.filterwarnings("ignore::sweep.stages.artifacts.DamagedArtifactWarning")
+def test_without_a_copy_and_the_file_the_error_says_both(given, cells, tmp_path):
+    start = given()
+    planned = cells(start)
+    workspace = Workspace(tmp_path / "runs", "small")
+    workspace.store.create()
+    store_weights(workspace, planned)
+    (copy,) = (tmp_path / "runs").rglob("weights.safetensors")
+    flip_a_bit(copy)
+    Path(start["weights"]).unlink()
+    outcome = run_task(workspace, missing_tasks(workspace, planned)[0])
+    assert outcome.error is not None
+    for words in (start["weights"], "No such file", "no intact copy"):
+        assert words in outcome.error
+    with pytest.raises(SpecError, match="No such file"):
+        store_weights(workspace, planned)
+
+
 def test_a_file_that_changes_after_planning_is_refused_by_name(given, cells, tmp_path):
     start = given()
     planned = cells(start)
@@ -193,6 +239,8 @@ def test_a_file_that_changes_after_planning_is_refused_by_name(given, cells, tmp
     assert outcome.error is not None
     for words in (start["weights"], "have changed since the sweep was planned"):
         assert words in outcome.error
+    with pytest.raises(SpecError, match="have changed since the sweep was planned"):
+        store_weights(workspace, planned)
 
 
 def test_a_changed_file_is_told_where_a_cell_is_redone(given, run_digits, absent, tmp_path):
