@@ -163,7 +163,7 @@ class Artifacts:
         """The keys of all stored statistics."""
         return {Path(entry.name).stem for entry in (self.folder / STATISTICS).entries()}
 
-    def statistic(self, key: str, of: str) -> CollectedStatistic | None:
+    def statistic(self, key: str, of: str, layers: int) -> CollectedStatistic | None:
         """A stored statistic, or None.
 
         None if the statistic is absent or damaged, or belongs to another baseline.
@@ -172,6 +172,7 @@ class Artifacts:
         ----------
         of : the checksum of the baseline. A baseline that was trained again on another machine
             may have other weights, and then the statistic does not describe its channels.
+        layers : how many the statistic has answers for.
         """
         found = self.tensors(STATISTICS, key)
         if found is None:
@@ -180,10 +181,10 @@ class Artifacts:
         try:
             if metadata.get("baseline") != of:
                 raise ValueError("it was taken from another baseline")
-            # What layers read belongs to some producers only, so the last ones may have none.
-            count = metadata.get("layers")
-            layers = 1 + max(int(one.partition(".")[0]) for one in tensors)
-            answers: list[Answer] = [{} for _ in range(int(count) if count else layers)]
+            # Files of earlier versions do not say it.
+            if int(metadata.get("layers", layers)) != layers:
+                raise ValueError(f"it is of {metadata['layers']} layers, not of {layers}")
+            answers: list[Answer] = [{} for _ in range(layers)]
             for full_name, tensor in tensors.items():
                 layer, _, field = full_name.partition(".")
                 answers[int(layer)][field] = tensor
@@ -193,7 +194,7 @@ class Artifacts:
                 float(metadata["seconds"]),
                 int(metadata["shared"]),
             )
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, IndexError) as error:
             self._discard(STATISTICS, key, error)
             return None
 
@@ -227,7 +228,9 @@ class Artifacts:
             return None
         try:
             tensors, metadata = load(content), metadata_of(content)
-            if metadata.get("checksum") != _checksum_of(tensors):
+            found, of_tensors = metadata.pop("checksum", ""), _checksum_of(tensors)
+            # In files of earlier versions it does not cover the metadata.
+            if found not in (_checksum_of_file(of_tensors, metadata), of_tensors):
                 raise ValueError("its checksum does not match")
         except (ValueError, SafetensorError) as error:
             self._discard(kind, key, error)
@@ -237,7 +240,7 @@ class Artifacts:
     def put_tensors(
         self, kind: str, key: str, tensors: dict[str, Tensor], metadata: dict[str, str]
     ) -> None:
-        """Stores a file of tensors, with a checksum of these, in place of an earlier one.
+        """Stores a file of tensors, with a checksum of all of it, in place of an earlier one.
 
         Raises
         ------
@@ -247,7 +250,8 @@ class Artifacts:
         folder = self.folder / kind
         try:
             folder.make()
-            content = save(tensors, {"checksum": _checksum_of(tensors), **metadata})
+            checksum = _checksum_of_file(_checksum_of(tensors), metadata)
+            content = save(tensors, {"checksum": checksum, **metadata})
             folder.write(file_name(key), content)
         except OSError as error:
             raise StoreError(f"{key} could not be written to {folder}: {error}") from error
@@ -304,6 +308,11 @@ def _checksum_of(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)};".encode())
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
+
+
+def _checksum_of_file(of_tensors: str, metadata: dict[str, str]) -> str:
+    described = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(f"{of_tensors} {described}".encode()).hexdigest()
 
 
 def _raise_if_unreachable(error: Exception) -> None:

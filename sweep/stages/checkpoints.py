@@ -55,7 +55,7 @@ class StoredCheckpoints:
             If the file cannot be written.
         """
         self._kept = time.perf_counter()
-        # The file's checksum is of its tensors, so the figures are tensors, too.
+        # As tensors, the figures keep all their digits.
         figures = [astuple(epoch) for epoch in checkpoint.history]
         spent = self.earlier_s + self._kept - self._began
         tensors = {

@@ -108,7 +108,8 @@ def _stored(
     """
     if not wanted.choice.metric.of_group:
         return None
-    found = workspace.artifacts.statistic(wanted.key, trained.checksum)
+    layers = len(wanted.baseline.architecture.groups.producers)
+    found = workspace.artifacts.statistic(wanted.key, trained.checksum, layers)
     if found is None:
         return None
     scores = [answer["scores"] for answer in found.answers]

@@ -41,9 +41,10 @@ def statistics(
     trained : the stored baseline that `wanted` names.
     """
     artifacts = workspace.artifacts
+    layers = len(wanted.baseline.architecture.groups.producers)
     found: dict[Request, CollectedStatistic] = {}
     for request in wanted.requests:
-        stored = artifacts.statistic(wanted.key(request), trained.checksum)
+        stored = artifacts.statistic(wanted.key(request), trained.checksum, layers)
         if stored is not None:
             found[request] = stored
     missing = sorted(wanted.requests - found.keys(), key=repr)
@@ -56,7 +57,7 @@ def statistics(
     return BaselineStatistics(
         layers=[
             {request: statistic.answers[layer] for request, statistic in found.items()}
-            for layer in range(len(wanted.baseline.architecture.groups.producers))
+            for layer in range(layers)
         ],
         seconds=sum(one.seconds for one in collections),
         shared=sum(one.shared for one in collections),

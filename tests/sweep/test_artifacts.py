@@ -1,16 +1,21 @@
 """What cells share is stored whole under its key, on a disk and in an object store."""
 
+import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from object_store import ObjectStore
+from safetensors.torch import save_file
+from torch import Tensor
 
 from prune_core.evaluation import Evaluation
 from prune_core.networks import SimpleNet, SimpleNetArchitecture
 from prune_core.preprocessing import Preprocessing
+from prune_core.statistics import Answer
 from prune_core.training import Epoch
 from results import StoreError
 from results.storage.locations import folder_of
@@ -84,11 +89,11 @@ def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
     artifacts: Artifacts, spoil: Callable[..., None]
 ) -> None:
     answers = [{"mean": torch.rand(3)}, {"mean": torch.rand(2), "joint": torch.ones(2, 2)}]
-    assert artifacts.statistic(KEY, "sum") is None
+    assert artifacts.statistic(KEY, "sum", 2) is None
     stored = CollectedStatistic(answers, "0a", 0.1, 3)
     artifacts.put_statistic(KEY, "sum", stored)
     assert KEY in artifacts.statistics()
-    found = artifacts.statistic(KEY, "sum")
+    found = artifacts.statistic(KEY, "sum", 2)
     assert found is not None
     assert replace(found, answers=[]) == replace(stored, answers=[])
     assert [sorted(layer) for layer in found.answers] == [["mean"], ["joint", "mean"]]
@@ -98,8 +103,51 @@ def test_a_statistic_comes_back_unless_it_is_damaged_or_anothers(
         if damage:
             spoil(artifacts, "statistics", f"{KEY}.safetensors")
         with pytest.warns(DamagedArtifactWarning, match=KEY):
-            assert artifacts.statistic(KEY, of) is None
+            assert artifacts.statistic(KEY, of, 2) is None
         assert KEY not in artifacts.statistics()
+
+
+@pytest.mark.filterwarnings("ignore::sweep.stages.artifacts.DamagedArtifactWarning")
+def test_a_flipped_bit_anywhere_in_a_statistic_is_damage(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    answers: list[Answer] = [{"mean": torch.rand(2)} for _ in range(13)]
+    artifacts.put_statistic(KEY, "sum", CollectedStatistic(answers, "0a", 0.5, 3))
+    (path,) = (tmp_path / "statistics").iterdir()
+    content = path.read_bytes()
+    for at in range(len(content)):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        path.write_bytes(changed)
+        assert artifacts.statistic(KEY, "sum", 13) is None, changed[at - 9 : at + 9]
+    path.write_bytes(content)
+    assert artifacts.statistic(KEY, "sum", 13) is not None
+
+
+def of_tensors(tensors: dict[str, Tensor]) -> str:
+    """The checksum of earlier versions, which does not cover the metadata."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("layers", "readable"), [("2", True), (None, True), ("0", False), ("3", False), ("x", False)]
+)
+def test_a_statistic_of_an_earlier_version_is_read_if_its_layers_are_right(
+    layers: str | None, readable: bool, tmp_path: Path
+) -> None:
+    tensors = {"0.mean": torch.rand(3)}
+    metadata = {"baseline": "sum", "collection": "0a", "seconds": "0.5", "shared": "3"}
+    metadata |= {"checksum": of_tensors(tensors)} | ({"layers": layers} if layers else {})
+    (tmp_path / "statistics").mkdir()
+    save_file(tensors, tmp_path / "statistics" / f"{KEY}.safetensors", metadata)
+    with nullcontext() if readable else pytest.warns(DamagedArtifactWarning, match=KEY):
+        found = Artifacts(tmp_path).statistic(KEY, "sum", 2)
+    assert (found is not None) == readable
+    if found is not None:
+        assert [list(answer) for answer in found.answers] == [["mean"], []]
 
 
 def test_files_of_any_kind_can_be_kept_and_replaced(artifacts: Artifacts) -> None:

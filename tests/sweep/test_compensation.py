@@ -232,11 +232,12 @@ def test_scores_of_another_baseline_are_not_taken(folder, spec, monkeypatch):
     (cell, *_) = [one for one in plan(spec(CHANGES)).cells if one.metric == "surgeon"]
     trained = Artifacts(folder / "artifacts").baseline(cell.baseline.key)
     workspace = Workspace(folder, "small")
-    stored = workspace.artifacts.statistic(cell.importance.key, trained.checksum)
+    layers = len(cell.baseline.architecture.groups.producers)
+    stored = workspace.artifacts.statistic(cell.importance.key, trained.checksum, layers)
     assert stored is not None
     workspace.artifacts.put_statistic(cell.importance.key, trained.checksum, stored)
     with pytest.warns(UserWarning, match="another baseline"):
-        assert workspace.artifacts.statistic(cell.importance.key, "another") is None
+        assert workspace.artifacts.statistic(cell.importance.key, "another", layers) is None
     # It is computed anew, and stored again.
     found = importance(workspace, cell.importance, trained)
     for one, answer in zip(found.scores, stored.answers, strict=True):
