@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -29,7 +29,7 @@ from sweep.stages.sources import with_plugins_in, with_widths_in, write_files
 PACKAGES = ("prune_core", "results", "sweep", "cluster")
 NETWORK, PLUGINS, WIDTHS = "network", "plugins", "widths"
 """In the folder of the job, the folders of a person's own network and weights, of plug-ins, and of
-the files that `widths(file=...)` names.
+the files that `widths(file=...)` names by paths that the job's folder cannot have.
 """
 
 
@@ -44,6 +44,7 @@ class Bundle:
     spec : the spec to run on the cluster: a file in the folder, or the name of a packaged spec.
     revision : the commit of the code, or None if unknown.
     size : total size of the files in bytes.
+    renamed : the labels of budgets in that spec, by those in the person's spec, where they differ.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Bundle:
     spec: str
     revision: str | None
     size: int
+    renamed: Mapping[str, str]
 
 
 def bundle(
@@ -58,9 +60,9 @@ def bundle(
 ) -> Bundle:
     """Copies a spec, the files that it names and the four packages into an empty folder.
 
-    A spec that names a network file, weights, files of widths or plug-ins, or that has overrides or
-    comes from standard input, is written with all its fields, and with the names that these files
-    have in the folder.
+    A spec that names a network file, weights or plug-ins, or files of widths elsewhere than below
+    the current folder, or that has overrides or comes from standard input, is written with all its
+    fields, and with the names that these files have in the folder.
 
     Parameters
     ----------
@@ -77,7 +79,10 @@ def bundle(
     wanted = read(spec, overrides, load(plugins))
     wanted = with_plugins_in(folder_of(folder), PLUGINS, wanted)
     there = f"{wanted.name}.yaml"
-    sent = with_widths_in(folder_of(folder), WIDTHS, wanted)
+    taken = {there, NETWORK, PLUGINS, WIDTHS, *PACKAGES}
+    sent = with_widths_in(folder_of(folder), WIDTHS, taken, wanted)
+    budgets = zip(wanted.local_budgets, sent.local_budgets, strict=True)
+    renamed = {old.label: new.label for old, new in budgets if old != new}
     sent = sent.model_copy(update={"network": _take(wanted.network, folder)})
     if sent != wanted or wanted.plugins or overrides or spec == STANDARD_INPUT:
         text = resolved(sent)
@@ -98,7 +103,7 @@ def bundle(
     revision = git_revision()
     _describe(folder, revision)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Bundle(folder, wanted.name, there, revision, size)
+    return Bundle(folder, wanted.name, there, revision, size, renamed)
 
 
 def _take(network: NetworkSpec, folder: Path) -> NetworkSpec:

@@ -96,7 +96,7 @@ def submit(
     """Run a spec on a Ray cluster and show its output. Ctrl-C does not stop the sweep."""
     from cluster.bundle import bundle
     from cluster.jobs import Jobs
-    from sweep.spec.conditions import conditions_of
+    from sweep.spec.conditions import conditions_of, with_budgets
 
     given = {"SPEC": spec, "--follow JOB": follow, "--status JOB": status, "--stop JOB": stop}
     if sum(value is not None for value in given.values()) != 1:
@@ -110,11 +110,11 @@ def submit(
     if spec is not None:
         conditions_of(where or ())
         options = [("--out", _seen_there("--out", out)), ("--retry", retry)]
-        options += [("--where", one) for one in where or ()]
         if data is not None:
             options.append(("--data", _seen_there("--data", data)))
         with tempfile.TemporaryDirectory(prefix="prune-sweep-") as folder:
             packed = bundle(spec, Path(folder), overrides or (), plugin or ())
+            options += [("--where", one) for one in with_budgets(where or (), packed.renamed)]
             jobs = Jobs(address)
             follow = jobs.submit(packed, options, python)
         code = f"the code of commit {packed.revision}" if packed.revision else "this code"

@@ -23,6 +23,7 @@ from sweep.planning.comparisons import comparisons_of
 from sweep.planning.network import Network, network_of
 from sweep.planning.notes import without_effect
 from sweep.planning.scores import Importance
+from sweep.spec.conditions import spelled
 from sweep.spec.datasets import DatasetSpec
 from sweep.spec.fields import Spec
 
@@ -75,13 +76,13 @@ class Plan:
         for name, values in conditions.items():
             if axes and name not in axes[0]:
                 raise SpecError(f"--where {name}: {allowed(name, axes[0])}")
-            there = {_spelled(one[name]): one[name] for one in axes}
+            there = {spelled(one[name]): one[name] for one in axes}
             for value in values:
-                if _spelled(value) not in there:
+                if spelled(value) not in there:
                     known = allowed(_shown(value), map(_shown, there.values()), "there are ")
                     raise SpecError(f"--where {name}={_shown(value)}: no cell has it; {known}")
-            wanted = set(map(_spelled, values))
-            chosen = {at for at in chosen if _spelled(axes[at][name]) in wanted}
+            wanted = set(map(spelled, values))
+            chosen = {at for at in chosen if spelled(axes[at][name]) in wanted}
         if not chosen:
             said = [
                 f"{name} {' or '.join(map(_shown, values)) or '[]'}"
@@ -89,14 +90,6 @@ class Plan:
             ]
             raise SpecError(f"--where: no cell of {self.name} has {' and '.join(said)}")
         return replace(self, cells=tuple(self.cells[at] for at in sorted(chosen)))
-
-
-def _spelled(value: object) -> object:
-    """A value without what does not count: spaces and the order of options."""
-    if isinstance(value, str):
-        name, _, options = "".join(value.split()).partition("(")
-        return name, *sorted(options.removesuffix(")").split(","))
-    return value if value is None or type(value) in (int, float) else repr(value)
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+
+import yaml
 
 from sweep.errors import SpecError
 from sweep.spec.given import each
@@ -31,6 +34,38 @@ def conditions_of(given: Conditions | None) -> dict[str, list[object]]:
         if name in found:
             raise SpecError(f"--where {name} is given twice; write '{name}=[VALUE, VALUE]'")
         found[name] = _listed(value)
+    return found
+
+
+def spelled(value: object) -> object:
+    """A value without what does not count: spaces and the order of options."""
+    if isinstance(value, str):
+        name, _, options = "".join(value.split()).partition("(")
+        return name, *sorted(options.removesuffix(")").split(","))
+    return value if value is None or type(value) in (int, float) else repr(value)
+
+
+def with_budgets(texts: Iterable[str], renamed: Mapping[str, str]) -> list[str]:
+    """Conditions for the same cells after the labels of some budgets have changed.
+
+    Parameters
+    ----------
+    texts : of one condition each, such as `ratio=[0.3, 0.5]`.
+    renamed : the new labels, by the old ones.
+
+    Raises
+    ------
+    SpecError
+        See `conditions_of`.
+    """
+    new = {spelled(old): label for old, label in renamed.items()}
+    found = []
+    for text in texts:
+        values = conditions_of([text]).get("budget", [])
+        there = [new.get(spelled(value), value) for value in values]
+        # In one line, and none of the texts that are as they were.
+        listed = yaml.safe_dump(there, default_flow_style=True, allow_unicode=True, width=math.inf)
+        found.append(text if there == values else f"budget={listed.strip()}")
     return found
 
 

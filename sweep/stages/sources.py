@@ -7,9 +7,9 @@ plug-ins there; nothing else runs these files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from prune_core.budgets import BudgetChoice, BudgetError
 from prune_core.networks import ModuleArchitecture
@@ -49,12 +49,16 @@ def with_plugins_in(folder: Folder, name: str, spec: Spec) -> Spec:
     return spec.model_copy(update={"plugins": there})
 
 
-def with_widths_in(folder: Folder, name: str, spec: Spec) -> Spec:
-    """Writes the files that `widths(file=...)` names in a spec into a folder of a folder.
+def with_widths_in(folder: Folder, name: str, taken: Collection[str], spec: Spec) -> Spec:
+    """Writes the files that `widths(file=...)` names in a spec into a folder.
+
+    A file keeps its relative path, because the label of the budget contains it.
 
     Parameters
     ----------
-    name : of the folder inside `folder`, where the spec will be.
+    name : of the folder inside `folder`, where the spec will be, for the files that cannot keep
+        their paths: absolute paths, and those that lead out of the current folder or to `taken`.
+    taken : names of files and folders inside `folder`.
 
     Returns
     -------
@@ -63,25 +67,30 @@ def with_widths_in(folder: Folder, name: str, spec: Spec) -> Spec:
     Raises
     ------
     SpecError
-        If a file cannot be read, or two files have the same name.
+        If a file cannot be read, or two files that cannot keep their paths have the same name.
     """
-    taken: dict[str, Path] = {}
+    files: dict[PurePath, Path] = {}
 
     def moved(choice: BudgetChoice) -> BudgetChoice:
         if not choice.fixes_ratio:
             return choice
-        file = Path(str(dict(choice.options)["file"])).expanduser().absolute()
-        if taken.setdefault(file.name, file) != file:
-            raise SpecError(
-                f"the files of widths {taken[file.name]} and {file} have the same name; rename one"
-            )
         try:
             choice.resolved()
         except BudgetError as error:
             raise SpecError(str(error)) from error
-        (folder / name).make()
-        (folder / name).write(file.name, file.read_bytes())
-        return BudgetChoice(choice.name, (("file", f"{name}/{file.name}"),))
+        path = Path(str(dict(choice.options)["file"])).expanduser()
+        stays = not path.is_absolute() and ".." not in path.parts and path.parts[0] not in taken
+        there, file = path if stays else PurePath(name, path.name), path.absolute()
+        if files.setdefault(there, file) != file:
+            raise SpecError(
+                f"the files of widths {files[there]} and {file} have the same name; rename one"
+            )
+        inside = folder
+        for parent in there.parent.parts:
+            inside = inside / parent
+        inside.make()
+        inside.write(there.name, file.read_bytes())
+        return choice if stays else BudgetChoice(choice.name, (("file", there.as_posix()),))
 
     rules = [moved(rule) for rule in spec.local_budgets]
     comparisons = [

@@ -15,6 +15,7 @@ from prune_core.metrics import Choice
 from sweep.errors import SpecError
 from sweep.planning.grid import plan
 from sweep.planning.images_seen import images_seen
+from sweep.spec.conditions import conditions_of, with_budgets
 from sweep.spec.parsing import parse, read
 from sweep.spec.writing import resolved
 from sweep.stages.artifacts import Artifacts
@@ -200,18 +201,48 @@ def test_a_job_takes_the_files_of_widths_along(spec, write_spec, tmp_path, monke
     cells = plan(read(str(path))).cells
     (tmp_path / "job").mkdir()
     packed = bundle(str(path), tmp_path / "job")
+    assert packed.renamed == {}
+    assert (tmp_path / "job" / packed.spec).read_text() == path.read_text()
     (tmp_path / "mine/w.yaml").unlink()
     monkeypatch.chdir(tmp_path / "job")
     there = plan(read(packed.spec))
     assert [cell.key for cell in there.cells] == [cell.key for cell in cells]
-    assert there.comparisons[0].rule == "widths(file=widths/w.yaml)"
+    assert there.comparisons[0].rule == rule
+
+
+@pytest.mark.parametrize("named", ["{}/w.yaml", "../elsewhere/w.yaml", "sweep/w.yaml"])
+def test_conditions_follow_a_file_of_widths_that_a_job_renames(
+    named, spec, write_spec, tmp_path, monkeypatch
+):
+    for folder in ("elsewhere", "here/sweep", "job"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("elsewhere", "here/sweep"):
+        (tmp_path / folder / "w.yaml").write_text(json.dumps(WIDTHS))
+    monkeypatch.chdir(tmp_path / "here")
+    rule = f"widths(file={named.format(tmp_path / 'elsewhere')})"
+    path = write_spec({**CHANGES, "local_budgets": ["erk", rule]})
+    where = ["metric=bn_scale", f"budget=[ '{rule}' , erk]", f"budget={rule.replace('=', ' = ')}"]
+    wanted = [plan(read(str(path))).where(conditions_of(one)) for one in (where[:2], where[2:])]
+    packed = bundle(str(path), tmp_path / "job")
+    monkeypatch.chdir(tmp_path / "job")
+    there = plan(read(packed.spec))
+    told = with_budgets(where, packed.renamed)
+    assert told[0] == where[0]
+    for part, one in zip(wanted, (told[:2], told[2:]), strict=True):
+        found = there.where(conditions_of(one)).cells
+        assert [cell.key for cell in found] == [cell.key for cell in part.cells]
+        assert "widths(file=widths/w.yaml)" in {cell.budget.label for cell in found}
 
 
 def test_a_job_refuses_files_of_widths_that_it_cannot_take(write_spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.yaml").write_text("[1]")
     for number, words in enumerate(["w.yaml cannot be read", "have the same name; rename one"]):
         (tmp_path / f"job{number}").mkdir()
-        path = write_spec({"local_budgets": ["widths(file=w.yaml)", "widths(file=more/w.yaml)"]})
+        rules = ["widths(file=w.yaml)", *(f"widths(file={tmp_path}/{at}/w.yaml)" for at in "ab")]
+        path = write_spec({"local_budgets": rules})
         with pytest.raises(SpecError, match=words):
             bundle(str(path), tmp_path / f"job{number}")
         (tmp_path / "w.yaml").write_text("[1]")
