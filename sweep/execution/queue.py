@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
 from sweep.execution.tasks import KINDS, Task
@@ -59,14 +59,21 @@ class TaskQueue:
         """Whether every task has ended or was given up."""
         return self._left == 0
 
-    def done(self, name: str, ok: bool) -> list[Task]:
-        """Records that a task has ended; returns the tasks that are given up because it failed."""
+    def done(
+        self, name: str, ok: bool, needless: Callable[[Task], bool] = lambda _: False
+    ) -> list[Task]:
+        """Records that a task has ended; returns the tasks that are given up because it failed.
+
+        Parameters
+        ----------
+        needless : whether a task that depends on it can do without it if it failed.
+        """
         self._left -= 1
         given_up = []
         for follower in self._followers.get(name, []):
             if follower not in self._open:
                 continue
-            if ok:
+            if ok or needless(self.tasks[follower]):
                 self._open[follower].discard(name)
                 if not self._open[follower]:
                     self._is_ready(follower)

@@ -13,6 +13,7 @@ from sweep.execution.queue import TaskQueue
 from sweep.execution.run_task import write_row
 from sweep.execution.tasks import Outcome, Task
 from sweep.planning.cells import Cell
+from sweep.planning.scores import Statistics
 from sweep.stages.workspace import Workspace
 
 _OUTCOME = ("status", "seconds", "finetuned_test_top1", "finetuned_validation_top1")
@@ -23,6 +24,9 @@ class Scheduler:
 
     A task that ran out of memory may have shared its device with other tasks. It is retried once,
     alone, at the end. A task whose process or node was lost is retried at once.
+
+    If statistics for several metrics raise an error, it may be that of one metric. So cells that
+    need only some of them run nevertheless, and collect these themselves.
 
     Parameters
     ----------
@@ -84,12 +88,16 @@ class Scheduler:
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Call when a task has returned its outcome; the row of a cell has been written."""
+        raised = outcome.status == "failed"
+        self._ended(task, outcome, lambda follower: raised and _needs_less(follower, task))
+
+    def _ended(self, task: Task, outcome: Outcome, needless: Callable[[Task], bool]) -> None:
         self._out.discard(task.name)
         if outcome.status == "out_of_memory" and task.name not in self._tried_alone:
             self._alone.append(task)
             self.progress.postponed(task, "out of memory; the task will be retried once, alone")
             return
-        given_up = self.queue.done(task.name, outcome.status == "ok")
+        given_up = self.queue.done(task.name, outcome.status == "ok", needless)
         self._tell(task, outcome)
         because = replace(outcome, error=f"{task.label}: {outcome.error}", seconds=0.0)
         for follower in given_up:
@@ -97,7 +105,7 @@ class Scheduler:
 
     def stopped(self, task: Task, outcome: Outcome) -> None:
         """Call when a task has ended without a row and must not be retried; writes the row."""
-        self.ended(task, self._settled(task, outcome))
+        self._ended(task, self._settled(task, outcome), lambda _: False)
 
     def crashed(self, task: Task, reason: str) -> None:
         """Call when the process or node of a task was lost; retries the task or gives it up."""
@@ -134,3 +142,12 @@ class Scheduler:
         figures = {"traceback": outcome.traceback}
         write_row(self.workspace, task.work, figures, outcome.status, outcome.error)
         return outcome
+
+
+def _needs_less(task: Task, collected: Task) -> bool:
+    """Whether a task is a cell that needs only some of the statistics of another task."""
+    work = collected.work
+    if not (isinstance(work, Statistics) and isinstance(task.work, Cell)):
+        return False
+    needed = [one.requests for one in task.work.statistics if one.images == work.images]
+    return frozenset().union(*needed) < work.requests

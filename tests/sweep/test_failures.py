@@ -6,8 +6,9 @@ import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,12 +17,13 @@ from rich.console import Console
 
 import prune_core as pc
 from prune_core.images import Location, Origin
+from prune_core.statistics import Collector
 from results.storage.failure_logs import log_of
 from sweep.execution.executor import Job
 from sweep.execution.progress import Progress
 from sweep.execution.run_task import run_task
 from sweep.execution.serial import Serial
-from sweep.execution.tasks import KINDS, Outcome, Task
+from sweep.execution.tasks import KINDS, Outcome, Task, missing_tasks
 from sweep.planning.baselines import Baseline
 from sweep.planning.cells import Cell
 from sweep.planning.grid import plan
@@ -206,6 +208,43 @@ def test_cells_name_the_log_of_the_baseline_that_they_need(spec, tasks, broken, 
     assert error.startswith("a baseline: ValueError: no image (test_failures.py:")
     assert log_of(error) == "logs/baseline-1.txt"
     assert (tmp_path / "logs" / "baseline-1.txt").is_file()
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A statistic whose collector raises an error."""
+
+    gradients: ClassVar[bool] = False
+
+    def collector(self, classes: int) -> Collector:
+        raise ValueError("my bug")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_statistic_of_one_metric_fails_no_cell_of_another(shared, spec, tmp_path):
+    @pc.metric(source="a test", needs=frozenset([Broken()]))
+    def mine(layer):
+        """Scores that need a broken statistic."""
+
+    try:
+        metrics = ["mine", "entropy_gaussian"] if shared else ["mine"]
+        none = {"epochs": 0}
+        changes = {"metrics": metrics, "ratios": [0.3], "recipe": none, "finetune": none}
+        cells = plan(spec(changes)).cells
+        workspace = Workspace(tmp_path, "small")
+        workspace.store.create()
+        run_serially(spec(changes), tmp_path, missing_tasks(workspace, cells), debugger=False)
+    finally:
+        del pc.METRICS["mine"]
+    rows = workspace.store.read(["metric", "status", "error"]).to_pylist()
+    assert len(rows) == len(cells)
+    for row in rows:
+        if row["metric"] == "mine":
+            assert row["status"] == "failed"
+            assert "ValueError: my bug" in row["error"]
+            assert ("log: logs/cell-" in row["error"]) == shared
+        else:
+            assert row["status"] == "ok", row["error"]
 
 
 def test_the_live_table_makes_room_for_the_debugger(tasks, tmp_path):
