@@ -189,9 +189,12 @@ def any_finetuning(frame: pd.DataFrame) -> bool:
     return pruned.empty or bool(was_finetuned(pruned).any())
 
 
+TUNED, NOT_TUNED = "after fine-tuning", "recalibrated, not fine-tuned"
+
+
 def last_stage(frame: pd.DataFrame) -> str:
     """What the last accuracies of the pruned networks are, in words."""
-    return "after fine-tuning" if any_finetuning(frame) else "recalibrated, not fine-tuned"
+    return TUNED if any_finetuning(frame) else NOT_TUNED
 
 
 def any_compensation(frame: pd.DataFrame) -> bool:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.analysis.accuracy import accuracy_table
-from results.analysis.study import macs_ratio, was_finetuned
+from results.analysis.study import NOT_TUNED, TUNED, macs_ratio, was_finetuned
 from results.analysis.sweep_tables import SweepTables
 from results.figures.front import (
     any_grey,
@@ -50,7 +50,7 @@ _STAGE_WORDS = {
     "pruned": "after pruning",
     "compensated": "after compensation",
     "recalibrated": "after recalibration",
-    "finetuned": "after fine-tuning",
+    "finetuned": TUNED,
 }
 
 
@@ -121,7 +121,7 @@ def stage_words(at: str, shown: pd.DataFrame) -> str:
     shown : rows with the columns of a study, of all that the figure shows.
     """
     if at == "finetuned" and not was_finetuned(shown).any():
-        return "recalibrated, not fine-tuned"
+        return NOT_TUNED
     return _STAGE_WORDS[at]
 
 

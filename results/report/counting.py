@@ -24,7 +24,7 @@ Tests = set[tuple[Any, ...]]
 """Of each test what both sides share, and the two sides in any order."""
 
 
-def tests_between_metrics(
+def comparisons_of_metrics(
     cells: pd.DataFrame, comparisons: Sequence[Comparison]
 ) -> tuple[int, int]:
     """How many tests are exploratory, and how many are of the claims' primary family.

@@ -14,7 +14,7 @@ from results.analysis.planned import LATE, planned_differences
 from results.analysis.study import TRAINED_STUDY
 from results.figures.panels import point_words, study_words, target_words
 from results.formatting import between, number, percent, probability, several, signed
-from results.report.counting import tests_between_metrics
+from results.report.counting import comparisons_of_metrics
 from results.report.tables import SIZES, Entry, Table, ratio_entry, size_entries
 from results.storage.plan_file import Comparison
 
@@ -66,7 +66,7 @@ def _place(row: pd.Series, table: pd.DataFrame) -> str:
 
 def exploratory(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     """How many comparisons of metrics are exploratory, in words; empty if there is none."""
-    count, primary = tests_between_metrics(cells, comparisons)
+    count, primary = comparisons_of_metrics(cells, comparisons)
     if not count:
         return ""
     but = " but those of the claims' primary family" if primary else ""

@@ -74,6 +74,12 @@ _Loader.add_constructor(FLOAT, _Loader.construct_decimal)
 
 def copied(value: Any, where: str) -> Any:
     """See `as_yaml`. No two fields share a mapping or list, so an override changes one field."""
+    if isinstance(value, Mapping):
+        return {key: _copied(inner, f"{where}: {key}") for key, inner in value.items()}
+    return _copied(value, where)
+
+
+def _copied(value: Any, where: str) -> Any:
     try:
         return as_yaml(value)
     except RecursionError:

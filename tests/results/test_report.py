@@ -25,7 +25,7 @@ from results.figures.registry import REPORT_FIGURES
 from results.report import facts, gains, tables, verdicts
 from results.report.cell_table import packed
 from results.report.content import content
-from results.report.counting import tests_between_metrics
+from results.report.counting import comparisons_of_metrics
 from results.report.writing import _render
 from results.storage.locations import folder_of
 from results.storage.plan_file import Comparison, PlannedCells, write_plan
@@ -498,8 +498,8 @@ def test_a_test_that_stands_in_two_tables_counts_once():
         "selection over random": 2,
     }
     # Both: the two differences. Output_l1 over random: random's selection, with the other sign.
-    assert tests_between_metrics(frame, ()) == (7, 0)
-    assert tests_between_metrics(frame, [Comparison("taylor", 0.3, scope="global")]) == (6, 0)
+    assert comparisons_of_metrics(frame, ()) == (7, 0)
+    assert comparisons_of_metrics(frame, [Comparison("taylor", 0.3, scope="global")]) == (6, 0)
 
 
 def test_a_test_before_fine_tuning_counts_once_beside_two_recipes():
@@ -511,7 +511,7 @@ def test_a_test_before_fine_tuning_counts_once_beside_two_recipes():
     judged = results.claims(frame).dropna(subset="p")
     assert judged["stage"].value_counts().to_dict() == {"pruned": 2, "finetuned": 1}
     # After pruning; the one after fine-tuning is primary.
-    assert tests_between_metrics(frame, [Comparison("taylor", 0.3)]) == (1, 1)
+    assert comparisons_of_metrics(frame, [Comparison("taylor", 0.3)]) == (1, 1)
 
 
 def test_the_table_of_cells_tells_small_numbers_apart():

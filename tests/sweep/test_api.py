@@ -145,7 +145,7 @@ def test_what_is_no_list_is_refused_and_none_is_nothing(fields, tmp_path):
 def test_fields_that_contain_themselves_are_refused(fields):
     endless = {**fields}
     endless["recipe"] = endless
-    with pytest.raises(sweep.SpecError, match="the spec contains itself"):
+    with pytest.raises(sweep.SpecError, match="the spec: recipe contains itself"):
         sweep.plan(endless)
 
 

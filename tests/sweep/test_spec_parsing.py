@@ -196,7 +196,7 @@ def test_all_mistakes_are_told_at_once(content):
         ("? [a]\n: 1\n", ["not valid YAML"]),
         ("name: \0\n", ["not valid YAML"]),
         ("[" * 2000, ["not valid YAML"]),
-        ("a: &a [*a]\ndatasets: *a\n", ["datasets"]),
+        ("datasets: &a [*a]\nmetrics: *a\n", ["datasets contains itself"]),
     ],
     ids=repr,
 )
