@@ -96,6 +96,9 @@ _SPOKEN = ("dataset", "metric", "scope", "budget", "normalisation")
 USUAL = {"compensation": NO_COMPENSATION, "finetune": schema.FINETUNE, "schedule": ONE_SHOT}
 """What a row means that says nothing of a column, and what messages need not say."""
 
+TUNED, NOT_TUNED = "after fine-tuning", "recalibrated, not fine-tuned"
+"""What the last accuracies of pruned networks are called."""
+
 
 def figures(
     frame: pd.DataFrame, at: str = "finetuned", split: str = "test", extra: Iterable[str] = ()
@@ -187,9 +190,6 @@ def any_finetuning(frame: pd.DataFrame) -> bool:
     """Whether some pruned network was fine-tuned, or none is ok."""
     pruned = frame[(frame["status"] == "ok") & ~frame["metric"].isin(CONTROLS)]
     return pruned.empty or bool(was_finetuned(pruned).any())
-
-
-TUNED, NOT_TUNED = "after fine-tuning", "recalibrated, not fine-tuned"
 
 
 def last_stage(frame: pd.DataFrame) -> str:
