@@ -172,7 +172,7 @@ def _short(effects: pd.DataFrame, found: list[Lead]) -> Iterator[str]:
             f"{words.span(chosen)} points at the widths of `{reference}`."
         )
     winners = pd.Series([lead.metric for lead in found]).value_counts()
-    sure = sum(lead.low > 0 for lead in found)
+    sure = sum(lead.above_zero for lead in found)
     yield (
         "**The best metrics**, by held-out images, averaged over the ratios: "
         + ", ".join(f"`{name}` in {count}" for name, count in winners.items())
@@ -182,7 +182,7 @@ def _short(effects: pd.DataFrame, found: list[Lead]) -> Iterator[str]:
 
 
 def _lead(lead: Lead) -> str:
-    if lead.low > 0:
+    if lead.above_zero:
         judged = "a certain lead"
     elif lead.high < 0:
         judged = "the second is better"

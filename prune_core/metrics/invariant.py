@@ -161,10 +161,11 @@ def wmi_snr(
 
 def _part(layer: LayerView, consumer: int) -> Tensor:
     """Each channel's fraction of the power in the input of each of a consumer's filters, [C, J]."""
-    every = [
-        (one.kernels[number].square().sum(dim=2) * one.variance[:, None]).sum(dim=0)
-        for one, number in layer.read_beside(consumer)
-    ]
-    total = _added(every)
-    power = layer.kernels[consumer].square().sum(dim=2) * layer.variance[:, None]
+    total = _added([_received(*read).sum(dim=0) for read in layer.read_beside(consumer)])
+    power = _received(layer, consumer)
     return torch.where(total > 0, power / total, 0.0).clamp(max=1)
+
+
+def _received(layer: LayerView, consumer: int) -> Tensor:
+    """The power of each channel in the input of each of a consumer's filters, [C, J]."""
+    return layer.kernels[consumer].square().sum(dim=2) * layer.variance[:, None]

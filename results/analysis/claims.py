@@ -131,9 +131,8 @@ def claims(frame: pd.DataFrame, split: str = "test", tolerance: float = 0.005) -
     -------
     DataFrame, one row for each of `CLAIMS`, each of the stages pruned, recalibrated and
     finetuned, and each variant; networks that are not fine-tuned have no row at `finetuned`. The
-    claim (`claim`, `claimed_dataset`, `claimed_ratio`,
-    `claimed_points`, and whether the abstract says `about`), the `stage`, the columns of
-    `results.paired_difference`, and
+    claim (`claim`, `claimed_dataset`, `claimed_ratio`, `claimed_points`, and whether the abstract
+    says `about`), the `stage`, the columns of `results.paired_difference`, and
 
     family : `primary`: after fine-tuning, the first reading of the metric with default options,
         the default budget rule of the scope (`DEFAULT_BUDGETS`) and normalisation `none`.

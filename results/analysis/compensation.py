@@ -161,7 +161,9 @@ def _arms(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells with compensation, and those without; the latter lack the column for it."""
     cells = figures(frame, at, split, [images_of(split)])
-    others = figures(frame, reference_at, split, [images_of(split)])
+    others = cells
+    if reference_at != at:
+        others = figures(frame, reference_at, split, [images_of(split)])
     if at == "finetuned":
         cells = cells[was_finetuned(cells)]
     cells = cells[cells["compensation"] != NO_COMPENSATION]

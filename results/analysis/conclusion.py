@@ -65,7 +65,7 @@ def _best(found: list[Lead], frame: pd.DataFrame) -> str:
     if len(found) <= _LISTED:
         return _sentence([f"on {lead.place} {_lead(lead)}" for lead in found], "; ")
     winners = pd.Series([lead.metric for lead in found]).value_counts()
-    sure = sum(lead.low > 0 and not lead.left_out_ahead for lead in found)
+    sure = sum(lead.above_zero for lead in found)
     against = sum(lead.high < 0 for lead in found)
     words = [f"{name} in {count}" for name, count in winners.items()]
     axes = ["study", "budget", "normalisation"]

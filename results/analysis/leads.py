@@ -61,6 +61,11 @@ class Lead:
     macs: float
     macs_second: float
 
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval is, and no metric that is left out is better."""
+        return self.low > 0 and not self.left_out_ahead
+
 
 def leads(frame: pd.DataFrame) -> list[Lead]:
     """The best metric of each setting with two metrics or more.

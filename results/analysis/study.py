@@ -119,8 +119,8 @@ def figures(
     `accuracy` in [0, 1], `collapsed`, `parameter_ratio`, `macs_ratio` (multiply-accumulates over
     those of the unpruned network), `unevaluated` and the extra ones. The accuracy is NaN if no cell
     of the seed is ok, or if the cell is ok and was not evaluated at the stage; `unevaluated` tells
-    the two apart. The control that fine-tunes the unpruned network is
-    left out, and so are cells that failed by a recipe with which no cell of their study is ok.
+    the two apart. The control that fine-tunes the unpruned network is left out, and so are cells
+    that failed by a recipe with which no cell of their study is ok.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def _verdict(lead: Lead) -> tuple[str, str]:
     """Whether the lead is sure, and how the page marks it."""
     if lead.seeds < 2:
         return "one seed", "cannot tell"
-    if lead.low > 0 and lead.chosen == lead.seeds and not lead.left_out_ahead:
+    if lead.above_zero and lead.chosen == lead.seeds:
         return "sure", "confirmed"
     if lead.high < 0:
         return "surely behind", "contradicted"
