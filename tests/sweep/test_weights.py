@@ -192,14 +192,20 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def with_copy(folder, planned):
+    """A new results folder with the weights that cells start from, and the file of the copy."""
+    workspace = Workspace(folder, "small")
+    workspace.store.create()
+    store_weights(workspace, planned)
+    (copy,) = folder.rglob("weights.safetensors")
+    return workspace, copy
+
+
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
 def test_a_damaged_copy_is_replaced_from_the_file(damage, given, cells, tmp_path):
     start = given()
     planned = cells(start)
-    workspace = Workspace(tmp_path / "runs", "small")
-    workspace.store.create()
-    store_weights(workspace, planned)
-    (copy,) = (tmp_path / "runs").rglob("weights.safetensors")
+    workspace, copy = with_copy(tmp_path / "runs", planned)
     intact = copy.read_bytes()
     damage(copy)
     with pytest.warns(DamagedArtifactWarning, match=f"{copy} is damaged"):
@@ -214,10 +220,7 @@ def test_a_damaged_copy_is_replaced_from_the_file(damage, given, cells, tmp_path
 def test_without_a_copy_and_the_file_the_error_says_both(given, cells, tmp_path):
     start = given()
     planned = cells(start)
-    workspace = Workspace(tmp_path / "runs", "small")
-    workspace.store.create()
-    store_weights(workspace, planned)
-    (copy,) = (tmp_path / "runs").rglob("weights.safetensors")
+    workspace, copy = with_copy(tmp_path / "runs", planned)
     flip_a_bit(copy)
     Path(start["weights"]).unlink()
     outcome = run_task(workspace, missing_tasks(workspace, planned)[0])
